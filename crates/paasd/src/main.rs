@@ -1,0 +1,2 @@
+//! Placeholder: replaced by the first slice of this crate.
+fn main() {}
