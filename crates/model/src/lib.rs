@@ -1,1 +1,16 @@
-//! Placeholder: replaced by the first slice of this crate.
+//! Nouns and rules of the platform: typed ids, validated names, resources, work and its state machine.
+//!
+//! Pure: no I/O, no async, no clock, no randomness. Time and fresh ids are arguments.
+
+pub mod digest;
+pub mod health;
+pub mod id;
+pub mod limits;
+pub mod name;
+pub mod secret;
+pub mod staging;
+
+pub use digest::Digest;
+pub use secret::{Secret, SecretEnv};
+/// Every instant in the platform is UTC and travels as RFC 3339.
+pub use time::OffsetDateTime as Timestamp;
