@@ -7,8 +7,10 @@ pub mod health;
 pub mod id;
 pub mod limits;
 pub mod name;
+pub mod resource;
 pub mod secret;
 pub mod staging;
+pub mod work;
 
 pub use digest::Digest;
 pub use secret::{Secret, SecretEnv};
