@@ -1,2 +1,47 @@
-//! Placeholder: replaced by the first slice of this crate.
-fn main() {}
+//! `cargo xtask`: the project's own commands (build what is shipped, enforce the invariants, run what CI runs).
+//!
+//! Nothing here is shipped and no other crate depends on it.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool: its terminal is its only interface"
+)]
+
+mod dist;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "The project's own commands",
+    disable_version_flag = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the static programs that run inside sandboxes into dist/libexec and dist/buildpacks
+    Guest {
+        /// Cargo profile to build with
+        #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
+        profile: String,
+    },
+    /// Build everything that is shipped into dist/: `guest` plus dist/bin/paas and dist/bin/paasd
+    Dist {
+        /// Cargo profile to build with
+        #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
+        profile: String,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Guest { profile } => dist::guest(&profile),
+        Command::Dist { profile } => dist::dist(&profile),
+    }
+}
