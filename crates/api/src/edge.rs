@@ -20,8 +20,14 @@ pub const ACK: Route = Route {
     path: "/edge/v1/routers/{router}/ack",
 };
 
+/// `POST` of [`LogBatch`](crate::cell::LogBatch): access lines of source `RTR`, answered by 204.
+pub const LOGS: Route = Route {
+    method: "POST",
+    path: "/edge/v1/routers/{router}/logs",
+};
+
 /// Every route of this surface.
-pub const ROUTES: &[Route] = &[FEED, ACK];
+pub const ROUTES: &[Route] = &[FEED, ACK, LOGS];
 
 /// From controller to router.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

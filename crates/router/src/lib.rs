@@ -1,1 +1,51 @@
-//! Placeholder: replaced by the first slice of this crate.
+//! The edge: takes requests for apps and carries each to one of the app's instances.
+//!
+//! One writer (`feed`) keeps the table that the controllers send; a worker thread per core, each with its own
+//! listener and connection pools, reads it (`table`, `proxy`). It knows nothing of apps beyond that table, and goes on
+//! with the last one while every controller is away.
+//!
+//! Invariant: a request reaches only an endpoint that its route lists. Invariant: an endpoint that left the table gets
+//! no new request, and is reported as draining while one is in flight (`endpoint`).
+
+mod access;
+mod choice;
+mod config;
+mod endpoint;
+mod error;
+mod feed;
+mod proxy;
+mod table;
+mod worker;
+
+pub use config::{Config, Limits};
+pub use error::Error;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// Runs a router until `shutdown`, then drains: listeners close at once, open requests get `Config::drain_timeout`.
+///
+/// `ready` receives the bound address once every worker listens and the first table was taken over, or right after
+/// binding where `Config::wait_for_table` is off.
+///
+/// # Errors
+/// Where the address can't be bound, or a worker can't be started.
+pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<SocketAddr>) -> Result<(), Error> {
+    let table = Arc::new(table::Table::default());
+    let (access, sink) = access::channel();
+    let workers = worker::Workers::start(&config, &table, &access, &shutdown)?;
+    let address = workers.address();
+    tracing::info!(listen = %address, workers = workers.count(), "router listens");
+    let logs = tokio::spawn(access::deliver(sink, config.clone(), shutdown.clone()));
+    feed::follow(&config, &table, workers.count(), &shutdown, move || {
+        // The receiver may be gone where nobody waits for readiness.
+        let _ = ready.send(address);
+    })
+    .await;
+    workers.join(config.drain_timeout).await;
+    drop(access);
+    let _ = logs.await;
+    Ok(())
+}

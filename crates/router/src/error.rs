@@ -1,0 +1,26 @@
+//! What keeps a router from running. Failures of single requests are responses, see `proxy::refusal`.
+
+use std::net::SocketAddr;
+
+/// A router could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken or not ours.
+    #[error("failed to listen on {address}: choose another address or stop what listens there")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread or its runtime could not be started.
+    #[error("failed to start router worker {index}")]
+    Worker {
+        /// Of the worker.
+        index: usize,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}

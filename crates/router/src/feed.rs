@@ -1,0 +1,158 @@
+//! Follows the controllers' edge feed: applies it to the table, acknowledges each revision, connects again when cut off.
+//!
+//! While no controller answers, the table stays as it is.
+
+use crate::Config;
+use crate::table::{Table, Writer};
+use api::edge::{ACK, Ack, FEED, Table as Message};
+use futures_util::StreamExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The feed is taken to be cut off after this long without a message; controllers send one every 10 s.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Longest wait for an answer to an acknowledgement.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// First and longest pause before connecting again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Largest message; 1,000,000 routes fit.
+const MAX_LINE: usize = 512 * 1024 * 1024;
+
+/// Why the feed ended. Each is followed by another try.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("failed to reach the controller's edge feed")]
+    Http(#[source] reqwest::Error),
+    #[error("the edge feed was silent for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("the edge feed ended")]
+    Ended,
+    #[error("the edge feed sent what is no message")]
+    Malformed(#[source] serde_json::Error),
+    #[error("the edge feed sent a message of more than {MAX_LINE} bytes")]
+    TooLong,
+    #[error("the edge feed skipped a revision")]
+    OutOfStep(#[source] crate::table::OutOfStep),
+}
+
+/// Keeps the table up to date until `shutdown`; calls `ready` once, when the first message was applied.
+pub async fn follow(
+    config: &Config,
+    table: &Arc<Table>,
+    workers: usize,
+    shutdown: &CancellationToken,
+    ready: impl FnOnce(),
+) {
+    let client = reqwest::Client::new();
+    let mut feed = Feed {
+        config,
+        client,
+        writer: Writer::new(Arc::clone(table), workers),
+        ready: Some(ready),
+    };
+    let mut pause = PAUSES.0;
+    while !shutdown.is_cancelled() {
+        let revision = feed.writer.revision();
+        let result = tokio::select! {
+            () = shutdown.cancelled() => return,
+            result = feed.run() => result,
+        };
+        if feed.writer.revision() != revision {
+            pause = PAUSES.0;
+        }
+        if let Err(error) = result {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::debug!(%error, cause, retry_ms = pause.as_millis(), "edge feed lost, the table stays");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+        }
+    }
+}
+
+struct Feed<'a, R> {
+    config: &'a Config,
+    client: reqwest::Client,
+    writer: Writer,
+    ready: Option<R>,
+}
+
+impl<R: FnOnce()> Feed<'_, R> {
+    /// One connection, from snapshot to its end.
+    async fn run(&mut self) -> Result<(), FeedError> {
+        let response = self
+            .client
+            .get(self.url(FEED.path))
+            .bearer_auth(self.config.machine_token.expose())
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map_err(FeedError::Http)?;
+        let mut stream = response.bytes_stream();
+        let mut buffer = Vec::new();
+        let drained = self.writer.drained();
+        loop {
+            let chunk = tokio::select! {
+                // Acknowledging again tells that a draining instance has become empty.
+                () = drained.notified() => { self.acknowledge().await; continue }
+                chunk = tokio::time::timeout(SILENCE, stream.next()) => chunk.map_err(|_| FeedError::Silent)?,
+            };
+            let chunk = chunk.ok_or(FeedError::Ended)?.map_err(FeedError::Http)?;
+            buffer.extend_from_slice(&chunk);
+            if self.apply_lines(&mut buffer)? {
+                self.acknowledge().await;
+            }
+            if buffer.len() > MAX_LINE {
+                return Err(FeedError::TooLong);
+            }
+        }
+    }
+
+    /// Applies every whole line and leaves the rest; says whether the table changed.
+    fn apply_lines(&mut self, buffer: &mut Vec<u8>) -> Result<bool, FeedError> {
+        let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(false);
+        };
+        let mut changed = false;
+        for line in buffer[..end]
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            let message: Message = serde_json::from_slice(line).map_err(FeedError::Malformed)?;
+            changed |= !matches!(message, Message::Ping);
+            self.writer.apply(message).map_err(FeedError::OutOfStep)?;
+        }
+        buffer.drain(..=end);
+        if changed && let Some(ready) = self.ready.take() {
+            ready();
+        }
+        Ok(changed)
+    }
+
+    /// Says which revision the table is at. Lost ones do no harm: the next says more, and without one nothing stops.
+    async fn acknowledge(&mut self) {
+        let ack = Ack {
+            revision: self.writer.revision(),
+            draining: self.writer.draining(),
+        };
+        let sent = self
+            .client
+            .post(self.url(ACK.path))
+            .bearer_auth(self.config.machine_token.expose())
+            .timeout(ACK_TIMEOUT)
+            .json(&ack)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status);
+        if let Err(error) = sent {
+            tracing::warn!(revision = ack.revision, %error, "failed to acknowledge the edge feed");
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        let path = path.replace("{router}", &self.config.id.to_string());
+        format!("{}{path}", self.config.controller.trim_end_matches('/'))
+    }
+}
