@@ -1,0 +1,363 @@
+//! Interfaces, addresses, routes and neighbours: what this module asks of the kernel through netlink.
+//! Which of them exist, and when, is decided elsewhere.
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use super::{
+    error::{Error, Result},
+    netlink::{Attributes, CREATE, Message, REPLACE, Socket, attributes, read_u32},
+};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+
+const AF_INET: u8 = 2;
+const AF_BRIDGE: u8 = 7;
+const IFF_UP: u32 = 1;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
+
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const INFO_SLAVE_KIND: u16 = 4;
+const INFO_SLAVE_DATA: u16 = 5;
+const VETH_PEER: u16 = 1;
+const BRIDGE_STP_STATE: u16 = 5;
+const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
+const PORT_LEARNING: u16 = 8;
+const PORT_UNICAST_FLOOD: u16 = 9;
+const PORT_MULTICAST_FLOOD: u16 = 27;
+const PORT_BROADCAST_FLOOD: u16 = 30;
+const PORT_ISOLATED: u16 = 33;
+const INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_MODE_NONE: u8 = 1;
+
+const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
+const NTF_MASTER: u8 = 4;
+
+/// Name of the interface inside every sandbox.
+pub(super) const INNER_NAME: &str = "eth0";
+
+/// A hardware address.
+pub(super) type Mac = [u8; 6];
+
+/// The hardware address that belongs to `address` here: locally administered, so no neighbour discovery
+/// is needed on either side, and none is let through.
+pub(super) fn mac_of(address: Ipv4Addr) -> Mac {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x50, a, b, c, d]
+}
+
+/// An interface as the kernel lists it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) alias: String,
+    pub(super) kind: String,
+    pub(super) mtu: u32,
+    pub(super) master: u32,
+}
+
+/// One sandbox's connection to the bridge.
+#[derive(Debug, Clone)]
+pub(super) struct Port<'a> {
+    pub(super) interface: &'a str,
+    pub(super) address: Ipv4Addr,
+    pub(super) bridge: u32,
+    pub(super) mtu: u32,
+    pub(super) ipv6: bool,
+}
+
+fn netlink(operation: &'static str, target: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let target = target.into();
+    move |source| Error::Netlink { operation, target, source }
+}
+
+/// `struct ifinfomsg`
+fn link_header(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[0] = family;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+/// `struct ndmsg`
+fn neighbour_header(family: u8, index: u32, state: u16, flags: u8) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = family;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header[10] = flags;
+    header
+}
+
+/// `struct ifaddrmsg`
+fn address_header(prefix: u8, index: u32) -> [u8; 8] {
+    let mut header = [AF_INET, prefix, 0, 0, 0, 0, 0, 0];
+    header[4..].copy_from_slice(&index.to_ne_bytes());
+    header
+}
+
+fn up(index: u32, name: Option<&str>) -> Message {
+    Message::new(RTM_NEWLINK, 0, &link_header(0, index, IFF_UP, IFF_UP), |a| {
+        if let Some(name) = name {
+            a.text(IFLA_IFNAME, name);
+        }
+    })
+}
+
+fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
+    Message::new(RTM_NEWADDR, REPLACE, &address_header(prefix, index), |a| {
+        a.bytes(2, &address.octets()).bytes(1, &address.octets());
+    })
+}
+
+fn permanent_neighbour(index: u32, address: Ipv4Addr) -> Message {
+    let header = neighbour_header(AF_INET, index, NUD_PERMANENT, 0);
+    Message::new(RTM_NEWNEIGH, REPLACE, &header, |a| {
+        a.bytes(1, &address.octets()).bytes(2, &mac_of(address));
+    })
+}
+
+fn parse_interface(body: &[u8]) -> Interface {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+    let mut interface = Interface { index: read_u32(body.get(4..).unwrap_or_default()), ..Interface::default() };
+    for (kind, value) in attributes(body.get(16..).unwrap_or_default()) {
+        match kind {
+            IFLA_IFNAME => interface.name = text(value),
+            IFLA_IFALIAS => interface.alias = text(value),
+            IFLA_MTU => interface.mtu = read_u32(value),
+            IFLA_MASTER => interface.master = read_u32(value),
+            IFLA_LINKINFO => {
+                let kind = attributes(value).into_iter().find(|(kind, _)| *kind == INFO_KIND);
+                interface.kind = kind.map(|(_, name)| text(name)).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    interface
+}
+
+/// Every interface of the socket's namespace.
+pub(super) fn interfaces(socket: &mut Socket) -> Result<Vec<Interface>> {
+    let question = Message::new(RTM_GETLINK, 0, &link_header(0, 0, 0, 0), |_| {});
+    let answers = socket.dump(&question).map_err(netlink("list", "interfaces"))?;
+    Ok(answers.iter().filter(|a| a.kind == RTM_NEWLINK).map(|a| parse_interface(&a.body)).collect())
+}
+
+/// The interface called `name`, if there is one.
+pub(super) fn interface(socket: &mut Socket, name: &str) -> Result<Option<Interface>> {
+    let question = Message::new(RTM_GETLINK, 0, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, name);
+    });
+    match socket.ask(&question) {
+        Ok(answer) => Ok(Some(parse_interface(&answer.body))),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(netlink("look up interface", name)(error)),
+    }
+}
+
+fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>> {
+    let question = Message::new(RTM_GETADDR, 0, &address_header(0, 0), |_| {});
+    let answers = socket.dump(&question).map_err(netlink("list", "addresses"))?;
+    let mut found = Vec::new();
+    for answer in answers.iter().filter(|a| a.kind == RTM_NEWADDR && a.body.len() >= 8) {
+        if answer.body[0] != AF_INET || read_u32(&answer.body[4..]) != index {
+            continue;
+        }
+        for (_, value) in attributes(&answer.body[8..]).into_iter().filter(|(kind, _)| *kind == 2) {
+            if let Some(octets) = value.first_chunk::<4>() {
+                found.push((Ipv4Addr::from(*octets), answer.body[1]));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Creates the bridge, marked with `alias`. It is down and has no address yet. One that exists is left as it is.
+pub(super) fn create_bridge(socket: &mut Socket, name: &str, gateway: Ipv4Addr, alias: &str) -> Result<()> {
+    let create = Message::new(RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac_of(gateway)).nested(IFLA_LINKINFO, &[], |a| {
+            a.text(INFO_KIND, "bridge").nested(INFO_DATA, &[], |a| {
+                a.u32(BRIDGE_STP_STATE, 0);
+            });
+        });
+    });
+    let mark = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, name).bytes(IFLA_IFALIAS, alias.as_bytes());
+    });
+    socket.execute(&[create, mark]).map_err(netlink("create bridge", name))?;
+    // Kernels without snooping refuse the attribute; then there is nothing to switch off.
+    let quiet = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, name).nested(IFLA_LINKINFO, &[], |a| {
+            a.text(INFO_KIND, "bridge").nested(INFO_DATA, &[], |a| {
+                a.u8(BRIDGE_MULTICAST_SNOOPING, 0);
+            });
+        });
+    });
+    socket.execute(&[quiet.tolerate(&[libc::EOPNOTSUPP, libc::EINVAL])]).map_err(netlink("configure bridge", name))
+}
+
+/// Gives the bridge its address and MTU and brings it up; other IPv4 addresses on it are removed.
+pub(super) fn configure_bridge(socket: &mut Socket, bridge: &Interface, gateway: (Ipv4Addr, u8), mtu: u32) -> Result<()> {
+    let mut messages = Vec::new();
+    for (address, prefix) in addresses_of(socket, bridge.index)? {
+        if (address, prefix) != gateway {
+            messages.push(Message::new(RTM_DELADDR, 0, &address_header(prefix, bridge.index), |a| {
+                a.bytes(2, &address.octets());
+            }));
+        }
+    }
+    messages.push(Message::new(RTM_NEWLINK, 0, &link_header(0, bridge.index, 0, 0), |a| {
+        a.u32(IFLA_MTU, mtu).bytes(IFLA_ADDRESS, &mac_of(gateway.0));
+    }));
+    messages.push(add_address(bridge.index, gateway.0, gateway.1));
+    messages.push(up(bridge.index, None));
+    socket.execute(&messages).map_err(netlink("configure bridge", bridge.name.as_str()))
+}
+
+/// Creates a veth pair: one end a closed-off port of the bridge, the other in `namespace`, both made in
+/// place (moving an interface later costs far more). `host` is a socket of the host's namespace.
+pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
+    let queues = |a: &mut Attributes| {
+        a.u32(IFLA_MTU, port.mtu).u32(IFLA_NUM_TX_QUEUES, 1).u32(IFLA_NUM_RX_QUEUES, 1);
+    };
+    let create = Message::new(RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, port.interface).u32(IFLA_MASTER, port.bridge);
+        queues(a);
+        a.nested(IFLA_LINKINFO, &[], |a| {
+            a.text(INFO_KIND, "veth").nested(INFO_DATA, &[], |a| {
+                a.nested(VETH_PEER, &link_header(0, 0, 0, 0), |a| {
+                    a.text(IFLA_IFNAME, INNER_NAME).bytes(IFLA_ADDRESS, &mac_of(port.address));
+                    a.u32(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
+                    queues(a);
+                });
+            });
+        });
+    });
+    let close_off = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, port.interface).nested(IFLA_LINKINFO, &[], |a| {
+            a.text(INFO_SLAVE_KIND, "bridge").nested(INFO_SLAVE_DATA, &[], |a| {
+                a.u8(PORT_ISOLATED, 1).u8(PORT_LEARNING, 0).u8(PORT_UNICAST_FLOOD, 0);
+                a.u8(PORT_MULTICAST_FLOOD, 0).u8(PORT_BROADCAST_FLOOD, 0);
+            });
+        });
+    });
+    let mut messages = vec![create, close_off];
+    if port.ipv6 {
+        messages.push(Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
+            a.text(IFLA_IFNAME, port.interface).nested(IFLA_AF_SPEC, &[], |a| {
+                a.nested(10, &[], |a| {
+                    a.u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+                });
+            });
+        }));
+    }
+    messages.push(up(0, Some(port.interface)));
+    host.execute(&messages).map_err(netlink("create interface pair", port.interface))?;
+    let Some(created) = interface(host, port.interface)? else {
+        return Err(netlink("find the new interface", port.interface)(io::ErrorKind::NotFound.into()));
+    };
+    let forward = neighbour_header(AF_BRIDGE, created.index, NUD_NOARP, NTF_MASTER);
+    let forward = Message::new(RTM_NEWNEIGH, REPLACE, &forward, |a| {
+        a.bytes(2, &mac_of(port.address));
+    });
+    host.execute(&[forward, permanent_neighbour(port.bridge, port.address)])
+        .map_err(netlink("make reachable", port.interface))
+}
+
+/// Brings up loopback and the inner end: address, the gateway as a fixed neighbour, and the default route.
+/// Everything goes through the gateway, other sandboxes too, so the host's rules see all of it.
+pub(super) fn configure_inside(inside: &mut Socket, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
+    let Some(inner) = interface(inside, INNER_NAME)? else {
+        return Err(netlink("find inside the sandbox", INNER_NAME)(io::ErrorKind::NotFound.into()));
+    };
+    let mut route = [AF_INET, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+    route[8..].copy_from_slice(&4u32.to_ne_bytes()); // RTNH_F_ONLINK: the gateway is in no connected block
+    let default_route = Message::new(RTM_NEWROUTE, CREATE, &route, |a| {
+        a.bytes(5, &gateway.octets()).u32(4, inner.index);
+    });
+    let messages = [
+        up(0, Some("lo")),
+        add_address(inner.index, address, 32),
+        up(inner.index, None),
+        permanent_neighbour(inner.index, gateway),
+        default_route,
+    ];
+    inside.execute(&messages).map_err(netlink("configure the sandbox side of", address.to_string()))
+}
+
+/// Makes sure of the host's fixed neighbour entry for a sandbox.
+pub(super) fn keep_reachable(socket: &mut Socket, bridge: u32, address: Ipv4Addr) -> Result<()> {
+    socket.execute(&[permanent_neighbour(bridge, address)]).map_err(netlink("make reachable", address.to_string()))
+}
+
+/// Forgets the fixed neighbours of addresses that are no longer in use.
+pub(super) fn forget_neighbours(socket: &mut Socket, bridge: u32, addresses: &[Ipv4Addr]) -> Result<()> {
+    let forget = |address: &Ipv4Addr| {
+        Message::new(RTM_DELNEIGH, 0, &neighbour_header(AF_INET, bridge, 0, 0), |a| {
+            a.bytes(1, &address.octets());
+        })
+        .tolerate(&[libc::ENOENT, libc::ENODEV])
+    };
+    for part in addresses.chunks(128) {
+        let messages: Vec<Message> = part.iter().map(forget).collect();
+        socket.execute(&messages).map_err(netlink("forget neighbours of", "the bridge"))?;
+    }
+    Ok(())
+}
+
+/// Deletes an interface; one that is gone already is fine. Slow (the kernel waits for every CPU), so only
+/// for what cannot go with its namespace.
+pub(super) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
+    let message = Message::new(RTM_DELLINK, 0, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, name);
+    });
+    socket.execute(&[message.tolerate(&[libc::ENODEV])]).map_err(netlink("delete interface", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_are_local_unicast_and_distinct() {
+        let mac = mac_of(Ipv4Addr::new(10, 180, 1, 2));
+        assert_eq!(mac, [0x02, 0x50, 10, 180, 1, 2]);
+        assert_eq!(mac[0] & 3, 2, "locally administered, not multicast");
+    }
+
+    #[test]
+    fn loopback_is_listed_and_found_by_name() {
+        let mut socket = Socket::open().expect("netlink socket");
+        let all = interfaces(&mut socket).expect("list");
+        let listed = all.iter().find(|i| i.name == "lo").expect("every namespace has lo");
+        let found = interface(&mut socket, "lo").expect("look up").expect("lo");
+        assert_eq!((listed.index, listed.mtu), (found.index, found.mtu));
+        assert!(interface(&mut socket, "paasnone").expect("look up").is_none());
+    }
+}

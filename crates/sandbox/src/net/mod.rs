@@ -1,0 +1,398 @@
+//! The network of sandboxes: one bridge per network, one pooled network namespace with a veth pair per
+//! sandbox, one set of firewall rules. Blocking; usable without the rest of this crate.
+//!
+//! A sandbox reaches what its [`Egress`] policy allows, through the host's uplink and its address. It never
+//! reaches the host, nor another sandbox. The host reaches a sandbox at its address. There is no IPv6 inside.
+//! Not here: port mappings (whoever wants in goes through a process of the host), bandwidth, IPv6.
+//!
+//! A namespace lives while a process is in it or a descriptor is open, so sandboxes keep their network when
+//! the agent dies, and unused namespaces go with it. A restarted agent opens the network again, adopts the
+//! addresses of the sandboxes it finds alive, then sweeps the rest.
+//!
+//! Everything acts in the network namespace of the thread that calls [`Network::open`].
+
+mod addresses;
+mod error;
+mod firewall;
+mod host;
+mod link;
+mod namespace;
+mod netlink;
+mod nft;
+mod policy;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    os::{
+        fd::OwnedFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener},
+    },
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Sender},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+pub use error::{Error, Result};
+pub use policy::{Cidr, Egress, MAX_PORT_RANGES, MAX_RULES, Ports, Protocol, Rule};
+
+use addresses::Addresses;
+use firewall::{Firewall, Scope};
+use link::Interface;
+use namespace::Builder;
+use worker::{Command, Ready, Shared, Worker, now_ms};
+
+/// How long an address rests before it is used again, unless configured otherwise.
+pub const QUARANTINE: Duration = Duration::from_secs(60);
+/// How long a lease waits for the pool.
+pub const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a change of rules may take, queue included.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Smallest and largest subnet.
+const PREFIXES: std::ops::RangeInclusive<u8> = 12..=29;
+/// Leaves room for the port suffix within the kernel's 15 bytes.
+const MAX_BRIDGE_NAME: usize = 8;
+const MAX_NAME: usize = 24;
+const MAX_POOL: usize = 1024;
+
+/// What a network is made of.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// Names the firewall tables `paas-<name>`: lower-case letters, digits and `-`, at most 24.
+    pub name: String,
+    /// The bridge's interface name: lower-case letters, then digits, at most 8 in all.
+    pub bridge: String,
+    /// Addresses of the sandboxes; the first one is the gateway's. A /12 to a /29.
+    pub subnet: Cidr,
+    /// The interface towards the world; `None`: that of the default route.
+    pub uplink: Option<String>,
+    /// Name servers that sandboxes may use; empty: those of the host.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// Namespaces kept ready, 1 to 1024.
+    pub pool_size: usize,
+    /// The policy of every new lease.
+    pub default_policy: Egress,
+    /// How long an address rests before it is used again. Shorter than every router's time to forget it
+    /// means requests for one app reaching another.
+    pub quarantine: Duration,
+    /// Folder for the journal of addresses; created if missing.
+    pub state_dir: PathBuf,
+}
+
+impl NetworkConfig {
+    /// A network with the defaults: uplink and resolvers of the host, a pool of 8, [`Egress::public`].
+    pub fn new(name: &str, bridge: &str, subnet: Cidr, state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.to_owned(),
+            bridge: bridge.to_owned(),
+            subnet,
+            uplink: None,
+            resolvers: Vec::new(),
+            pool_size: 8,
+            default_policy: Egress::public(),
+            quarantine: QUARANTINE,
+            state_dir: state_dir.into(),
+        }
+    }
+
+    fn refuse(&self, what: &'static str, reason: String, remedy: &'static str) -> Error {
+        Error::Config { name: self.name.clone(), what, reason, remedy }
+    }
+
+    /// The first value that cannot work, as an error with its remedy. Touches nothing.
+    pub fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(plain) {
+            let reason = format!("{:?} is not 1 to {MAX_NAME} of a-z, 0-9 and -", self.name);
+            return Err(self.refuse("network.name", reason, "choose such a name"));
+        }
+        let letters = self.bridge.trim_end_matches(|c: char| c.is_ascii_digit());
+        let shaped = !letters.is_empty() && letters.chars().all(|c| c.is_ascii_lowercase());
+        if !shaped || letters == self.bridge || self.bridge.len() > MAX_BRIDGE_NAME {
+            let reason = format!("{:?} is not letters a-z followed by digits, at most {MAX_BRIDGE_NAME} in all", self.bridge);
+            return Err(self.refuse("network.bridge", reason, "choose a name such as paas0"));
+        }
+        if !PREFIXES.contains(&self.subnet.prefix()) {
+            let reason = format!("{} is not between a /{} and a /{}", self.subnet, PREFIXES.start(), PREFIXES.end());
+            return Err(self.refuse("network.subnet", reason, "choose a private block such as 10.180.0.0/16"));
+        }
+        if self.pool_size == 0 || self.pool_size > MAX_POOL {
+            let reason = format!("{} is not between 1 and {MAX_POOL}", self.pool_size);
+            return Err(self.refuse("network.pool_size", reason, "choose about as many as sandboxes start at once"));
+        }
+        if let Some(bad) = self.resolvers.iter().find(|address| address.is_loopback() || address.is_unspecified()) {
+            let reason = format!("{bad} cannot be reached from a sandbox");
+            return Err(self.refuse("network.resolvers", reason, "list addresses on the host's network"));
+        }
+        self.default_policy.check()
+    }
+}
+
+/// One sandbox's place in the network. Dropping it does not end the lease: the namespace lives on while
+/// anything is in it, and the address stays taken until [`Network::release`].
+#[derive(Debug)]
+pub struct Lease {
+    /// Names the lease in messages: the sandbox's id once adopted, else made from the address.
+    pub id: String,
+    pub address: Ipv4Addr,
+    pub gateway: Ipv4Addr,
+    /// Length of the address's own block inside: 32, everything else is behind the gateway.
+    pub prefix: u8,
+    /// The namespace, to be joined by the sandbox's first process (`setns`).
+    pub netns: OwnedFd,
+    /// The host's end of the pair.
+    pub host_interface: String,
+}
+
+/// An open network. Dropping it closes it.
+pub struct Network {
+    scope: Scope,
+    gateway: Ipv4Addr,
+    commands: Sender<Command>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Bound to a name of this network in the host's namespace while open; the kernel frees it if we die.
+    _lock: UnixListener,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Sets up bridge, forwarding and rules, or takes over what an earlier agent left (its sandboxes go on
+    /// undisturbed), and starts filling the pool.
+    pub fn open(config: NetworkConfig) -> Result<Self> {
+        config.check()?;
+        let lock = lock(&config.name)?;
+        let scope = scope(&config)?;
+        let gateway = addresses::gateway(&config.subnet);
+        let mut builder = Builder::new()?;
+        let Some(uplink) = link::interface(&mut builder.host, &scope.uplink)? else {
+            let reason = format!("there is no interface {:?}", scope.uplink);
+            return Err(config.refuse("network.uplink", reason, "name the interface of the default route, or leave it out"));
+        };
+        std::fs::create_dir_all(&config.state_dir)
+            .map_err(|source| Error::File { operation: "create", path: config.state_dir.clone(), source })?;
+        let rest_ms = u64::try_from(config.quarantine.as_millis()).unwrap_or(u64::MAX);
+        let addresses = Addresses::open(&config.state_dir.join("addresses"), config.subnet, rest_ms, now_ms())?;
+        let bridge = bridge(&mut builder, &scope, gateway)?;
+        let firewall = Firewall::open(scope.clone(), host::forwarding(&scope.uplink)?)?;
+        host::disable_ipv6(&scope.bridge)?;
+        link::configure_bridge(&mut builder.host, &bridge, (gateway, config.subnet.prefix()), uplink.mtu)?;
+        host::set_forwarding(&scope.bridge, true)?;
+        host::set_forwarding(&scope.uplink, true)?;
+        let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
+        let shared = Arc::new(Shared::default());
+        let worker = Worker {
+            scope: scope.clone(),
+            gateway,
+            bridge: (bridge.index, uplink.mtu),
+            pool_size: config.pool_size,
+            default_policy: config.default_policy,
+            builder,
+            firewall,
+            addresses,
+            unclaimed,
+            shared: Arc::clone(&shared),
+            retry: None,
+        };
+        let (commands, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("net-{}", config.name))
+            .spawn(move || worker.run(&receiver))
+            .map_err(|source| Error::System { operation: "start the network thread", source })?;
+        Ok(Self { scope, gateway, commands, shared, thread: Mutex::new(Some(thread)), _lock: lock })
+    }
+
+    /// The host's address on the bridge.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.gateway
+    }
+
+    /// The name servers for `/etc/resolv.conf` of a sandbox.
+    pub fn resolvers(&self) -> &[Ipv4Addr] {
+        &self.scope.resolvers
+    }
+
+    /// The interface towards the world.
+    pub fn uplink(&self) -> &str {
+        &self.scope.uplink
+    }
+
+    /// How many namespaces are ready now.
+    pub fn idle(&self) -> usize {
+        self.shared.pool().ready.len()
+    }
+
+    /// A namespace under the default policy. Waits up to [`LEASE_TIMEOUT`] if the pool is empty.
+    pub fn lease(&self) -> Result<Lease> {
+        let ready = self.next_ready()?;
+        // If the thread is gone the pool was emptied, so this cannot be missed.
+        let _ = self.commands.send(Command::Refill);
+        Ok(self.lease_of(format!("{}-{:x}", ready.address, now_ms()), ready.address, ready.netns))
+    }
+
+    /// A namespace under a policy of its own, in force before this returns.
+    pub fn lease_with(&self, policy: &Egress) -> Result<Lease> {
+        let lease = self.lease()?;
+        match self.set_policy(lease.address, policy) {
+            Ok(()) => Ok(lease),
+            Err(error) => {
+                self.release(lease);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a lease: nothing passes from or to its address any more, which rests before its next use. The
+    /// namespace goes when the last process in it has. Does not wait.
+    pub fn release(&self, lease: Lease) {
+        let address = lease.address;
+        drop(lease);
+        let _ = self.commands.send(Command::Release(address));
+    }
+
+    /// Puts a sandbox, running or not, under another policy. In force when this returns, for open
+    /// connections too. Calls from many threads at once become one transaction.
+    pub fn set_policy(&self, address: Ipv4Addr, policy: &Egress) -> Result<()> {
+        policy.check()?;
+        self.ask(|reply| Command::SetPolicy(address, policy.clone(), reply))
+    }
+
+    /// Takes over a sandbox that an earlier agent started; it keeps its policy. `netns` is its namespace, as
+    /// from `/proc/<init>/ns/net`. An error if its interface is gone.
+    pub fn adopt(&self, id: &str, address: Ipv4Addr, netns: OwnedFd) -> Result<Lease> {
+        self.ask(|reply| Command::Adopt { id: id.to_owned(), address, reply })?;
+        Ok(self.lease_of(id.to_owned(), address, netns))
+    }
+
+    /// Removes everything of earlier agents that was not adopted, and returns its addresses.
+    pub fn sweep(&self) -> Result<Vec<Ipv4Addr>> {
+        self.ask(Command::Sweep)
+    }
+
+    /// Stops the background thread and drops the pool. Leased sandboxes keep their network.
+    pub fn close(self) -> Result<()> {
+        self.end(false)
+    }
+
+    /// Removes everything of this network from the host, the network of sandboxes still running too.
+    pub fn destroy(self) -> Result<()> {
+        self.end(true)
+    }
+
+    fn end(&self, destroy: bool) -> Result<()> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return Ok(()) };
+        let result = self.ask(|reply| Command::Close { destroy, reply });
+        if !matches!(result, Err(Error::Timeout { .. })) {
+            let _ = thread.join();
+        }
+        result
+    }
+
+    fn closed(&self) -> Error {
+        let failure = self.shared.pool().failure.clone();
+        failure.map_or_else(|| Error::Closed { name: self.scope.name.clone() }, |(_, source)| Error::Pool { source })
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = mpsc::channel();
+        self.commands.send(command(reply)).map_err(|_| self.closed())?;
+        match answer.recv_timeout(REPLY_TIMEOUT) {
+            Ok(result) => result,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Timeout { waited_ms: REPLY_TIMEOUT.as_millis() }),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.closed()),
+        }
+    }
+
+    fn next_ready(&self) -> Result<Ready> {
+        let deadline = Instant::now() + LEASE_TIMEOUT;
+        let mut pool = self.shared.pool();
+        let failures = |pool: &worker::Pool| pool.failure.as_ref().map_or(0, |(count, _)| *count);
+        let before = failures(&pool);
+        let mut asked = false;
+        loop {
+            if let Some(ready) = pool.ready.pop_front() {
+                return Ok(ready);
+            }
+            if pool.closed {
+                drop(pool);
+                return Err(self.closed());
+            }
+            if let Some((count, source)) = pool.failure.clone().filter(|(count, _)| *count > before && asked) {
+                tracing::debug!(count, "lease refused");
+                return Err(Error::Pool { source });
+            }
+            if !asked {
+                asked = true;
+                let _ = self.commands.send(Command::Refill);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Timeout { waited_ms: LEASE_TIMEOUT.as_millis() });
+            }
+            pool = self.shared.changed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lease_of(&self, id: String, address: Ipv4Addr, netns: OwnedFd) -> Lease {
+        let host_interface = self.scope.interface(address);
+        Lease { id, address, gateway: self.gateway, prefix: 32, netns, host_interface }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Err(error) = self.end(false) {
+            tracing::warn!(network = %self.scope.name, error = &error as &dyn std::error::Error, "network not closed cleanly");
+        }
+    }
+}
+
+/// Makes this process the only one with this network open in this network namespace.
+fn lock(name: &str) -> Result<UnixListener> {
+    let address = SocketAddr::from_abstract_name(format!("paas-network-{name}"));
+    match address.and_then(|address| UnixListener::bind_addr(&address)) {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Busy { name: name.to_owned() }),
+        Err(source) => Err(Error::System { operation: "lock the network", source }),
+    }
+}
+
+fn scope(config: &NetworkConfig) -> Result<Scope> {
+    let uplink = config.uplink.clone().map_or_else(host::uplink, Ok)?;
+    let resolvers = if config.resolvers.is_empty() { host::resolvers()? } else { config.resolvers.clone() };
+    if let Some(other) = host::conflict(&config.subnet, &config.bridge)? {
+        let reason = format!("{} overlaps {other}", config.subnet);
+        return Err(config.refuse("network.subnet", reason, "choose a block that no route of this host uses"));
+    }
+    let (name, bridge) = (config.name.clone(), config.bridge.clone());
+    Ok(Scope { name, bridge, uplink, subnet: config.subnet, resolvers })
+}
+
+/// Finds our bridge, or makes it.
+fn bridge(builder: &mut Builder, scope: &Scope, gateway: Ipv4Addr) -> Result<Interface> {
+    let alias = format!("paas network {} {}", scope.name, scope.subnet);
+    let foreign = |reason| Error::ForeignBridge { name: scope.name.clone(), bridge: scope.bridge.clone(), reason };
+    if link::interface(&mut builder.host, &scope.bridge)?.is_none() {
+        link::create_bridge(&mut builder.host, &scope.bridge, gateway, &alias)?;
+    }
+    match link::interface(&mut builder.host, &scope.bridge)? {
+        Some(found) if found.kind == "bridge" && found.alias == alias => Ok(found),
+        Some(found) if found.kind != "bridge" => Err(foreign(format!("it is of kind {:?}", found.kind))),
+        Some(found) => Err(foreign(format!("it is marked {:?}, not {alias:?}", found.alias))),
+        None => Err(foreign("it vanished".to_owned())),
+    }
+}

@@ -1,0 +1,211 @@
+//! Who reaches whom.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use super::world::{self, FAR, HOST, Host, MTU, PATIENCE, RESOLVER, ask_udp, connect, output, seen_as, within};
+use crate::net::{Cidr, Egress, Network, Ports, Protocol, Rule, host};
+
+/// A refusal must be an answer, not a silence that the app has to wait out.
+const PROMPT: Duration = Duration::from_secs(2);
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+fn refused<T: std::fmt::Debug>(what: &str, attempt: impl FnOnce() -> std::io::Result<T>) {
+    let start = Instant::now();
+    let error = attempt().expect_err(what);
+    assert!(start.elapsed() < PROMPT, "{what}: {error} only after {:?}", start.elapsed());
+}
+
+fn block(text: &str) -> Cidr {
+    text.parse().expect(text)
+}
+
+#[test]
+fn the_world_is_reached_through_the_hosts_address_and_mtu() {
+    let host = Host::enter("world");
+    host.serve(8080);
+    host.echo_dns();
+    let network = Network::open(host.config()).expect("open");
+    assert_eq!(network.uplink(), "up0");
+    let lease = network.lease().expect("lease");
+    assert_eq!(seen_as(&lease, (FAR, 8080)).expect("reachable"), HOST);
+    assert_eq!(ask_udp(&lease, (RESOLVER, 53)).expect("answer"), 8);
+    let links = within(&lease.netns, || output("ip", &["-o", "link"]));
+    assert!(links.contains("eth0") && links.contains(&format!("mtu {MTU} ")), "{links}");
+    let inside = within(&lease.netns, || output("ip", &["-6", "addr"]));
+    assert_eq!(inside.trim(), "", "no IPv6 inside");
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn a_name_resolves_and_a_package_registry_answers_over_tls() {
+    let machine_registry = output("npm", &["config", "get", "registry"]);
+    let Some(url) = machine_registry.lines().rev().find(|line| line.starts_with("https://")) else {
+        world::say("skipped: npm names no https registry on this machine");
+        return;
+    };
+    let curl = ["-sS", "-o", "/dev/null", "-w", "%{http_code}/%{ssl_verify_result}", "--max-time", "30", url];
+    if output("curl", &curl) != "200/0" {
+        world::say("skipped: this machine itself does not reach its registry");
+        return;
+    }
+    let host = Host::enter("registry");
+    host.relay_tcp(443);
+    let mut config = host.config();
+    config.resolvers = host::resolvers().expect("the machine's resolvers");
+    for resolver in &config.resolvers {
+        host.relay_dns(*resolver);
+    }
+    let network = Network::open(config).expect("open");
+    let lease = network.lease().expect("lease");
+    assert_eq!(within(&lease.netns, || output("curl", &curl)), "200/0");
+    network.set_policy(lease.address, &Egress::none()).expect("policy");
+    let cut_off = within(&lease.netns, || output("curl", &curl));
+    assert!(cut_off.contains("connect"), "a name resolves still, but nothing answers: {cut_off}");
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn nothing_of_the_host_is_reachable_but_the_host_reaches_the_sandbox() {
+    let host = Host::enter("host");
+    host.serve(8080);
+    let network = Network::open(host.config()).expect("open");
+    let lease = network.lease().expect("lease");
+    let service = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 7000)).expect("bind");
+    let datagrams = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7000)).expect("bind");
+    for address in [network.gateway(), HOST] {
+        TcpStream::connect((address, 7000)).expect("the service is there");
+        refused("service of the host", || connect(&lease, (address, 7000)));
+        refused("closed port of the host", || connect(&lease, (address, 7001)));
+        refused("datagram service of the host", || ask_udp(&lease, (address, 7000)));
+    }
+    datagrams.set_nonblocking(true).expect("set");
+    assert!(datagrams.recv(&mut [0; 64]).is_err(), "no datagram came through");
+    drop(service);
+
+    let app = within(&lease.netns, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).expect("bind"));
+    let mut caller = TcpStream::connect_timeout(&(lease.address, 8080).into(), PATIENCE).expect("host to sandbox");
+    let (mut served, from) = app.accept().expect("accept");
+    assert_eq!(from.ip(), network.gateway());
+    served.write_all(b"pong").expect("answer");
+    let mut answer = [0; 4];
+    caller.read_exact(&mut answer).expect("answer");
+    assert_eq!(&answer, b"pong");
+    // And nobody from outside does.
+    let gateway = HOST;
+    within(&host.world, || world::ip(&format!("route add 10.99.0.0/20 via {gateway}\n")));
+    let outside = within(&host.world, || {
+        TcpStream::connect_timeout(&(lease.address, 8080).into(), Duration::from_millis(300))
+    });
+    assert!(outside.is_err(), "the world does not reach a sandbox");
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn neighbours_do_not_see_each_other_and_cannot_pose_as_one_another() {
+    let host = Host::enter("neighbour");
+    host.serve(8080);
+    let network = Network::open(host.config()).expect("open");
+    let (one, two) = (network.lease().expect("lease"), network.lease().expect("lease"));
+    let _app = within(&two.netns, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).expect("bind"));
+    TcpStream::connect_timeout(&(two.address, 8080).into(), PATIENCE).expect("it is there");
+    refused("neighbour", || connect(&one, (two.address, 8080)));
+    let anything = Egress { allow: vec![Rule::all(Cidr::ANY), Rule::all(block("10.99.0.0/20"))], deny: vec![] };
+    network.set_policy(one.address, &anything).expect("policy");
+    refused("neighbour, even if a policy allows it", || connect(&one, (two.address, 8080)));
+
+    // As root inside, with the neighbour's address: nothing comes out, to nobody.
+    within(&one.netns, || world::ip(&format!("addr add {}/32 dev eth0\n", two.address)));
+    let spoof = |to: (Ipv4Addr, u16)| {
+        let from = two.address;
+        within(&one.netns, move || {
+            let socket = UdpSocket::bind((from, 0)).expect("bind");
+            socket.send_to(b"spoof", to).expect("leaves the sandbox's own stack");
+        });
+    };
+    let listener = within(&host.world, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 9000)).expect("bind"));
+    spoof((FAR, 9000));
+    // The same way in its own name, after it: once this is there, the first would be too.
+    within(&one.netns, || {
+        let own = UdpSocket::bind((one.address, 0)).expect("bind");
+        own.send_to(b"honest", (FAR, 9000)).expect("send");
+    });
+    listener.set_read_timeout(Some(PATIENCE)).expect("set");
+    let mut packet = [0; 16];
+    let length = listener.recv(&mut packet).expect("the honest one");
+    assert_eq!(&packet[..length], b"honest");
+    // A direct neighbour entry past the gateway does not help either: ports are isolated.
+    let mac = crate::net::link::mac_of(two.address).map(|byte| format!("{byte:02x}")).join(":");
+    within(&one.netns, || {
+        world::ip(&format!(
+            "route add {0}/32 dev eth0\nneigh replace {0} lladdr {mac} dev eth0 nud permanent\n",
+            two.address
+        ));
+        world::ip(&format!("addr del {}/32 dev eth0\n", two.address));
+    });
+    let direct = within(&one.netns, || {
+        TcpStream::connect_timeout(&(two.address, 8080).into(), Duration::from_millis(300))
+    });
+    assert!(direct.is_err(), "frames between ports are not forwarded");
+    assert_eq!(seen_as(&two, (FAR, 8080)).expect("undisturbed"), HOST);
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn metadata_and_multicast_are_closed_to_all_but_a_rule_that_names_them() {
+    let host = Host::enter("metadata");
+    host.serve(80);
+    let network = Network::open(host.config()).expect("open");
+    let lease = network.lease().expect("lease");
+    assert_eq!(seen_as(&lease, (FAR, 80)).expect("the world listens on every address"), HOST);
+    refused("metadata service", || connect(&lease, (METADATA, 80)));
+    let wide = Egress { allow: vec![Rule::all(Cidr::ANY)], deny: vec![] };
+    network.set_policy(lease.address, &wide).expect("policy");
+    refused("metadata service under a wide policy", || connect(&lease, (METADATA, 80)));
+    let named = Rule { cidr: block("169.254.169.254/32"), proto: Protocol::Tcp, ports: vec![80.into()] };
+    network.set_policy(lease.address, &Egress { allow: vec![named], deny: vec![] }).expect("policy");
+    assert_eq!(seen_as(&lease, (METADATA, 80)).expect("an operator opened it"), HOST);
+    refused("anything else", || connect(&lease, (FAR, 80)));
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn a_policy_changes_under_a_running_sandbox_and_ends_what_it_forbids() {
+    let host = Host::enter("policy");
+    host.serve(8080);
+    host.serve(9090);
+    host.echo_dns();
+    let network = Network::open(host.config()).expect("open");
+    let lease = network.lease().expect("lease");
+    let other = network.lease().expect("lease");
+    let mut open = connect(&lease, (FAR, 8080)).expect("public");
+    let mut octets = [0; 4];
+    open.read_exact(&mut octets).expect("greeting");
+
+    let only_9090 = Rule { cidr: block("203.0.113.0/24"), proto: Protocol::Tcp, ports: vec![Ports { first: 9000, last: 9099 }] };
+    let narrow = Egress { allow: vec![only_9090], deny: vec![] };
+    network.set_policy(lease.address, &narrow).expect("policy");
+    refused("port 8080", || connect(&lease, (FAR, 8080)));
+    seen_as(&lease, (FAR, 9090)).expect("port 9090");
+    refused("another block", || connect(&lease, (Ipv4Addr::new(192, 0, 2, 1), 9090)));
+    refused("the open connection", || {
+        open.write_all(b"x")?;
+        open.read_exact(&mut [0])
+    });
+    assert_eq!(ask_udp(&lease, (RESOLVER, 53)).expect("names resolve under every policy"), 8);
+    seen_as(&other, (FAR, 8080)).expect("the neighbour is as free as before");
+
+    let deny = Egress { deny: vec![Rule::all(block("203.0.113.80/32"))], ..Egress::public() };
+    network.set_policy(lease.address, &deny).expect("policy");
+    refused("denied before allowed", || connect(&lease, (FAR, 9090)));
+    network.set_policy(lease.address, &Egress::public()).expect("policy");
+    seen_as(&lease, (FAR, 8080)).expect("free again");
+    let stranger = network.set_policy(Ipv4Addr::new(10, 99, 9, 9), &deny).expect_err("nobody's").to_string();
+    assert!(stranger.contains("10.99.9.9"), "{stranger}");
+    let rules = output("nft", &["list", "chains"]);
+    assert_eq!(rules.matches("chain egress-").count(), 1, "unused policies are gone: {rules}");
+    network.destroy().expect("destroy");
+}
