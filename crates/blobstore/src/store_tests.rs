@@ -42,7 +42,7 @@ fn chunks(bytes: &[u8], size: usize) -> impl Stream<Item = Result<Bytes, io::Err
 #[tokio::test]
 async fn keeps_small_and_large_blobs() {
     let (_folder, store) = open(Limits::default());
-    for size in [0, 1, 100, (8 << 20) - 1, 8 << 20, (20 << 20) + 17] {
+    for size in [0, 1, 100, (8 << 20) - 1, 8 << 20, (9 << 20) + 17] {
         let bytes: Vec<u8> = (0..size).map(|at: usize| (at * 31 % 251) as u8).collect();
         let digest = digest_of(&bytes);
         let stored = store.put(Kind::Pack, &digest, chunks(&bytes, 70_001)).await.unwrap();
@@ -90,11 +90,11 @@ async fn reads_ranges() {
 #[tokio::test]
 async fn what_fails_leaves_nothing() {
     let (folder, store) = open(Limits {
-        pack_bytes: 30 << 20,
+        pack_bytes: 10 << 20,
         stall: Duration::from_millis(20),
         ..Limits::default()
     });
-    let bytes = vec![7; 20 << 20];
+    let bytes = vec![7; 9 << 20];
     let digest = digest_of(&bytes);
 
     let mismatch = store.put(Kind::Pack, &digest, chunks(&bytes[1..], 1 << 20)).await;
@@ -102,13 +102,13 @@ async fn what_fails_leaves_nothing() {
     let small = store.put(Kind::Pack, &digest, chunks(b"x", 1)).await;
     assert!(matches!(small, Err(Error::Mismatch { .. })), "{small:?}");
     let large = store
-        .put(Kind::Pack, &digest, chunks(&vec![7; 31 << 20], 1 << 20))
+        .put(Kind::Pack, &digest, chunks(&vec![7; 11 << 20], 1 << 20))
         .await;
     assert!(
         matches!(
             large,
             Err(Error::TooLarge {
-                limit_bytes: 31_457_280,
+                limit_bytes: 10_485_760,
                 ..
             })
         ),
