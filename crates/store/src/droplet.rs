@@ -1,0 +1,123 @@
+//! Droplets: what staging made.
+
+use crate::engine::Db;
+use crate::error::Result;
+use crate::page::{Order, Page, Paged, Scope};
+use crate::sql::{Query, Row, json};
+use crate::tx::Tx;
+use model::Digest;
+use model::id::{AppId, DropletId, PackageId, SpaceId};
+use model::resource::Droplet;
+
+/// Which droplets a list holds; `None` does not filter.
+#[derive(Debug, Clone, Default)]
+pub struct DropletFilter {
+    pub ids: Option<Vec<DropletId>>,
+    pub apps: Option<Vec<AppId>>,
+    pub spaces: Option<Vec<SpaceId>>,
+    pub packages: Option<Vec<PackageId>>,
+}
+
+const DROPLET: &str = "t.id, t.app_id, t.package_id, t.build_id, t.digest, t.layers, t.processes, t.buildpacks, \
+                       t.stack, t.input_digest, t.created_at";
+
+fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
+    Ok(Droplet {
+        id: row.id("id")?,
+        app: row.id("app_id")?,
+        package: row.id_opt("package_id")?,
+        build: row.id_opt("build_id")?,
+        digest: row.parse("digest")?,
+        layers: row.json("layers")?,
+        processes: row.json("processes")?,
+        buildpacks: row.json("buildpacks")?,
+        stack: row.parse("stack")?,
+        input_digest: row.parse_opt("input_digest")?,
+        created_at: row.time("created_at")?,
+    })
+}
+
+impl Db {
+    /// A droplet by id.
+    pub async fn droplet_fetch(&self, id: DropletId) -> Result<Option<Droplet>> {
+        let query = Query::new("droplet_fetch", id, "")
+            .push(&format!("SELECT {DROPLET} FROM droplets t WHERE t.id = "))
+            .push_arg(id);
+        self.find(query, droplet).await
+    }
+
+    /// Droplets by ids, in no order.
+    pub async fn droplets_by_ids(&self, ids: &[DropletId]) -> Result<Vec<Droplet>> {
+        let mut droplets = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(10_000) {
+            let query = Query::new("droplets_by_ids", ids.len(), "")
+                .push(&format!("SELECT {DROPLET} FROM droplets t WHERE 1 = 1"))
+                .and_in("t.id", ids.iter().copied());
+            droplets.extend(self.map(query, droplet).await?);
+        }
+        Ok(droplets)
+    }
+
+    /// The app's newest droplet that came of the same input.
+    pub async fn droplet_by_input(&self, app: AppId, input: &Digest) -> Result<Option<Droplet>> {
+        let query = Query::new("droplet_by_input", app, "")
+            .push(&format!("SELECT {DROPLET} FROM droplets t WHERE t.app_id = "))
+            .push_arg(app)
+            .push(" AND t.input_digest = ")
+            .push_arg(input)
+            .push(" ORDER BY t.created_at DESC LIMIT 1");
+        self.find(query, droplet).await
+    }
+
+    /// Droplets of apps within `scope`.
+    pub async fn droplet_list(
+        &self,
+        filter: &DropletFilter,
+        scope: Scope,
+        order: Order,
+        page: Page,
+    ) -> Result<Paged<Droplet>> {
+        let query = Query::new(
+            "droplet_list",
+            "a list",
+            "FROM droplets t JOIN apps a ON a.id = t.app_id WHERE 1 = 1",
+        );
+        let query = scope
+            .spaces(query, "a.space_id")
+            .and_in_some("t.id", filter.ids.as_deref())
+            .and_in_some("t.app_id", filter.apps.as_deref())
+            .and_in_some("a.space_id", filter.spaces.as_deref())
+            .and_in_some("t.package_id", filter.packages.as_deref());
+        self.list(DROPLET, query, &order.sql(None, false), page, droplet).await
+    }
+}
+
+impl Tx {
+    /// A new droplet.
+    pub async fn droplet_create(&self, droplet: &Droplet) -> Result<()> {
+        let query = Query::new(
+            "droplet_create",
+            droplet.id,
+            "INSERT INTO droplets (id, app_id, package_id, build_id, digest, layers, processes, buildpacks, stack, \
+             input_digest, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .arg(droplet.id)
+        .arg(droplet.app)
+        .arg(droplet.package)
+        .arg(droplet.build)
+        .arg(droplet.digest.to_string())
+        .arg(json(&droplet.layers)?)
+        .arg(json(&droplet.processes)?)
+        .arg(json(&droplet.buildpacks)?)
+        .arg(droplet.stack.as_str())
+        .arg(droplet.input_digest.as_ref().map(ToString::to_string))
+        .arg(droplet.created_at);
+        self.execute(query).await.map(drop)
+    }
+
+    /// Removes a droplet.
+    pub async fn droplet_delete(&self, id: DropletId) -> Result<bool> {
+        let query = Query::new("droplet_delete", id, "DELETE FROM droplets WHERE id = $1").arg(id);
+        Ok(self.execute(query).await? > 0)
+    }
+}

@@ -1,0 +1,107 @@
+//! Tasks: one-off runs of a droplet.
+
+use crate::engine::Db;
+use crate::error::Result;
+use crate::notify::Topic;
+use crate::page::{Order, Page, Paged};
+use crate::sql::{Query, Row, json, word};
+use crate::tx::Tx;
+use model::id::{AppId, TaskId};
+use model::resource::Task;
+
+const TASK: &str = "t.id, t.app_id, t.sequence, t.name, t.command, t.droplet_id, t.limits, t.state, t.failure, \
+                    t.created_at, t.updated_at";
+
+fn task(_: &Db, row: &Row) -> Result<Task> {
+    Ok(Task {
+        id: row.id("id")?,
+        app: row.id("app_id")?,
+        sequence: row.int("sequence")?,
+        name: row.text("name")?,
+        command: row.text("command")?,
+        droplet: row.id("droplet_id")?,
+        limits: row.json("limits")?,
+        state: row.word("state")?,
+        failure: row.text_opt("failure")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
+
+impl Db {
+    /// A task by id.
+    pub async fn task_fetch(&self, id: TaskId) -> Result<Option<Task>> {
+        let query = Query::new("task_fetch", id, "")
+            .push(&format!("SELECT {TASK} FROM tasks t WHERE t.id = "))
+            .push_arg(id);
+        self.find(query, task).await
+    }
+
+    /// Tasks of an app.
+    pub async fn task_list(&self, app: AppId, order: Order, page: Page) -> Result<Paged<Task>> {
+        let query = Query::new("task_list", app, "FROM tasks t WHERE t.app_id = $1").arg(app);
+        self.list(TASK, query, &order.sql(Some("t.name"), true), page, task)
+            .await
+    }
+
+    /// Tasks that are not over.
+    pub async fn tasks_live(&self) -> Result<Vec<Task>> {
+        let query = Query::new("tasks_live", "all", "").push(&format!(
+            "SELECT {TASK} FROM tasks t WHERE t.state IN ('PENDING', 'RUNNING', 'CANCELING') ORDER BY t.created_at"
+        ));
+        self.map(query, task).await
+    }
+
+    /// The number that the next task of an app gets. Lock the app first.
+    pub async fn task_next_sequence(&self, app: AppId) -> Result<u32> {
+        let query = Query::new(
+            "task_next_sequence",
+            app,
+            "SELECT coalesce(max(sequence), 0) + 1 AS next FROM tasks WHERE app_id = $1",
+        )
+        .arg(app);
+        self.one(query).await?.int("next")
+    }
+}
+
+impl Tx {
+    /// A new task. Taken: `task sequence`.
+    pub async fn task_create(&self, task: &Task) -> Result<()> {
+        let query = Query::new(
+            "task_create",
+            task.id,
+            "INSERT INTO tasks (id, app_id, sequence, name, command, droplet_id, limits, state, failure, created_at, \
+             updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .taken("task sequence")
+        .arg(task.id)
+        .arg(task.app)
+        .arg(task.sequence)
+        .arg(task.name.as_str())
+        .arg(task.command.as_str())
+        .arg(task.droplet)
+        .arg(json(&task.limits)?)
+        .arg(word(&task.state)?)
+        .arg(task.failure.clone())
+        .arg(task.created_at)
+        .arg(task.updated_at);
+        self.touch(Topic::Desired);
+        self.execute(query).await.map(drop)
+    }
+
+    /// State and failure as given, where the task is not over. False where it is.
+    pub async fn task_step(&self, task: &Task) -> Result<bool> {
+        let query = Query::new(
+            "task_step",
+            task.id,
+            "UPDATE tasks SET state = $1, failure = $2, updated_at = $3 \
+             WHERE id = $4 AND state IN ('PENDING', 'RUNNING', 'CANCELING')",
+        )
+        .arg(word(&task.state)?)
+        .arg(task.failure.clone())
+        .arg(task.updated_at)
+        .arg(task.id);
+        self.touch(Topic::Desired);
+        Ok(self.execute(query).await? > 0)
+    }
+}
