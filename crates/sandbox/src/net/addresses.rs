@@ -44,7 +44,13 @@ impl Addresses {
         let text = match fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(Error::File { operation: "read", path: path.into(), source }),
+            Err(source) => {
+                return Err(Error::File {
+                    operation: "read",
+                    path: path.into(),
+                    source,
+                });
+            }
         };
         let (fresh, held, returned) = replay(&text, &subnet, now);
         let mut resting: Vec<(u32, u64)> = (2..fresh)
@@ -53,8 +59,16 @@ impl Addresses {
             .collect();
         resting.sort_by_key(|&(host, at)| (at, host));
         let journal = create(path)?;
-        let mut addresses =
-            Self { subnet, rest_ms, fresh, resting: resting.into(), held, path: path.into(), journal, written: 0 };
+        let mut addresses = Self {
+            subnet,
+            rest_ms,
+            fresh,
+            resting: resting.into(),
+            held,
+            path: path.into(),
+            journal,
+            written: 0,
+        };
         addresses.rewrite(now)?;
         Ok(addresses)
     }
@@ -74,7 +88,10 @@ impl Addresses {
             self.fresh += 1;
             self.fresh - 1
         } else {
-            let ready = self.resting.front().is_some_and(|&(_, at)| at.saturating_add(self.rest_ms) <= now);
+            let ready = self
+                .resting
+                .front()
+                .is_some_and(|&(_, at)| at.saturating_add(self.rest_ms) <= now);
             match self.resting.pop_front() {
                 Some((host, _)) if ready => host,
                 other => {
@@ -133,9 +150,15 @@ impl Addresses {
     }
 
     fn note(&mut self, lines: &str, now: u64) -> Result<()> {
-        self.journal.write_all(lines.as_bytes()).map_err(|source| self.failed("append to", source))?;
+        self.journal
+            .write_all(lines.as_bytes())
+            .map_err(|source| self.failed("append to", source))?;
         self.written += lines.len() as u64;
-        if self.written > JOURNAL_BYTES { self.rewrite(now) } else { Ok(()) }
+        if self.written > JOURNAL_BYTES {
+            self.rewrite(now)
+        } else {
+            Ok(())
+        }
     }
 
     /// Replaces the journal by the least that says the same.
@@ -144,12 +167,17 @@ impl Addresses {
         for &host in &self.held {
             let _ = writeln!(text, "take {}", self.address(host));
         }
-        for &(host, at) in self.resting.iter().filter(|&&(_, at)| at.saturating_add(self.rest_ms) > now) {
+        for &(host, at) in self
+            .resting
+            .iter()
+            .filter(|&&(_, at)| at.saturating_add(self.rest_ms) > now)
+        {
             let _ = writeln!(text, "back {} {at}", self.address(host));
         }
         let fresh = self.path.with_extension("new");
         let mut file = File::create(&fresh).map_err(|source| self.failed("create the successor of", source))?;
-        file.write_all(text.as_bytes()).map_err(|source| self.failed("write the successor of", source))?;
+        file.write_all(text.as_bytes())
+            .map_err(|source| self.failed("write the successor of", source))?;
         fs::rename(&fresh, &self.path).map_err(|source| self.failed("replace", source))?;
         self.journal = create(&self.path)?;
         self.written = 0;
@@ -157,7 +185,11 @@ impl Addresses {
     }
 
     fn failed(&self, operation: &'static str, source: io::Error) -> Error {
-        Error::File { operation, path: self.path.clone(), source }
+        Error::File {
+            operation,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -166,7 +198,11 @@ fn create(path: &Path) -> Result<File> {
         .create(true)
         .append(true)
         .open(path)
-        .map_err(|source| Error::File { operation: "open", path: path.into(), source })
+        .map_err(|source| Error::File {
+            operation: "open",
+            path: path.into(),
+            source,
+        })
 }
 
 /// Lines are `fresh <host part>`, `take <address>`, `back <address> <unix ms>`; anything else, such as a
@@ -235,7 +271,12 @@ mod tests {
         let first: Vec<Ipv4Addr> = (0..5).map(|_| pool.take(0).expect("free")).collect();
         assert_eq!(first, [ip(2), ip(3), ip(4), ip(5), ip(6)]);
         pool.give_back(&[ip(4), ip(2)], 1_000).expect("back");
-        let Err(Error::Exhausted { held, resting, next_ms, .. }) = pool.take(2_000) else { panic!("must rest") };
+        let Err(Error::Exhausted {
+            held, resting, next_ms, ..
+        }) = pool.take(2_000)
+        else {
+            panic!("must rest")
+        };
         assert_eq!((held, resting, next_ms), (3, 2, 59_000));
         assert_eq!(pool.take(61_000).expect("rested"), ip(4));
         assert_eq!(pool.take(61_000).expect("rested"), ip(2));
@@ -252,7 +293,10 @@ mod tests {
         pool.give_back(&[ip(3)], 9_000).expect("back");
         drop(pool);
         let mut pool = folder.open("10.9.0.0/29", 10_000);
-        assert_eq!(pool.held().collect::<HashSet<_>>(), HashSet::from([ip(2), ip(4), ip(5)]));
+        assert_eq!(
+            pool.held().collect::<HashSet<_>>(),
+            HashSet::from([ip(2), ip(4), ip(5)])
+        );
         assert!(pool.take(64_999).is_err(), "a restart does not shorten the rest");
         assert_eq!(pool.take(65_000).expect("rested"), ip(6));
         assert!(pool.take(65_000).is_err());
@@ -264,7 +308,8 @@ mod tests {
     #[test]
     fn torn_lines_other_subnets_and_clocks_that_ran_ahead_do_no_harm() {
         let folder = Folder::new("torn");
-        let text = "fresh x\nnonsense\ntake 10.8.0.3\ntake 10.9.0.3\nback 10.9.0.2 99999999\nback 10.9.0.9 1\ntake 10.9.0.4";
+        let text =
+            "fresh x\nnonsense\ntake 10.8.0.3\ntake 10.9.0.3\nback 10.9.0.2 99999999\nback 10.9.0.9 1\ntake 10.9.0.4";
         fs::write(folder.0.join("addresses"), text).expect("write");
         let mut pool = folder.open("10.9.0.0/29", 1_000);
         assert_eq!(pool.held().collect::<Vec<_>>(), [ip(3)]);
@@ -278,10 +323,16 @@ mod tests {
         let folder = Folder::new("claim");
         let mut pool = folder.open("10.9.0.0/29", 0);
         pool.claim(ip(3), 0).expect("claim");
-        assert_eq!([pool.take(0).expect("free"), pool.take(0).expect("free")], [ip(2), ip(4)]);
+        assert_eq!(
+            [pool.take(0).expect("free"), pool.take(0).expect("free")],
+            [ip(2), ip(4)]
+        );
         pool.give_back(&[ip(3)], 0).expect("back");
         pool.claim(ip(3), 0).expect("claim again");
-        assert_eq!([pool.take(0).expect("free"), pool.take(0).expect("free")], [ip(5), ip(6)]);
+        assert_eq!(
+            [pool.take(0).expect("free"), pool.take(0).expect("free")],
+            [ip(5), ip(6)]
+        );
         assert!(pool.take(u64::MAX).is_err());
     }
 

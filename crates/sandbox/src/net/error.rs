@@ -8,14 +8,21 @@ use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc};
 pub enum Error {
     /// A configuration value cannot work.
     #[error("network {name:?}: {what} is invalid: {reason}; remedy: {remedy}")]
-    Config { name: String, what: &'static str, reason: String, remedy: &'static str },
+    Config {
+        name: String,
+        what: &'static str,
+        reason: String,
+        remedy: &'static str,
+    },
 
     /// A policy cannot be expressed or is too large.
     #[error("egress policy refused: {reason}")]
     Policy { reason: String },
 
     /// There is no default route to tell the uplink from.
-    #[error("no uplink found: this host has no IPv4 default route; remedy: add one, or name the interface in `network.uplink`")]
+    #[error(
+        "no uplink found: this host has no IPv4 default route; remedy: add one, or name the interface in `network.uplink`"
+    )]
     NoUplink,
 
     /// No name server that a sandbox could reach is configured on the host.
@@ -31,35 +38,71 @@ pub enum Error {
 
     /// nft refused a transaction; nothing of it was applied.
     #[error("nft failed to {operation} in table {table}: {output}{}", remedy_for_nft(output))]
-    Nft { operation: String, table: String, output: String },
+    Nft {
+        operation: String,
+        table: String,
+        output: String,
+    },
 
     /// The kernel refused a netlink request.
     #[error("failed to {operation} {target}{}", remedy_for_errno(source))]
-    Netlink { operation: &'static str, target: String, #[source] source: io::Error },
+    Netlink {
+        operation: &'static str,
+        target: String,
+        #[source]
+        source: io::Error,
+    },
 
     /// A file of the kernel or of the state directory could not be used.
-    #[error("failed to {operation} {}", path.display())]
-    File { operation: &'static str, path: PathBuf, #[source] source: io::Error },
+    #[error("failed to {operation} {}{}", path.display(), remedy_for_errno(source))]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 
     /// A namespace or process operation failed.
     #[error("failed to {operation}{}", remedy_for_errno(source))]
-    System { operation: &'static str, #[source] source: io::Error },
+    System {
+        operation: &'static str,
+        #[source]
+        source: io::Error,
+    },
 
     /// An interface of that name exists and is not this network's bridge.
-    #[error("interface {bridge} exists and cannot be the bridge of network {name:?}: {reason}; remedy: choose another `network.bridge`, or drain this cell and run `ip link delete {bridge}; nft delete table ip paas-{name}; nft delete table bridge paas-{name}`")]
-    ForeignBridge { name: String, bridge: String, reason: String },
+    #[error(
+        "interface {bridge} exists and cannot be the bridge of network {name:?}: {reason}; remedy: choose another `network.bridge`, or drain this cell and run `ip link delete {bridge}; nft delete table ip paas-{name}; nft delete table bridge paas-{name}`"
+    )]
+    ForeignBridge {
+        name: String,
+        bridge: String,
+        reason: String,
+    },
 
     /// Another process holds this network.
-    #[error("network {name:?} is in use by another process on this host; remedy: stop the other cell, or give this one another `network.name`, `network.bridge` and `network.subnet`")]
+    #[error(
+        "network {name:?} is in use by another process on this host; remedy: stop the other cell, or give this one another `network.name`, `network.bridge` and `network.subnet`"
+    )]
     Busy { name: String },
 
     /// Every address is leased or rests after use.
-    #[error("no free address in {subnet}: {held} in use, {resting} resting after use, next in {next_ms} ms; remedy: a larger `network.subnet`")]
-    Exhausted { subnet: String, held: usize, resting: usize, next_ms: u64 },
+    #[error(
+        "no free address in {subnet}: {held} in use, {resting} resting after use, next in {next_ms} ms; remedy: a larger `network.subnet`"
+    )]
+    Exhausted {
+        subnet: String,
+        held: usize,
+        resting: usize,
+        next_ms: u64,
+    },
 
     /// The background thread could not build network namespaces.
     #[error("no network namespace could be prepared")]
-    Pool { #[source] source: Arc<Error> },
+    Pool {
+        #[source]
+        source: Arc<Error>,
+    },
 
     /// Nothing was ready within the deadline.
     #[error("no network namespace was ready within {waited_ms} ms")]
@@ -71,7 +114,11 @@ pub enum Error {
 
     /// What was to be adopted does not exist any more.
     #[error("cannot adopt {address} for {id:?}: {reason}")]
-    Adopt { id: String, address: Ipv4Addr, reason: String },
+    Adopt {
+        id: String,
+        address: Ipv4Addr,
+        reason: String,
+    },
 
     /// The network was closed, or its thread ended.
     #[error("network {name:?} is closed")]
@@ -84,6 +131,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 fn remedy_for_errno(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => " (needs root with CAP_NET_ADMIN and CAP_SYS_ADMIN)",
+        Some(libc::EROFS) => {
+            " (read-only here: a cell inside a container needs /proc/sys and its state directory writable)"
+        }
         Some(libc::EOPNOTSUPP) => " (the kernel lacks this link type: CONFIG_BRIDGE and CONFIG_VETH are needed)",
         _ => "",
     }

@@ -20,38 +20,14 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    addresses::gateway,
     error::Result,
     link::mac_of,
     nft::Nft,
-    policy::{Cidr, Egress},
+    policy::Egress,
+    rules::{REFUSE, Scope, TABLE_PREFIX},
 };
 
 const CHAIN_PREFIX: &str = "egress-";
-/// Tables of all networks begin with this.
-const TABLE_PREFIX: &str = "paas-";
-
-/// What the rules are about; fixed while the network is open.
-#[derive(Debug, Clone)]
-pub(super) struct Scope {
-    pub(super) name: String,
-    pub(super) bridge: String,
-    pub(super) uplink: String,
-    pub(super) subnet: Cidr,
-    pub(super) resolvers: Vec<Ipv4Addr>,
-}
-
-impl Scope {
-    /// The host's interface of the sandbox at `address`; at most 15 bytes by the limit on bridge names.
-    pub(super) fn interface(&self, address: Ipv4Addr) -> String {
-        format!("{}v{:x}", self.bridge, address.to_bits() & (u32::MAX >> self.subnet.prefix()))
-    }
-
-    fn table(&self) -> String {
-        format!("{TABLE_PREFIX}{}", self.name)
-    }
-}
-
 /// One wish; many make one transaction.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
@@ -84,12 +60,20 @@ pub(super) struct Firewall {
 impl Firewall {
     /// Puts the rules in place. What an earlier agent left for its sandboxes stays in force.
     /// `forwarded` says whether the uplink forwards already; if not, `destroy` will report it.
-    pub(super) fn open(scope: Scope, forwarded: bool) -> Result<Self> {
-        let nft = Nft::find(&scope.table())?;
-        let mut firewall = Self { scope, nft, state: State::default() };
-        let mut script = firewall.base_script();
+    pub(super) fn open(scope: Scope, nft: Nft, forwarded: bool) -> Result<Self> {
+        let mut firewall = Self {
+            scope,
+            nft,
+            state: State::default(),
+        };
+        let mut script = firewall.scope.script();
         if !forwarded {
-            let _ = writeln!(script, "add element ip {} restore_forwarding {{ \"{}\" }}", firewall.scope.table(), firewall.scope.uplink);
+            let _ = writeln!(
+                script,
+                "add element ip {} restore_forwarding {{ \"{}\" }}",
+                firewall.scope.table(),
+                firewall.scope.uplink
+            );
         }
         firewall.nft.apply("set up the rules", &script)?;
         firewall.state = firewall.read_state()?;
@@ -99,81 +83,17 @@ impl Firewall {
 
     /// Addresses that an earlier agent admitted.
     pub(super) fn addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.state.verdicts.keys().copied().chain(self.state.admitted.iter().copied()).collect()
+        self.state
+            .verdicts
+            .keys()
+            .copied()
+            .chain(self.state.admitted.iter().copied())
+            .collect()
     }
 
     /// Whether a sandbox at `address` may send.
     pub(super) fn admitted(&self, address: Ipv4Addr) -> bool {
         self.state.admitted.contains(&address)
-    }
-
-    fn base_script(&self) -> String {
-        let Scope { bridge, uplink, subnet, resolvers, .. } = &self.scope;
-        let table = self.scope.table();
-        let dns = "ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept";
-        let replies = "ct direction reply ct state established,related accept";
-        let resolvers: Vec<String> = resolvers.iter().map(Ipv4Addr::to_string).collect();
-        let chains = [
-            ("refuse", "", vec![
-                "ct state established meta l4proto tcp reject with tcp reset".to_owned(),
-                "reject with icmp admin-prohibited".to_owned(),
-            ]),
-            ("to_host", "", vec![replies.to_owned(), dns.to_owned(), "goto refuse".to_owned()]),
-            ("from_sandbox", "", vec![
-                "oifname != @uplinks goto refuse".to_owned(),
-                dns.to_owned(),
-                "ip saddr vmap @egress".to_owned(),
-                "goto refuse".to_owned(),
-            ]),
-            // Before routing: two ends on one bridge make the host send redirects, whose rate limit would
-            // swallow the refusal.
-            ("prerouting_hook", "{ type filter hook prerouting priority filter; policy accept; }", vec![
-                format!("iifname \"{bridge}\" ip daddr {subnet} ip daddr != {} goto refuse", gateway(subnet)),
-            ]),
-            ("input_hook", "{ type filter hook input priority filter; policy accept; }", vec![
-                format!("iifname \"{bridge}\" goto to_host"),
-            ]),
-            ("forward_hook", "{ type filter hook forward priority filter; policy accept; }", vec![
-                format!("oifname \"{bridge}\" {replies}"),
-                format!("iifname \"{bridge}\" goto from_sandbox"),
-                format!("oifname \"{bridge}\" drop"),
-            ]),
-            ("masquerade_hook", "{ type nat hook postrouting priority srcnat; policy accept; }", vec![
-                format!("ip saddr {subnet} oifname @uplinks masquerade fully-random"),
-            ]),
-        ];
-        let mut script = format!(
-            "add table ip {table}\nadd set ip {table} uplinks {{ type ifname; }}\n\
-             add set ip {table} restore_forwarding {{ type ifname; }}\nadd set ip {table} resolvers {{ type ipv4_addr; }}\n\
-             add map ip {table} egress {{ type ipv4_addr : verdict; }}\nflush set ip {table} uplinks\n\
-             flush set ip {table} resolvers\nadd element ip {table} uplinks {{ \"{uplink}\" }}\n\
-             add element ip {table} resolvers {{ {} }}\n",
-            resolvers.join(", ")
-        );
-        for (name, hook, _) in &chains {
-            let _ = writeln!(script, "add chain ip {table} {name} {hook}\nflush chain ip {table} {name}");
-        }
-        for (name, _, rules) in &chains {
-            for rule in rules {
-                let _ = writeln!(script, "add rule ip {table} {name} {rule}");
-            }
-        }
-        script + &self.bridge_script()
-    }
-
-    /// What a port may send: IPv4 with its own addresses; no ARP, as every neighbour is fixed.
-    fn bridge_script(&self) -> String {
-        let (table, bridge) = (self.scope.table(), &self.scope.bridge);
-        format!(
-            "add table bridge {table}\n\
-             add set bridge {table} ports {{ type ifname . ether_addr . ipv4_addr; }}\n\
-             add chain bridge {table} port\nflush chain bridge {table} port\n\
-             add chain bridge {table} prerouting_hook {{ type filter hook prerouting priority -300; policy accept; }}\n\
-             flush chain bridge {table} prerouting_hook\n\
-             add rule bridge {table} port ether type ip iifname . ether saddr . ip saddr @ports accept\n\
-             add rule bridge {table} port drop\n\
-             add rule bridge {table} prerouting_hook iifname \"{bridge}v*\" jump port\n"
-        )
     }
 
     fn read_state(&self) -> Result<State> {
@@ -186,7 +106,10 @@ impl Firewall {
             }
             if object.pointer("/map/name").and_then(Value::as_str) == Some("egress") {
                 for element in elements(object, "/map/elem") {
-                    let address = element.get(0).and_then(Value::as_str).and_then(|text| text.parse().ok());
+                    let address = element
+                        .get(0)
+                        .and_then(Value::as_str)
+                        .and_then(|text| text.parse().ok());
                     let target = element.pointer("/1/jump/target").and_then(chain_number);
                     if let (Some(address), Some(target)) = (address, target) {
                         state.verdicts.insert(address, target);
@@ -194,9 +117,17 @@ impl Firewall {
                 }
             }
         }
-        let listing = self.nft.read("list the ports", &["list", "set", "bridge", &table, "ports"])?;
-        for element in objects(&listing).iter().flat_map(|object| elements(object, "/set/elem")) {
-            let address = element.pointer("/concat/2").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        let listing = self
+            .nft
+            .read("list the ports", &["list", "set", "bridge", &table, "ports"])?;
+        for element in objects(&listing)
+            .iter()
+            .flat_map(|object| elements(object, "/set/elem"))
+        {
+            let address = element
+                .pointer("/concat/2")
+                .and_then(Value::as_str)
+                .and_then(|text| text.parse().ok());
             state.admitted.extend::<Option<Ipv4Addr>>(address);
         }
         state.last_chain = state.chains.last().copied().unwrap_or(0);
@@ -231,7 +162,10 @@ impl Firewall {
         match self.transact(changes) {
             Ok(()) => changes.iter().map(|_| Ok(())).collect(),
             Err(error) if changes.len() == 1 => vec![Err(error)],
-            Err(_) => changes.iter().map(|change| self.transact(std::slice::from_ref(change))).collect(),
+            Err(_) => changes
+                .iter()
+                .map(|change| self.transact(std::slice::from_ref(change)))
+                .collect(),
         }
     }
 
@@ -263,12 +197,21 @@ impl Firewall {
 
     fn port(&self, address: Ipv4Addr) -> String {
         let mac: Vec<String> = mac_of(address).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{{ \"{}\" . {} . {address} }}", self.scope.interface(address), mac.join(":"))
+        format!(
+            "{{ \"{}\" . {} . {address} }}",
+            self.scope.interface(address),
+            mac.join(":")
+        )
     }
 
     fn admit(&self, address: Ipv4Addr, state: &mut State, script: &mut String) {
         if state.admitted.insert(address) {
-            let _ = writeln!(script, "add element bridge {} ports {}", self.scope.table(), self.port(address));
+            let _ = writeln!(
+                script,
+                "add element bridge {} ports {}",
+                self.scope.table(),
+                self.port(address)
+            );
         }
     }
 
@@ -282,7 +225,7 @@ impl Firewall {
                 state.policies.insert(policy.clone(), number);
                 state.chains.insert(number);
                 let _ = writeln!(script, "add chain ip {table} {CHAIN_PREFIX}{number}");
-                for rule in policy.render("refuse") {
+                for rule in policy.render(REFUSE) {
                     let _ = writeln!(script, "add rule ip {table} {CHAIN_PREFIX}{number} {rule}");
                 }
                 number
@@ -301,29 +244,60 @@ impl Firewall {
             self.element("delete", address, number, script);
         }
         if state.admitted.remove(&address) {
-            let _ = writeln!(script, "delete element bridge {} ports {}", self.scope.table(), self.port(address));
+            let _ = writeln!(
+                script,
+                "delete element bridge {} ports {}",
+                self.scope.table(),
+                self.port(address)
+            );
         }
     }
 
     fn element(&self, verb: &str, address: Ipv4Addr, chain: u64, script: &mut String) {
         let table = self.scope.table();
-        let _ = writeln!(script, "{verb} element ip {table} egress {{ {address} : jump {CHAIN_PREFIX}{chain} }}");
+        let _ = writeln!(
+            script,
+            "{verb} element ip {table} egress {{ {address} : jump {CHAIN_PREFIX}{chain} }}"
+        );
+    }
+
+    /// Chains of other programs that drop what no rule of theirs accepts, as "family table chain": they would
+    /// drop the traffic of sandboxes whatever the rules here say.
+    pub(super) fn obstacles(&self) -> Result<Vec<String>> {
+        let listing = self.nft.read("list all chains", &["list", "chains"])?;
+        let mut found = Vec::new();
+        for chain in objects(&listing).iter().filter_map(|object| object.get("chain")) {
+            let text = |key: &str| chain.get(key).and_then(Value::as_str).unwrap_or_default();
+            if text("hook") == "forward" && text("policy") == "drop" && matches!(text("family"), "ip" | "inet") {
+                found.push(format!("{} {} {}", text("family"), text("table"), text("name")));
+            }
+        }
+        Ok(found)
     }
 
     /// Whether the rules are in the kernel still; other programs can flush all tables.
     pub(super) fn present(&self) -> Result<bool> {
         let listing = self.nft.read("look for the tables", &["list", "tables"])?;
-        let ours = |object: &&Value| object.pointer("/table/name").and_then(Value::as_str) == Some(&*self.scope.table());
+        let ours =
+            |object: &&Value| object.pointer("/table/name").and_then(Value::as_str) == Some(&*self.scope.table());
         Ok(objects(&listing).iter().filter(ours).count() == 2)
     }
 
     /// Puts back everything after a flush by somebody else. Sandboxes under a policy of an earlier agent,
     /// whose text is not known here, get `fallback`.
     pub(super) fn restore(&mut self, fallback: &Egress) -> Result<()> {
-        let text: HashMap<u64, Egress> = self.state.policies.iter().map(|(text, number)| (*number, text.clone())).collect();
+        let text: HashMap<u64, Egress> = self
+            .state
+            .policies
+            .iter()
+            .map(|(text, number)| (*number, text.clone()))
+            .collect();
         let before = std::mem::take(&mut self.state);
-        let mut next = State { last_chain: before.last_chain, ..State::default() };
-        let mut script = self.base_script();
+        let mut next = State {
+            last_chain: before.last_chain,
+            ..State::default()
+        };
+        let mut script = self.scope.script();
         for address in &before.admitted {
             self.admit(*address, &mut next, &mut script);
         }
@@ -348,7 +322,11 @@ impl Firewall {
         let listing = self.nft.read("list all sets", &["list", "sets", "ip"])?;
         for object in objects(&listing) {
             let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            let names = || elements(object, "/set/elem").filter_map(Value::as_str).map(str::to_owned);
+            let names = || {
+                elements(object, "/set/elem")
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+            };
             match (text("/set/table"), text("/set/name")) {
                 (owner, "restore_forwarding") if owner == table => restore.extend(names()),
                 (owner, "uplinks") if owner != table && owner.starts_with(TABLE_PREFIX) => {
@@ -371,7 +349,10 @@ impl Firewall {
 }
 
 fn objects(listing: &Value) -> &[Value] {
-    listing.get("nftables").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    listing
+        .get("nftables")
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 fn elements<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {

@@ -36,36 +36,55 @@ fn parse_routes(text: &str) -> Vec<Route> {
         let block = Cidr::new(Ipv4Addr::from_bits(number(1)?.swap_bytes()), prefix).ok()?;
         let up = number(3)? & ROUTE_UP != 0;
         let metric = fields.get(6)?.parse().ok()?;
-        up.then(|| Route { interface: fields[0].to_owned(), block, metric })
+        up.then(|| Route {
+            interface: fields[0].to_owned(),
+            block,
+            metric,
+        })
     };
     text.lines().skip(1).filter_map(parse).collect()
 }
 
 fn routes() -> Result<Vec<Route>> {
-    let text = fs::read_to_string(ROUTES)
-        .map_err(|source| Error::File { operation: "read", path: ROUTES.into(), source })?;
+    let text = fs::read_to_string(ROUTES).map_err(|source| Error::File {
+        operation: "read",
+        path: ROUTES.into(),
+        source,
+    })?;
     Ok(parse_routes(&text))
 }
 
 /// The interface of the default route with the lowest metric.
 pub(super) fn uplink() -> Result<String> {
-    let default = routes()?.into_iter().filter(|route| route.block == Cidr::ANY).min_by_key(|route| route.metric);
+    let default = routes()?
+        .into_iter()
+        .filter(|route| route.block == Cidr::ANY)
+        .min_by_key(|route| route.metric);
     default.map(|route| route.interface).ok_or(Error::NoUplink)
 }
 
 /// A route of another interface whose block overlaps `subnet`, as "block on interface".
 pub(super) fn conflict(subnet: &Cidr, bridge: &str) -> Result<Option<String>> {
     let clash = |route: &Route| route.interface != bridge && route.block.prefix() != 0 && route.block.overlaps(subnet);
-    Ok(routes()?.iter().find(|route| clash(route)).map(|route| format!("{} on {}", route.block, route.interface)))
+    Ok(routes()?
+        .iter()
+        .find(|route| clash(route))
+        .map(|route| format!("{} on {}", route.block, route.interface)))
 }
 
 fn parse_resolvers(text: &str) -> Vec<Ipv4Addr> {
     let address = |line: &str| {
         let mut words = line.split_whitespace();
-        (words.next()? == "nameserver").then(|| words.next()?.parse::<Ipv4Addr>().ok()).flatten()
+        (words.next()? == "nameserver")
+            .then(|| words.next()?.parse::<Ipv4Addr>().ok())
+            .flatten()
     };
     let usable = |address: &Ipv4Addr| !address.is_loopback() && !address.is_unspecified();
-    text.lines().filter_map(address).filter(usable).take(MAX_RESOLVERS).collect()
+    text.lines()
+        .filter_map(address)
+        .filter(usable)
+        .take(MAX_RESOLVERS)
+        .collect()
 }
 
 /// The name servers that the host uses, without those that a sandbox could not reach.
@@ -81,10 +100,18 @@ fn resolvers_in(files: &[PathBuf]) -> Result<Vec<Ipv4Addr>> {
                 found => return Ok(found),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::File { operation: "read", path: path.clone(), source }),
+            Err(source) => {
+                return Err(Error::File {
+                    operation: "read",
+                    path: path.clone(),
+                    source,
+                });
+            }
         }
     }
-    Err(Error::NoResolvers { searched: files.to_vec() })
+    Err(Error::NoResolvers {
+        searched: files.to_vec(),
+    })
 }
 
 fn forwarding_path(interface: &str) -> PathBuf {
@@ -94,21 +121,35 @@ fn forwarding_path(interface: &str) -> PathBuf {
 /// Whether IPv4 packets that arrive on `interface` are forwarded.
 pub(super) fn forwarding(interface: &str) -> Result<bool> {
     let path = forwarding_path(interface);
-    let text = fs::read_to_string(&path).map_err(|source| Error::File { operation: "read", path, source })?;
+    let text = fs::read_to_string(&path).map_err(|source| Error::File {
+        operation: "read",
+        path,
+        source,
+    })?;
     Ok(text.trim() != "0")
 }
 
 /// Switches forwarding for one interface.
 pub(super) fn set_forwarding(interface: &str, on: bool) -> Result<()> {
     let path = forwarding_path(interface);
-    fs::write(&path, if on { "1" } else { "0" }).map_err(|source| Error::File { operation: "write", path, source })
+    fs::write(&path, if on { "1" } else { "0" }).map_err(|source| Error::File {
+        operation: "write",
+        path,
+        source,
+    })
 }
 
 /// Switches IPv6 off on an interface of ours, where there is IPv6 at all.
 pub(super) fn disable_ipv6(interface: &str) -> Result<()> {
-    let path = Path::new("/proc/sys/net/ipv6/conf").join(interface).join("disable_ipv6");
+    let path = Path::new("/proc/sys/net/ipv6/conf")
+        .join(interface)
+        .join("disable_ipv6");
     match fs::write(&path, "1") {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { operation: "write", path, source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
+            operation: "write",
+            path,
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -128,7 +169,11 @@ mod tests {
     fn the_lowest_metric_that_is_up_is_the_default() {
         let routes = parse_routes(TABLE);
         assert_eq!(routes.len(), 3);
-        let best = routes.iter().filter(|r| r.block == Cidr::ANY).min_by_key(|r| r.metric).expect("two defaults");
+        let best = routes
+            .iter()
+            .filter(|r| r.block == Cidr::ANY)
+            .min_by_key(|r| r.metric)
+            .expect("two defaults");
         assert_eq!(best.interface, "eth0");
         assert_eq!(routes[2].block.to_string(), "192.0.2.0/24");
     }
@@ -136,7 +181,10 @@ mod tests {
     #[test]
     fn name_servers_that_a_sandbox_cannot_reach_are_passed_over() {
         let text = "# x\nsearch example\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\n nameserver 192.0.2.54 x\n";
-        assert_eq!(parse_resolvers(text), [Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(192, 0, 2, 54)]);
+        assert_eq!(
+            parse_resolvers(text),
+            [Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(192, 0, 2, 54)]
+        );
     }
 
     #[test]
@@ -149,7 +197,10 @@ mod tests {
         let error = resolvers_in(&files).expect_err("loopback only").to_string();
         assert!(error.contains("network.resolvers") && error.contains("stub"), "{error}");
         fs::write(&upstream, "nameserver 198.51.100.7\n").expect("write");
-        assert_eq!(resolvers_in(&files).expect("upstream"), [Ipv4Addr::new(198, 51, 100, 7)]);
+        assert_eq!(
+            resolvers_in(&files).expect("upstream"),
+            [Ipv4Addr::new(198, 51, 100, 7)]
+        );
         fs::remove_dir_all(folder).expect("clean up");
     }
 }

@@ -92,7 +92,11 @@ pub(super) struct Port<'a> {
 
 fn netlink(operation: &'static str, target: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let target = target.into();
-    move |source| Error::Netlink { operation, target, source }
+    move |source| Error::Netlink {
+        operation,
+        target,
+        source,
+    }
 }
 
 /// `struct ifinfomsg`
@@ -145,7 +149,10 @@ fn permanent_neighbour(index: u32, address: Ipv4Addr) -> Message {
 
 fn parse_interface(body: &[u8]) -> Interface {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
-    let mut interface = Interface { index: read_u32(body.get(4..).unwrap_or_default()), ..Interface::default() };
+    let mut interface = Interface {
+        index: read_u32(body.get(4..).unwrap_or_default()),
+        ..Interface::default()
+    };
     for (kind, value) in attributes(body.get(16..).unwrap_or_default()) {
         match kind {
             IFLA_IFNAME => interface.name = text(value),
@@ -166,7 +173,11 @@ fn parse_interface(body: &[u8]) -> Interface {
 pub(super) fn interfaces(socket: &mut Socket) -> Result<Vec<Interface>> {
     let question = Message::new(RTM_GETLINK, 0, &link_header(0, 0, 0, 0), |_| {});
     let answers = socket.dump(&question).map_err(netlink("list", "interfaces"))?;
-    Ok(answers.iter().filter(|a| a.kind == RTM_NEWLINK).map(|a| parse_interface(&a.body)).collect())
+    Ok(answers
+        .iter()
+        .filter(|a| a.kind == RTM_NEWLINK)
+        .map(|a| parse_interface(&a.body))
+        .collect())
 }
 
 /// The interface called `name`, if there is one.
@@ -201,16 +212,20 @@ fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>> 
 /// Creates the bridge, marked with `alias`. It is down and has no address yet. One that exists is left as it is.
 pub(super) fn create_bridge(socket: &mut Socket, name: &str, gateway: Ipv4Addr, alias: &str) -> Result<()> {
     let create = Message::new(RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), |a| {
-        a.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac_of(gateway)).nested(IFLA_LINKINFO, &[], |a| {
-            a.text(INFO_KIND, "bridge").nested(INFO_DATA, &[], |a| {
-                a.u32(BRIDGE_STP_STATE, 0);
+        a.text(IFLA_IFNAME, name)
+            .bytes(IFLA_ADDRESS, &mac_of(gateway))
+            .nested(IFLA_LINKINFO, &[], |a| {
+                a.text(INFO_KIND, "bridge").nested(INFO_DATA, &[], |a| {
+                    a.u32(BRIDGE_STP_STATE, 0);
+                });
             });
-        });
     });
     let mark = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
         a.text(IFLA_IFNAME, name).bytes(IFLA_IFALIAS, alias.as_bytes());
     });
-    socket.execute(&[create, mark]).map_err(netlink("create bridge", name))?;
+    socket
+        .execute(&[create, mark])
+        .map_err(netlink("create bridge", name))?;
     // Kernels without snooping refuse the attribute; then there is nothing to switch off.
     let quiet = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
         a.text(IFLA_IFNAME, name).nested(IFLA_LINKINFO, &[], |a| {
@@ -219,17 +234,29 @@ pub(super) fn create_bridge(socket: &mut Socket, name: &str, gateway: Ipv4Addr, 
             });
         });
     });
-    socket.execute(&[quiet.tolerate(&[libc::EOPNOTSUPP, libc::EINVAL])]).map_err(netlink("configure bridge", name))
+    socket
+        .execute(&[quiet.tolerate(&[libc::EOPNOTSUPP, libc::EINVAL])])
+        .map_err(netlink("configure bridge", name))
 }
 
 /// Gives the bridge its address and MTU and brings it up; other IPv4 addresses on it are removed.
-pub(super) fn configure_bridge(socket: &mut Socket, bridge: &Interface, gateway: (Ipv4Addr, u8), mtu: u32) -> Result<()> {
+pub(super) fn configure_bridge(
+    socket: &mut Socket,
+    bridge: &Interface,
+    gateway: (Ipv4Addr, u8),
+    mtu: u32,
+) -> Result<()> {
     let mut messages = Vec::new();
     for (address, prefix) in addresses_of(socket, bridge.index)? {
         if (address, prefix) != gateway {
-            messages.push(Message::new(RTM_DELADDR, 0, &address_header(prefix, bridge.index), |a| {
-                a.bytes(2, &address.octets());
-            }));
+            messages.push(Message::new(
+                RTM_DELADDR,
+                0,
+                &address_header(prefix, bridge.index),
+                |a| {
+                    a.bytes(2, &address.octets());
+                },
+            ));
         }
     }
     messages.push(Message::new(RTM_NEWLINK, 0, &link_header(0, bridge.index, 0, 0), |a| {
@@ -237,14 +264,18 @@ pub(super) fn configure_bridge(socket: &mut Socket, bridge: &Interface, gateway:
     }));
     messages.push(add_address(bridge.index, gateway.0, gateway.1));
     messages.push(up(bridge.index, None));
-    socket.execute(&messages).map_err(netlink("configure bridge", bridge.name.as_str()))
+    socket
+        .execute(&messages)
+        .map_err(netlink("configure bridge", bridge.name.as_str()))
 }
 
 /// Creates a veth pair: one end a closed-off port of the bridge, the other in `namespace`, both made in
 /// place (moving an interface later costs far more). `host` is a socket of the host's namespace.
 pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
     let queues = |a: &mut Attributes| {
-        a.u32(IFLA_MTU, port.mtu).u32(IFLA_NUM_TX_QUEUES, 1).u32(IFLA_NUM_RX_QUEUES, 1);
+        a.u32(IFLA_MTU, port.mtu)
+            .u32(IFLA_NUM_TX_QUEUES, 1)
+            .u32(IFLA_NUM_RX_QUEUES, 1);
     };
     let create = Message::new(RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), |a| {
         a.text(IFLA_IFNAME, port.interface).u32(IFLA_MASTER, port.bridge);
@@ -252,7 +283,8 @@ pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: Borrowe
         a.nested(IFLA_LINKINFO, &[], |a| {
             a.text(INFO_KIND, "veth").nested(INFO_DATA, &[], |a| {
                 a.nested(VETH_PEER, &link_header(0, 0, 0, 0), |a| {
-                    a.text(IFLA_IFNAME, INNER_NAME).bytes(IFLA_ADDRESS, &mac_of(port.address));
+                    a.text(IFLA_IFNAME, INNER_NAME)
+                        .bytes(IFLA_ADDRESS, &mac_of(port.address));
                     a.u32(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
                     queues(a);
                 });
@@ -278,9 +310,12 @@ pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: Borrowe
         }));
     }
     messages.push(up(0, Some(port.interface)));
-    host.execute(&messages).map_err(netlink("create interface pair", port.interface))?;
+    host.execute(&messages)
+        .map_err(netlink("create interface pair", port.interface))?;
     let Some(created) = interface(host, port.interface)? else {
-        return Err(netlink("find the new interface", port.interface)(io::ErrorKind::NotFound.into()));
+        return Err(netlink("find the new interface", port.interface)(
+            io::ErrorKind::NotFound.into(),
+        ));
     };
     let forward = neighbour_header(AF_BRIDGE, created.index, NUD_NOARP, NTF_MASTER);
     let forward = Message::new(RTM_NEWNEIGH, REPLACE, &forward, |a| {
@@ -294,7 +329,9 @@ pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: Borrowe
 /// Everything goes through the gateway, other sandboxes too, so the host's rules see all of it.
 pub(super) fn configure_inside(inside: &mut Socket, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
     let Some(inner) = interface(inside, INNER_NAME)? else {
-        return Err(netlink("find inside the sandbox", INNER_NAME)(io::ErrorKind::NotFound.into()));
+        return Err(netlink("find inside the sandbox", INNER_NAME)(
+            io::ErrorKind::NotFound.into(),
+        ));
     };
     let mut route = [AF_INET, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
     route[8..].copy_from_slice(&4u32.to_ne_bytes()); // RTNH_F_ONLINK: the gateway is in no connected block
@@ -308,12 +345,16 @@ pub(super) fn configure_inside(inside: &mut Socket, address: Ipv4Addr, gateway: 
         permanent_neighbour(inner.index, gateway),
         default_route,
     ];
-    inside.execute(&messages).map_err(netlink("configure the sandbox side of", address.to_string()))
+    inside
+        .execute(&messages)
+        .map_err(netlink("configure the sandbox side of", address.to_string()))
 }
 
 /// Makes sure of the host's fixed neighbour entry for a sandbox.
 pub(super) fn keep_reachable(socket: &mut Socket, bridge: u32, address: Ipv4Addr) -> Result<()> {
-    socket.execute(&[permanent_neighbour(bridge, address)]).map_err(netlink("make reachable", address.to_string()))
+    socket
+        .execute(&[permanent_neighbour(bridge, address)])
+        .map_err(netlink("make reachable", address.to_string()))
 }
 
 /// Forgets the fixed neighbours of addresses that are no longer in use.
@@ -326,7 +367,9 @@ pub(super) fn forget_neighbours(socket: &mut Socket, bridge: u32, addresses: &[I
     };
     for part in addresses.chunks(128) {
         let messages: Vec<Message> = part.iter().map(forget).collect();
-        socket.execute(&messages).map_err(netlink("forget neighbours of", "the bridge"))?;
+        socket
+            .execute(&messages)
+            .map_err(netlink("forget neighbours of", "the bridge"))?;
     }
     Ok(())
 }
@@ -337,7 +380,9 @@ pub(super) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
     let message = Message::new(RTM_DELLINK, 0, &link_header(0, 0, 0, 0), |a| {
         a.text(IFLA_IFNAME, name);
     });
-    socket.execute(&[message.tolerate(&[libc::ENODEV])]).map_err(netlink("delete interface", name))
+    socket
+        .execute(&[message.tolerate(&[libc::ENODEV])])
+        .map_err(netlink("delete interface", name))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! Everything acts in the network namespace of the thread that calls [`Network::open`].
 
 mod addresses;
+mod config;
 mod error;
 mod firewall;
 mod host;
@@ -20,6 +21,7 @@ mod namespace;
 mod netlink;
 mod nft;
 mod policy;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -32,7 +34,6 @@ use std::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixListener},
     },
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -41,101 +42,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use config::{NetworkConfig, QUARANTINE};
 pub use error::{Error, Result};
 pub use policy::{Cidr, Egress, MAX_PORT_RANGES, MAX_RULES, Ports, Protocol, Rule};
+pub use rules::MAX_CONNECTIONS;
 
 use addresses::Addresses;
-use firewall::{Firewall, Scope};
+use firewall::Firewall;
 use link::Interface;
 use namespace::Builder;
+use nft::Nft;
+use rules::Scope;
 use worker::{Command, Ready, Shared, Worker, now_ms};
 
-/// How long an address rests before it is used again, unless configured otherwise.
-pub const QUARANTINE: Duration = Duration::from_secs(60);
 /// How long a lease waits for the pool.
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a change of rules may take, queue included.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Smallest and largest subnet.
-const PREFIXES: std::ops::RangeInclusive<u8> = 12..=29;
-/// Leaves room for the port suffix within the kernel's 15 bytes.
-const MAX_BRIDGE_NAME: usize = 8;
-const MAX_NAME: usize = 24;
-const MAX_POOL: usize = 1024;
-
-/// What a network is made of.
-#[derive(Debug, Clone)]
-pub struct NetworkConfig {
-    /// Names the firewall tables `paas-<name>`: lower-case letters, digits and `-`, at most 24.
-    pub name: String,
-    /// The bridge's interface name: lower-case letters, then digits, at most 8 in all.
-    pub bridge: String,
-    /// Addresses of the sandboxes; the first one is the gateway's. A /12 to a /29.
-    pub subnet: Cidr,
-    /// The interface towards the world; `None`: that of the default route.
-    pub uplink: Option<String>,
-    /// Name servers that sandboxes may use; empty: those of the host.
-    pub resolvers: Vec<Ipv4Addr>,
-    /// Namespaces kept ready, 1 to 1024.
-    pub pool_size: usize,
-    /// The policy of every new lease.
-    pub default_policy: Egress,
-    /// How long an address rests before it is used again. Shorter than every router's time to forget it
-    /// means requests for one app reaching another.
-    pub quarantine: Duration,
-    /// Folder for the journal of addresses; created if missing.
-    pub state_dir: PathBuf,
-}
-
-impl NetworkConfig {
-    /// A network with the defaults: uplink and resolvers of the host, a pool of 8, [`Egress::public`].
-    pub fn new(name: &str, bridge: &str, subnet: Cidr, state_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            name: name.to_owned(),
-            bridge: bridge.to_owned(),
-            subnet,
-            uplink: None,
-            resolvers: Vec::new(),
-            pool_size: 8,
-            default_policy: Egress::public(),
-            quarantine: QUARANTINE,
-            state_dir: state_dir.into(),
-        }
-    }
-
-    fn refuse(&self, what: &'static str, reason: String, remedy: &'static str) -> Error {
-        Error::Config { name: self.name.clone(), what, reason, remedy }
-    }
-
-    /// The first value that cannot work, as an error with its remedy. Touches nothing.
-    pub fn check(&self) -> Result<()> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(plain) {
-            let reason = format!("{:?} is not 1 to {MAX_NAME} of a-z, 0-9 and -", self.name);
-            return Err(self.refuse("network.name", reason, "choose such a name"));
-        }
-        let letters = self.bridge.trim_end_matches(|c: char| c.is_ascii_digit());
-        let shaped = !letters.is_empty() && letters.chars().all(|c| c.is_ascii_lowercase());
-        if !shaped || letters == self.bridge || self.bridge.len() > MAX_BRIDGE_NAME {
-            let reason = format!("{:?} is not letters a-z followed by digits, at most {MAX_BRIDGE_NAME} in all", self.bridge);
-            return Err(self.refuse("network.bridge", reason, "choose a name such as paas0"));
-        }
-        if !PREFIXES.contains(&self.subnet.prefix()) {
-            let reason = format!("{} is not between a /{} and a /{}", self.subnet, PREFIXES.start(), PREFIXES.end());
-            return Err(self.refuse("network.subnet", reason, "choose a private block such as 10.180.0.0/16"));
-        }
-        if self.pool_size == 0 || self.pool_size > MAX_POOL {
-            let reason = format!("{} is not between 1 and {MAX_POOL}", self.pool_size);
-            return Err(self.refuse("network.pool_size", reason, "choose about as many as sandboxes start at once"));
-        }
-        if let Some(bad) = self.resolvers.iter().find(|address| address.is_loopback() || address.is_unspecified()) {
-            let reason = format!("{bad} cannot be reached from a sandbox");
-            return Err(self.refuse("network.resolvers", reason, "list addresses on the host's network"));
-        }
-        self.default_policy.check()
-    }
-}
-
 /// One sandbox's place in the network. Dropping it does not end the lease: the namespace lives on while
 /// anything is in it, and the address stays taken until [`Network::release`].
 #[derive(Debug)]
@@ -165,7 +88,9 @@ pub struct Network {
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("scope", &self.scope).finish_non_exhaustive()
+        f.debug_struct("Network")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
     }
 }
 
@@ -176,28 +101,37 @@ impl Network {
         config.check()?;
         let lock = lock(&config.name)?;
         let scope = scope(&config)?;
+        let nft = Nft::find(&scope.table())?;
         let gateway = addresses::gateway(&config.subnet);
         let mut builder = Builder::new()?;
         let Some(uplink) = link::interface(&mut builder.host, &scope.uplink)? else {
             let reason = format!("there is no interface {:?}", scope.uplink);
-            return Err(config.refuse("network.uplink", reason, "name the interface of the default route, or leave it out"));
+            return Err(config.refuse(
+                "network.uplink",
+                reason,
+                "name the interface of the default route, or leave it out",
+            ));
         };
-        std::fs::create_dir_all(&config.state_dir)
-            .map_err(|source| Error::File { operation: "create", path: config.state_dir.clone(), source })?;
+        std::fs::create_dir_all(&config.state_dir).map_err(|source| Error::File {
+            operation: "create",
+            path: config.state_dir.clone(),
+            source,
+        })?;
         let rest_ms = u64::try_from(config.quarantine.as_millis()).unwrap_or(u64::MAX);
         let addresses = Addresses::open(&config.state_dir.join("addresses"), config.subnet, rest_ms, now_ms())?;
-        let bridge = bridge(&mut builder, &scope, gateway)?;
-        let firewall = Firewall::open(scope.clone(), host::forwarding(&scope.uplink)?)?;
-        host::disable_ipv6(&scope.bridge)?;
-        link::configure_bridge(&mut builder.host, &bridge, (gateway, config.subnet.prefix()), uplink.mtu)?;
-        host::set_forwarding(&scope.bridge, true)?;
-        host::set_forwarding(&scope.uplink, true)?;
+        let existed = link::interface(&mut builder.host, &scope.bridge)?.is_some();
+        let established = establish(&mut builder, &scope, nft, gateway, uplink.mtu);
+        if established.is_err() && !existed {
+            // The error that matters is the one that made this necessary.
+            let _ = link::delete(&mut builder.host, &scope.bridge);
+        }
+        let (bridge, firewall) = established?;
         let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
         let shared = Arc::new(Shared::default());
         let worker = Worker {
             scope: scope.clone(),
             gateway,
-            bridge: (bridge.index, uplink.mtu),
+            bridge: (bridge, uplink.mtu),
             pool_size: config.pool_size,
             default_policy: config.default_policy,
             builder,
@@ -211,8 +145,18 @@ impl Network {
         let thread = std::thread::Builder::new()
             .name(format!("net-{}", config.name))
             .spawn(move || worker.run(&receiver))
-            .map_err(|source| Error::System { operation: "start the network thread", source })?;
-        Ok(Self { scope, gateway, commands, shared, thread: Mutex::new(Some(thread)), _lock: lock })
+            .map_err(|source| Error::System {
+                operation: "start the network thread",
+                source,
+            })?;
+        Ok(Self {
+            scope,
+            gateway,
+            commands,
+            shared,
+            thread: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
     }
 
     /// The host's address on the bridge.
@@ -273,7 +217,11 @@ impl Network {
     /// Takes over a sandbox that an earlier agent started; it keeps its policy. `netns` is its namespace, as
     /// from `/proc/<init>/ns/net`. An error if its interface is gone.
     pub fn adopt(&self, id: &str, address: Ipv4Addr, netns: OwnedFd) -> Result<Lease> {
-        self.ask(|reply| Command::Adopt { id: id.to_owned(), address, reply })?;
+        self.ask(|reply| Command::Adopt {
+            id: id.to_owned(),
+            address,
+            reply,
+        })?;
         Ok(self.lease_of(id.to_owned(), address, netns))
     }
 
@@ -304,7 +252,12 @@ impl Network {
 
     fn closed(&self) -> Error {
         let failure = self.shared.pool().failure.clone();
-        failure.map_or_else(|| Error::Closed { name: self.scope.name.clone() }, |(_, source)| Error::Pool { source })
+        failure.map_or_else(
+            || Error::Closed {
+                name: self.scope.name.clone(),
+            },
+            |(_, source)| Error::Pool { source },
+        )
     }
 
     fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
@@ -312,7 +265,9 @@ impl Network {
         self.commands.send(command(reply)).map_err(|_| self.closed())?;
         match answer.recv_timeout(REPLY_TIMEOUT) {
             Ok(result) => result,
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Timeout { waited_ms: REPLY_TIMEOUT.as_millis() }),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::Timeout {
+                waited_ms: REPLY_TIMEOUT.as_millis(),
+            }),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(self.closed()),
         }
     }
@@ -341,15 +296,29 @@ impl Network {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Timeout { waited_ms: LEASE_TIMEOUT.as_millis() });
+                return Err(Error::Timeout {
+                    waited_ms: LEASE_TIMEOUT.as_millis(),
+                });
             }
-            pool = self.shared.changed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+            pool = self
+                .shared
+                .changed
+                .wait_timeout(pool, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
     fn lease_of(&self, id: String, address: Ipv4Addr, netns: OwnedFd) -> Lease {
         let host_interface = self.scope.interface(address);
-        Lease { id, address, gateway: self.gateway, prefix: 32, netns, host_interface }
+        Lease {
+            id,
+            address,
+            gateway: self.gateway,
+            prefix: 32,
+            netns,
+            host_interface,
+        }
     }
 }
 
@@ -367,25 +336,64 @@ fn lock(name: &str) -> Result<UnixListener> {
     match address.and_then(|address| UnixListener::bind_addr(&address)) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Busy { name: name.to_owned() }),
-        Err(source) => Err(Error::System { operation: "lock the network", source }),
+        Err(source) => Err(Error::System {
+            operation: "lock the network",
+            source,
+        }),
     }
 }
 
 fn scope(config: &NetworkConfig) -> Result<Scope> {
     let uplink = config.uplink.clone().map_or_else(host::uplink, Ok)?;
-    let resolvers = if config.resolvers.is_empty() { host::resolvers()? } else { config.resolvers.clone() };
+    let resolvers = if config.resolvers.is_empty() {
+        host::resolvers()?
+    } else {
+        config.resolvers.clone()
+    };
     if let Some(other) = host::conflict(&config.subnet, &config.bridge)? {
         let reason = format!("{} overlaps {other}", config.subnet);
-        return Err(config.refuse("network.subnet", reason, "choose a block that no route of this host uses"));
+        return Err(config.refuse(
+            "network.subnet",
+            reason,
+            "choose a block that no route of this host uses",
+        ));
     }
     let (name, bridge) = (config.name.clone(), config.bridge.clone());
-    Ok(Scope { name, bridge, uplink, subnet: config.subnet, resolvers })
+    Ok(Scope {
+        name,
+        bridge,
+        uplink,
+        subnet: config.subnet,
+        resolvers,
+    })
+}
+
+/// Rules before the bridge is up, and the bridge before anything is forwarded. Returns the bridge's index.
+fn establish(builder: &mut Builder, scope: &Scope, nft: Nft, gateway: Ipv4Addr, mtu: u32) -> Result<(u32, Firewall)> {
+    let bridge = bridge(builder, scope, gateway)?;
+    let firewall = Firewall::open(scope.clone(), nft, host::forwarding(&scope.uplink)?)?;
+    for chain in firewall.obstacles()? {
+        tracing::warn!(
+            network = %scope.name, bridge = %scope.bridge, chain,
+            "another program's firewall drops forwarded packets, those of sandboxes too, until it accepts \
+             packets from and to the bridge"
+        );
+    }
+    host::disable_ipv6(&scope.bridge)?;
+    link::configure_bridge(&mut builder.host, &bridge, (gateway, scope.subnet.prefix()), mtu)?;
+    host::set_forwarding(&scope.bridge, true)?;
+    host::set_forwarding(&scope.uplink, true)?;
+    Ok((bridge.index, firewall))
 }
 
 /// Finds our bridge, or makes it.
 fn bridge(builder: &mut Builder, scope: &Scope, gateway: Ipv4Addr) -> Result<Interface> {
     let alias = format!("paas network {} {}", scope.name, scope.subnet);
-    let foreign = |reason| Error::ForeignBridge { name: scope.name.clone(), bridge: scope.bridge.clone(), reason };
+    let foreign = |reason| Error::ForeignBridge {
+        name: scope.name.clone(),
+        bridge: scope.bridge.clone(),
+        reason,
+    };
     if link::interface(&mut builder.host, &scope.bridge)?.is_none() {
         link::create_bridge(&mut builder.host, &scope.bridge, gateway, &alias)?;
     }

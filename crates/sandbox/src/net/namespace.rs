@@ -32,14 +32,20 @@ const SETTINGS: [(&str, &str); 6] = [
 /// The network namespace of the calling thread.
 pub(super) fn current() -> Result<OwnedFd> {
     let path = Path::new("/proc/thread-self/ns/net");
-    let file = File::open(path).map_err(|source| Error::File { operation: "open", path: path.into(), source })?;
+    let file = File::open(path).map_err(|source| Error::File {
+        operation: "open",
+        path: path.into(),
+        source,
+    })?;
     Ok(file.into())
 }
 
 /// Moves the calling thread (and no other) into a namespace.
 pub(super) fn enter(namespace: &OwnedFd) -> Result<()> {
-    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| Error::System { operation: "enter a network namespace", source: errno.into() })
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| Error::System {
+        operation: "enter a network namespace",
+        source: errno.into(),
+    })
 }
 
 /// Builds namespaces for one bridge. Belongs to one thread, whose namespace at creation is the host's.
@@ -52,8 +58,15 @@ pub(super) struct Builder {
 impl Builder {
     /// A builder whose host is the calling thread's namespace.
     pub(super) fn new() -> Result<Self> {
-        let host = Socket::open().map_err(|source| Error::System { operation: "open a netlink socket", source })?;
-        Ok(Self { host, home: current()?, ipv6: Path::new("/proc/sys/net/ipv6").exists() })
+        let host = Socket::open().map_err(|source| Error::System {
+            operation: "open a netlink socket",
+            source,
+        })?;
+        Ok(Self {
+            host,
+            home: current()?,
+            ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        })
     }
 
     /// A namespace with loopback, and `eth0` at `address` behind the bridge, ready to be joined.
@@ -65,18 +78,31 @@ impl Builder {
         gateway: Ipv4Addr,
         (bridge, mtu): (u32, u32),
     ) -> Result<Result<OwnedFd>> {
-        let built = self.build_away(&Port { interface, address, bridge, mtu, ipv6: self.ipv6 }, gateway);
+        let built = self.build_away(
+            &Port {
+                interface,
+                address,
+                bridge,
+                mtu,
+                ipv6: self.ipv6,
+            },
+            gateway,
+        );
         enter(&self.home)?;
         Ok(built)
     }
 
     fn build_away(&mut self, port: &Port<'_>, gateway: Ipv4Addr) -> Result<OwnedFd> {
-        unshare(CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::System { operation: "create a network namespace", source: errno.into() })?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::System {
+            operation: "create a network namespace",
+            source: errno.into(),
+        })?;
         let namespace = current()?;
         settle(self.ipv6)?;
-        let mut inside =
-            Socket::open().map_err(|source| Error::System { operation: "open a netlink socket in a sandbox", source })?;
+        let mut inside = Socket::open().map_err(|source| Error::System {
+            operation: "open a netlink socket in a sandbox",
+            source,
+        })?;
         link::create_port(&mut self.host, port, namespace.as_fd())?;
         link::configure_inside(&mut inside, port.address, gateway)?;
         Ok(namespace)
@@ -89,7 +115,11 @@ fn settle(ipv6: bool) -> Result<()> {
             continue;
         }
         let path = Path::new("/proc/sys/net").join(key);
-        write_existing(&path, value).map_err(|source| Error::File { operation: "write", path, source })?;
+        write_existing(&path, value).map_err(|source| Error::File {
+            operation: "write",
+            path,
+            source,
+        })?;
     }
     Ok(())
 }

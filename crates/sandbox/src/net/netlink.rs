@@ -80,7 +80,12 @@ impl Message {
     pub(super) fn new(kind: u16, flags: u16, header: &[u8], fill: impl FnOnce(&mut Attributes)) -> Self {
         let mut attributes = Attributes(header.to_vec());
         fill(&mut attributes);
-        Self { kind, flags, body: attributes.0, tolerated: &[] }
+        Self {
+            kind,
+            flags,
+            body: attributes.0,
+            tolerated: &[],
+        }
     }
 
     /// Error numbers that count as success, such as EEXIST for "make sure it is there".
@@ -135,7 +140,9 @@ impl Socket {
         let mut open = messages.len();
         while open > 0 {
             for (sequence, answer) in self.receive()? {
-                let Some(message) = messages.get(sequence.wrapping_sub(first) as usize) else { continue };
+                let Some(message) = messages.get(sequence.wrapping_sub(first) as usize) else {
+                    continue;
+                };
                 if answer.kind != NLMSG_ERROR {
                     continue;
                 }
@@ -151,7 +158,9 @@ impl Socket {
 
     /// Sends one question that is answered by one message.
     pub(super) fn ask(&mut self, message: &Message) -> io::Result<Answer> {
-        self.collect(message, 0)?.pop().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+        self.collect(message, 0)?
+            .pop()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
     /// Asks for a listing.
@@ -183,7 +192,11 @@ impl Socket {
 
     fn send(&self, buffer: &[u8]) -> io::Result<()> {
         let sent = net::sendto(&self.fd, buffer, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        if sent == buffer.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        if sent == buffer.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
     }
 
     fn receive(&self) -> io::Result<Vec<(u32, Answer)>> {
@@ -206,7 +219,13 @@ fn split(mut rest: &[u8]) -> Vec<(u32, Answer)> {
             break;
         }
         let kind = u16::from_ne_bytes([rest[4], rest[5]]);
-        answers.push((read_u32(&rest[8..]), Answer { kind, body: rest[HEADER..length].to_vec() }));
+        answers.push((
+            read_u32(&rest[8..]),
+            Answer {
+                kind,
+                body: rest[HEADER..length].to_vec(),
+            },
+        ));
         rest = &rest[length.next_multiple_of(4).min(rest.len())..];
     }
     answers
@@ -268,8 +287,15 @@ mod tests {
         let delete = Message::new(17, 0, &[0; 16], |a| {
             a.text(3, "paasnone");
         });
-        let refused = socket.execute(std::slice::from_ref(&delete)).expect_err("no such interface");
-        assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
-        socket.execute(&[delete.tolerate(&[libc::ENODEV, libc::EPERM])]).expect("tolerated");
+        let refused = socket
+            .execute(std::slice::from_ref(&delete))
+            .expect_err("no such interface");
+        assert!(
+            matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)),
+            "{refused}"
+        );
+        socket
+            .execute(&[delete.tolerate(&[libc::ENODEV, libc::EPERM])])
+            .expect("tolerated");
     }
 }

@@ -18,7 +18,13 @@ use rustix::{
 use super::error::{Error, Result};
 
 /// Where distributions put it; the search path of a daemon often lacks sbin.
-const PLACES: [&str; 5] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/bin/nft", "/usr/local/sbin/nft"];
+const PLACES: [&str; 5] = [
+    "/usr/sbin/nft",
+    "/sbin/nft",
+    "/usr/bin/nft",
+    "/bin/nft",
+    "/usr/local/sbin/nft",
+];
 /// A transaction takes milliseconds; beyond this the kernel or the program hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How much of a complaint is kept.
@@ -40,8 +46,13 @@ impl Nft {
 
     fn find_in(places: &[&str], table: &str) -> Result<Self> {
         match places.iter().find(|place| Path::new(place).is_file()) {
-            Some(place) => Ok(Self { program: place.into(), table: table.to_owned() }),
-            None => Err(Error::NftMissing { looked_at: places.join(", ") }),
+            Some(place) => Ok(Self {
+                program: place.into(),
+                table: table.to_owned(),
+            }),
+            None => Err(Error::NftMissing {
+                looked_at: places.join(", "),
+            }),
         }
     }
 
@@ -57,10 +68,20 @@ impl Nft {
     }
 
     fn run(&self, operation: &str, arguments: &[&str], input: &str) -> Result<String> {
-        let io = |source| Error::System { operation: "run nft", source };
-        let file = |name| memfd_create(name, MemfdFlags::CLOEXEC).map(File::from).map_err(|errno| io(errno.into()));
+        let io = |source| Error::System {
+            operation: "run nft",
+            source,
+        };
+        let file = |name| {
+            memfd_create(name, MemfdFlags::CLOEXEC)
+                .map(File::from)
+                .map_err(|errno| io(errno.into()))
+        };
         let (mut stdin, mut stdout, mut stderr) = (file("nft-in")?, file("nft-out")?, file("nft-err")?);
-        stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).map_err(io)?;
+        stdin
+            .write_all(input.as_bytes())
+            .and_then(|()| stdin.rewind())
+            .map_err(io)?;
         let copy = |file: &File| file.try_clone().map(Stdio::from).map_err(io);
         let mut child = Command::new(&self.program)
             .args(arguments)
@@ -77,19 +98,33 @@ impl Nft {
         let status = child.wait().map_err(io)?;
         let mut text = String::new();
         let source = if status.success() { &mut stdout } else { &mut stderr };
-        source.rewind().and_then(|()| source.read_to_string(&mut text)).map_err(io)?;
-        if status.success() { Ok(text) } else { Err(self.failed(operation, excerpt(&text))) }
+        source
+            .rewind()
+            .and_then(|()| source.read_to_string(&mut text))
+            .map_err(io)?;
+        if status.success() {
+            Ok(text)
+        } else {
+            Err(self.failed(operation, excerpt(&text)))
+        }
     }
 
     fn failed(&self, operation: &str, output: String) -> Error {
-        Error::Nft { operation: operation.to_owned(), table: self.table.clone(), output }
+        Error::Nft {
+            operation: operation.to_owned(),
+            table: self.table.clone(),
+            output,
+        }
     }
 }
 
 /// Waits for the end of the child; false if the deadline came first.
 fn ended(child: &Child) -> std::io::Result<bool> {
     let handle = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let limit = Timespec { tv_sec: DEADLINE.as_secs().cast_signed(), tv_nsec: 0 };
+    let limit = Timespec {
+        tv_sec: DEADLINE.as_secs().cast_signed(),
+        tv_nsec: 0,
+    };
     loop {
         match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit)) {
             Err(rustix::io::Errno::INTR) => {}
@@ -100,7 +135,10 @@ fn ended(child: &Child) -> std::io::Result<bool> {
 
 fn excerpt(text: &str) -> String {
     let text = text.trim();
-    let end = (0..=COMPLAINT_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let end = (0..=COMPLAINT_BYTES.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0);
     text[..end].to_owned()
 }
 
@@ -110,15 +148,26 @@ mod tests {
 
     #[test]
     fn a_missing_program_names_the_package() {
-        let error = Nft::find_in(&["/nonexistent/nft"], "t").expect_err("not there").to_string();
-        assert!(error.contains("apt-get install nftables") && error.contains("/nonexistent/nft"), "{error}");
+        let error = Nft::find_in(&["/nonexistent/nft"], "t")
+            .expect_err("not there")
+            .to_string();
+        assert!(
+            error.contains("apt-get install nftables") && error.contains("/nonexistent/nft"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_refused_script_is_reported_with_what_was_tried() {
         let nft = Nft::find("paas-test").expect("nft is installed");
-        let error = nft.apply("apply nonsense", "no such command\n").expect_err("refused").to_string();
-        assert!(error.contains("apply nonsense") && error.contains("syntax error"), "{error}");
+        let error = nft
+            .apply("apply nonsense", "no such command\n")
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains("apply nonsense") && error.contains("syntax error"),
+            "{error}"
+        );
     }
 
     #[test]

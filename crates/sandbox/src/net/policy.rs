@@ -34,14 +34,19 @@ impl Cidr {
     pub const ANY: Self = Self::literal([0, 0, 0, 0], 0);
 
     const fn literal(octets: [u8; 4], prefix: u8) -> Self {
-        Self { address: Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]), prefix }
+        Self {
+            address: Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]),
+            prefix,
+        }
     }
 
     /// The block of `prefix` leading bits of `address`; an error if there are host bits or prefix > 32.
     pub fn new(address: Ipv4Addr, prefix: u8) -> Result<Self> {
         let block = Self { address, prefix };
         if prefix > 32 || address.to_bits() & !block.mask() != 0 {
-            return Err(Error::Policy { reason: format!("{address}/{prefix} is not an address block") });
+            return Err(Error::Policy {
+                reason: format!("{address}/{prefix} is not an address block"),
+            });
         }
         Ok(block)
     }
@@ -95,7 +100,9 @@ impl FromStr for Cidr {
         let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
         match (address.parse(), prefix.parse()) {
             (Ok(address), Ok(prefix)) => Self::new(address, prefix),
-            _ => Err(Error::Policy { reason: format!("{text:?} is not an IPv4 address block") }),
+            _ => Err(Error::Policy {
+                reason: format!("{text:?} is not an IPv4 address block"),
+            }),
         }
     }
 }
@@ -133,7 +140,10 @@ pub struct Ports {
 
 impl From<u16> for Ports {
     fn from(port: u16) -> Self {
-        Self { first: port, last: port }
+        Self {
+            first: port,
+            last: port,
+        }
     }
 }
 
@@ -150,16 +160,27 @@ pub struct Rule {
 impl Rule {
     /// Every protocol and port of a block.
     pub fn all(cidr: Cidr) -> Self {
-        Self { cidr, proto: Protocol::Any, ports: Vec::new() }
+        Self {
+            cidr,
+            proto: Protocol::Any,
+            ports: Vec::new(),
+        }
     }
 
     fn check(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Policy { reason });
         if !self.ports.is_empty() && !matches!(self.proto, Protocol::Tcp | Protocol::Udp) {
-            return refuse(format!("the rule for {} names ports, which only tcp and udp have", self.cidr));
+            return refuse(format!(
+                "the rule for {} names ports, which only tcp and udp have",
+                self.cidr
+            ));
         }
         if self.ports.len() > MAX_PORT_RANGES {
-            return refuse(format!("the rule for {} has {} port ranges, at most {MAX_PORT_RANGES}", self.cidr, self.ports.len()));
+            return refuse(format!(
+                "the rule for {} has {} port ranges, at most {MAX_PORT_RANGES}",
+                self.cidr,
+                self.ports.len()
+            ));
         }
         match self.ports.iter().find(|range| range.first > range.last) {
             Some(range) => refuse(format!("port range {}-{} runs backwards", range.first, range.last)),
@@ -178,7 +199,10 @@ impl Rule {
         if self.ports.is_empty() {
             return text + " meta l4proto " + name;
         }
-        let ports: Vec<String> = merged(&self.ports).iter().map(|p| format!("{}-{}", p.first, p.last)).collect();
+        let ports: Vec<String> = merged(&self.ports)
+            .iter()
+            .map(|p| format!("{}-{}", p.first, p.last))
+            .collect();
         text += &format!(" {name} dport {{ {} }}", ports.join(", "));
         text
     }
@@ -216,7 +240,10 @@ impl Egress {
     /// Everything but link-local and multicast addresses (and but what no policy can open).
     pub fn public() -> Self {
         let deny = [Cidr::literal([169, 254, 0, 0], 16), Cidr::literal([224, 0, 0, 0], 4)];
-        Self { allow: vec![Rule::all(Cidr::ANY)], deny: deny.map(Rule::all).to_vec() }
+        Self {
+            allow: vec![Rule::all(Cidr::ANY)],
+            deny: deny.map(Rule::all).to_vec(),
+        }
     }
 
     /// Nothing but the resolvers.
@@ -228,7 +255,9 @@ impl Egress {
     pub fn check(&self) -> Result<()> {
         let count = self.allow.len() + self.deny.len();
         if count > MAX_RULES {
-            return Err(Error::Policy { reason: format!("{count} rules, at most {MAX_RULES}") });
+            return Err(Error::Policy {
+                reason: format!("{count} rules, at most {MAX_RULES}"),
+            });
         }
         self.allow.iter().chain(&self.deny).try_for_each(Rule::check)
     }
@@ -239,8 +268,11 @@ impl Egress {
         let guarded = |rule: &&Rule| GUARDED.iter().any(|block| block.covers(&rule.cidr));
         let accept = |rule: &Rule| format!("{} accept", rule.condition());
         let blocks: Vec<String> = GUARDED.iter().map(Cidr::to_string).collect();
-        let mut lines: Vec<String> =
-            self.deny.iter().map(|rule| format!("{} goto {refuse}", rule.condition())).collect();
+        let mut lines: Vec<String> = self
+            .deny
+            .iter()
+            .map(|rule| format!("{} goto {refuse}", rule.condition()))
+            .collect();
         lines.extend(self.allow.iter().filter(guarded).map(accept));
         lines.push(format!("ip daddr {{ {} }} goto {refuse}", blocks.join(", ")));
         lines.extend(self.allow.iter().filter(|rule| !guarded(rule)).map(accept));
@@ -272,28 +304,55 @@ mod tests {
 
     #[test]
     fn rules_merge_ports_and_refuse_nonsense() {
-        let mut rule = Rule { cidr: block("1.0.0.0/8"), proto: Protocol::Tcp, ports: vec![] };
+        let mut rule = Rule {
+            cidr: block("1.0.0.0/8"),
+            proto: Protocol::Tcp,
+            ports: vec![],
+        };
         assert_eq!(rule.condition(), "ip daddr 1.0.0.0/8 meta l4proto tcp");
-        rule.ports = vec![Ports { first: 90, last: 100 }, 80.into(), Ports { first: 81, last: 95 }, 65535.into()];
+        rule.ports = vec![
+            Ports { first: 90, last: 100 },
+            80.into(),
+            Ports { first: 81, last: 95 },
+            65535.into(),
+        ];
         assert_eq!(rule.condition(), "ip daddr 1.0.0.0/8 tcp dport { 80-100, 65535-65535 }");
         assert!(rule.check().is_ok());
         rule.ports = vec![Ports { first: 2, last: 1 }];
         assert!(rule.check().is_err());
-        assert!(Rule { proto: Protocol::Icmp, ports: vec![80.into()], ..rule.clone() }.check().is_err());
+        assert!(
+            Rule {
+                proto: Protocol::Icmp,
+                ports: vec![80.into()],
+                ..rule.clone()
+            }
+            .check()
+            .is_err()
+        );
         rule.ports = vec![80.into(); MAX_PORT_RANGES + 1];
         assert!(rule.check().is_err());
-        let many = Egress { allow: vec![Rule::all(Cidr::ANY); MAX_RULES + 1], deny: vec![] };
+        let many = Egress {
+            allow: vec![Rule::all(Cidr::ANY); MAX_RULES + 1],
+            deny: vec![],
+        };
         assert!(many.check().is_err());
     }
 
     #[test]
     fn a_wide_allow_stands_behind_the_guard_and_a_narrow_one_before_it() {
         let metadata = Rule::all(block("169.254.169.254/32"));
-        let policy = Egress { allow: vec![Rule::all(Cidr::ANY), metadata], deny: vec![Rule::all(block("10.0.0.0/8"))] };
+        let policy = Egress {
+            allow: vec![Rule::all(Cidr::ANY), metadata],
+            deny: vec![Rule::all(block("10.0.0.0/8"))],
+        };
         let lines = policy.render("refuse");
         assert_eq!(lines[0], "ip daddr 10.0.0.0/8 goto refuse");
         assert_eq!(lines[1], "ip daddr 169.254.169.254/32 accept");
-        assert!(lines[2].contains("169.254.0.0/16") && lines[2].ends_with("goto refuse"), "{}", lines[2]);
+        assert!(
+            lines[2].contains("169.254.0.0/16") && lines[2].ends_with("goto refuse"),
+            "{}",
+            lines[2]
+        );
         assert_eq!(lines[3], "ip daddr 0.0.0.0/0 accept");
         assert_eq!(Egress::none().render("refuse").len(), 1);
     }

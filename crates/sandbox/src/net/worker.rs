@@ -16,10 +16,11 @@ use std::{
 use super::{
     addresses::Addresses,
     error::{Error, Result},
-    firewall::{Change, Firewall, Scope},
+    firewall::{Change, Firewall},
     host, link,
     namespace::Builder,
     policy::Egress,
+    rules::Scope,
 };
 
 /// Namespaces built between two looks at the commands.
@@ -33,12 +34,19 @@ const VERIFY_EVERY: Duration = Duration::from_secs(15);
 pub(super) enum Command {
     SetPolicy(Ipv4Addr, Egress, Sender<Result<()>>),
     Release(Ipv4Addr),
-    Adopt { id: String, address: Ipv4Addr, reply: Sender<Result<()>> },
+    Adopt {
+        id: String,
+        address: Ipv4Addr,
+        reply: Sender<Result<()>>,
+    },
     Sweep(Sender<Result<Vec<Ipv4Addr>>>),
     /// The pool has become smaller.
     Refill,
     /// Ends the thread; with `destroy`, everything of the network on the host goes too.
-    Close { destroy: bool, reply: Sender<Result<()>> },
+    Close {
+        destroy: bool,
+        reply: Sender<Result<()>>,
+    },
 }
 
 /// A namespace ready to be leased.
@@ -133,7 +141,9 @@ impl Worker {
     fn next(&self, commands: &Receiver<Command>, verified: Instant) -> Result<Command, RecvTimeoutError> {
         let mut wait = VERIFY_EVERY.saturating_sub(verified.elapsed());
         if self.missing() > 0 {
-            let pause = self.retry.map_or(Duration::ZERO, |(at, _)| at.saturating_duration_since(Instant::now()));
+            let pause = self
+                .retry
+                .map_or(Duration::ZERO, |(at, _)| at.saturating_duration_since(Instant::now()));
             wait = wait.min(pause);
         }
         commands.recv_timeout(wait)
@@ -150,7 +160,7 @@ impl Worker {
         for command in batch {
             match command {
                 Command::SetPolicy(address, policy, reply) => {
-                    if self.firewall.admitted(address) && !self.unclaimed.contains(&address) {
+                    if self.leased(address) {
                         changes.push(Change::Admit(address, policy));
                         after.push(Some(reply));
                     } else {
@@ -181,9 +191,18 @@ impl Worker {
         close
     }
 
+    fn leased(&self, address: Ipv4Addr) -> bool {
+        let waiting = || self.shared.pool().ready.iter().any(|ready| ready.address == address);
+        self.firewall.admitted(address) && !self.unclaimed.contains(&address) && !waiting()
+    }
+
     fn settle(&mut self, changes: &[Change], replies: Vec<Option<Sender<Result<()>>>>) {
         let mut freed = Vec::new();
-        let results = if changes.is_empty() { Vec::new() } else { self.firewall.apply(changes) };
+        let results = if changes.is_empty() {
+            Vec::new()
+        } else {
+            self.firewall.apply(changes)
+        };
         for ((change, reply), result) in changes.iter().zip(replies).zip(results) {
             if let Change::Expel(address) = change {
                 match &result {
@@ -209,7 +228,13 @@ impl Worker {
     }
 
     fn check_adoption(&mut self, id: &str, address: Ipv4Addr) -> Result<()> {
-        let refuse = |reason: &str| Err(Error::Adopt { id: id.to_owned(), address, reason: reason.to_owned() });
+        let refuse = |reason: &str| {
+            Err(Error::Adopt {
+                id: id.to_owned(),
+                address,
+                reason: reason.to_owned(),
+            })
+        };
         if !self.scope.subnet.contains(address) || address == self.gateway {
             return refuse("it is no sandbox address of this network");
         }
@@ -272,8 +297,10 @@ impl Worker {
                 }
             }
         }
-        let changes: Vec<Change> =
-            built.iter().map(|ready| Change::Admit(ready.address, self.default_policy.clone())).collect();
+        let changes: Vec<Change> = built
+            .iter()
+            .map(|ready| Change::Admit(ready.address, self.default_policy.clone()))
+            .collect();
         let results = self.firewall.apply(&changes);
         let mut admitted = Vec::with_capacity(built.len());
         for (ready, result) in built.into_iter().zip(results) {

@@ -13,7 +13,9 @@ use std::{
 use super::world::{FAR, HOST, Host, connect, output, say, seen_as, within};
 use crate::net::{
     Cidr, Egress, Error, Lease, Network, NetworkConfig, Protocol, Rule,
-    firewall::{Change, Firewall, Scope},
+    firewall::{Change, Firewall},
+    nft::Nft,
+    rules::Scope,
 };
 
 /// Set for the process that `a_killed_agent...` kills.
@@ -23,7 +25,14 @@ fn surroundings() -> String {
     let sysctl = |key: &str| fs::read_to_string(Path::new("/proc/sys/net/ipv4").join(key)).expect(key);
     let links = output("ip", &["-o", "link"]);
     let names: Vec<&str> = links.lines().filter_map(|line| line.split(": ").nth(1)).collect();
-    [names.join(" "), output("ip", &["-o", "-4", "addr"]), output("nft", &["list", "ruleset"]), sysctl("conf/up0/forwarding"), sysctl("ip_forward")].concat()
+    [
+        names.join(" "),
+        output("ip", &["-o", "-4", "addr"]),
+        output("nft", &["list", "ruleset"]),
+        sysctl("conf/up0/forwarding"),
+        sysctl("ip_forward"),
+    ]
+    .concat()
 }
 
 #[test]
@@ -38,7 +47,11 @@ fn destroy_leaves_the_host_as_it_was() {
     assert_eq!(surroundings(), before);
     let inside = within(&leases[0].netns, || output("ip", &["-o", "link"]));
     assert!(!inside.contains("eth0"), "{inside}");
-    assert_eq!(fs::read_dir(host.folder.join("net")).expect("folder").count(), 0, "no file is left");
+    assert_eq!(
+        fs::read_dir(host.folder.join("net")).expect("folder").count(),
+        0,
+        "no file is left"
+    );
 }
 
 #[test]
@@ -46,7 +59,12 @@ fn forwarding_goes_off_with_the_last_network_that_needs_it() {
     let host = Host::enter("two");
     let before = surroundings();
     let first = Network::open(host.config()).expect("open");
-    let mut config = NetworkConfig::new("other", "paasoth0", "10.98.0.0/24".parse().expect("block"), host.folder.join("o"));
+    let mut config = NetworkConfig::new(
+        "other",
+        "paasoth0",
+        "10.98.0.0/24".parse().expect("block"),
+        host.folder.join("o"),
+    );
     config.resolvers = vec![FAR];
     let second = Network::open(config).expect("open beside it");
     first.destroy().expect("destroy");
@@ -69,7 +87,10 @@ fn a_network_is_open_once_and_refuses_what_cannot_work() {
         Network::open(config).expect_err("must be refused").to_string()
     };
     let told = with(|config| config.subnet = "10.97.0.0/20".parse().expect("block"));
-    assert!(told.contains("10.99.0.0/20") && told.contains("ip link delete paastst0"), "{told}");
+    assert!(
+        told.contains("10.99.0.0/20") && told.contains("ip link delete paastst0"),
+        "{told}"
+    );
     let told = with(|config| config.subnet = "198.51.100.0/24".parse().expect("block"));
     assert!(told.contains("overlaps 198.51.100.0/24 on up0"), "{told}");
     let told = with(|config| config.uplink = Some("nope0".to_owned()));
@@ -87,7 +108,10 @@ fn a_network_is_open_once_and_refuses_what_cannot_work() {
         let told = with(change);
         assert!(told.contains("remedy:"), "{told}");
     }
-    Network::open(host.config()).expect("and opens again").destroy().expect("destroy");
+    Network::open(host.config())
+        .expect("and opens again")
+        .destroy()
+        .expect("destroy");
 }
 
 #[test]
@@ -100,7 +124,9 @@ fn a_small_subnet_runs_out_with_a_clear_error_and_recovers_after_the_rest() {
     let mut leases: Vec<Lease> = (0..5).map(|_| network.lease().expect("lease")).collect();
     let distinct: BTreeSet<Ipv4Addr> = leases.iter().map(|lease| lease.address).collect();
     assert_eq!(distinct.len(), 5);
-    let Err(Error::Pool { source }) = network.lease() else { panic!("must be exhausted") };
+    let Err(Error::Pool { source }) = network.lease() else {
+        panic!("must be exhausted")
+    };
     assert!(matches!(*source, Error::Exhausted { held: 5, .. }), "{source}");
     let first = leases.remove(0);
     let (address, since) = (first.address, Instant::now());
@@ -114,7 +140,11 @@ fn a_small_subnet_runs_out_with_a_clear_error_and_recovers_after_the_rest() {
         std::thread::yield_now();
     };
     assert_eq!(again.address, address);
-    assert!(since.elapsed() >= Duration::from_millis(1400), "after {:?}", since.elapsed());
+    assert!(
+        since.elapsed() >= Duration::from_millis(1400),
+        "after {:?}",
+        since.elapsed()
+    );
     network.destroy().expect("destroy");
 }
 
@@ -125,9 +155,19 @@ fn a_released_address_is_cut_off_even_if_a_process_lingers() {
     let network = Network::open(host.config()).expect("open");
     let lease = network.lease().expect("lease");
     let lingering = lease.netns.try_clone().expect("clone");
-    let ghost = Lease { netns: lingering, id: lease.id.clone(), host_interface: String::new(), ..lease };
+    let ghost = Lease {
+        netns: lingering,
+        id: lease.id.clone(),
+        host_interface: String::new(),
+        ..lease
+    };
     seen_as(&ghost, (FAR, 8080)).expect("leased");
-    network.release(Lease { netns: ghost.netns.try_clone().expect("clone"), id: String::new(), host_interface: String::new(), ..ghost });
+    network.release(Lease {
+        netns: ghost.netns.try_clone().expect("clone"),
+        id: String::new(),
+        host_interface: String::new(),
+        ..ghost
+    });
     // Any answer of the thread comes after the release.
     network.sweep().expect("sweep");
     let quick = within(&ghost.netns, || {
@@ -142,13 +182,35 @@ fn a_released_address_is_cut_off_even_if_a_process_lingers() {
 fn doomed_agent() {
     let Some(folder) = std::env::var_os(DOOMED) else { return };
     let network = Network::open(config_in(Path::new(&folder))).expect("open");
-    let narrow = Rule { cidr: Cidr::ANY, proto: Protocol::Tcp, ports: vec![8080.into()] };
-    let kept = network.lease_with(&Egress { allow: vec![narrow], deny: vec![] }).expect("lease");
+    let narrow = Rule {
+        cidr: Cidr::ANY,
+        proto: Protocol::Tcp,
+        ports: vec![8080.into()],
+    };
+    let kept = network
+        .lease_with(&Egress {
+            allow: vec![narrow],
+            deny: vec![],
+        })
+        .expect("lease");
     let lost = network.lease().expect("lease");
     let spawn = |lease: &Lease| {
-        within(&lease.netns, || Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().expect("sleep").id())
+        within(&lease.netns, || {
+            Command::new("sleep")
+                .arg("600")
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("sleep")
+                .id()
+        })
     };
-    let line = format!("\nready {} {} {} {}\n", kept.address, spawn(&kept), lost.address, spawn(&lost));
+    let line = format!(
+        "\nready {} {} {} {}\n",
+        kept.address,
+        spawn(&kept),
+        lost.address,
+        spawn(&lost)
+    );
     std::io::stdout().write_all(line.as_bytes()).expect("tell");
     std::io::stdin().lines().next();
     panic!("should have been killed");
@@ -177,26 +239,40 @@ fn a_killed_agent_leaves_its_sandboxes_connected_for_the_next_to_adopt() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("agent");
-    let mut lines = BufReader::new(agent.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    let ready = lines.find(|line| line.starts_with("ready ")).expect("the agent gets ready");
+    let mut lines = BufReader::new(agent.stdout.take().expect("piped"))
+        .lines()
+        .map_while(Result::ok);
+    let ready = lines
+        .find(|line| line.starts_with("ready "))
+        .expect("the agent gets ready");
     let words: Vec<&str> = ready.split(' ').collect();
     let (kept, lost): (Ipv4Addr, Ipv4Addr) = (words[1].parse().expect("address"), words[3].parse().expect("address"));
     agent.kill().expect("kill -9");
     agent.wait().expect("wait");
 
     let network = Network::open(config_in(&folder)).expect("open again");
-    let netns = |pid: &str| File::open(format!("/proc/{pid}/ns/net")).expect("the sandbox lives").into();
+    let netns = |pid: &str| {
+        File::open(format!("/proc/{pid}/ns/net"))
+            .expect("the sandbox lives")
+            .into()
+    };
     let lease = network.adopt("one", kept, netns(words[2])).expect("adopt");
     assert_eq!((lease.id.as_str(), lease.address), ("one", kept));
     seen_as(&lease, (FAR, 8080)).expect("connected as before");
     assert!(connect(&lease, (FAR, 9090)).is_err(), "under its policy as before");
-    let nobody = network.adopt("two", Ipv4Addr::new(10, 99, 3, 3), netns(words[2])).expect_err("no such").to_string();
+    let nobody = network
+        .adopt("two", Ipv4Addr::new(10, 99, 3, 3), netns(words[2]))
+        .expect_err("no such")
+        .to_string();
     assert!(nobody.contains("10.99.3.3") && nobody.contains("two"), "{nobody}");
 
     let swept = network.sweep().expect("sweep");
     assert!(swept.contains(&lost) && !swept.contains(&kept), "{swept:?}");
     let links = output("ip", &["-o", "link"]);
-    assert!(!links.contains(&format!("v{:x}@", lost.octets()[3])), "the abandoned one is cut off: {links}");
+    assert!(
+        !links.contains(&format!("v{:x}@", lost.octets()[3])),
+        "the abandoned one is cut off: {links}"
+    );
     let old: BTreeSet<Ipv4Addr> = swept.iter().copied().chain([kept]).collect();
     for _ in 0..4 {
         let fresh = network.lease().expect("lease");
@@ -222,7 +298,15 @@ fn rules_flushed_by_another_program_come_back() {
         subnet: "10.99.0.0/20".parse().expect("block"),
         resolvers: vec![FAR],
     };
-    let mut firewall = Firewall::open(scope, true).expect("open");
+    let nft = Nft::find("paas-test").expect("nft");
+    let mut firewall = Firewall::open(scope, nft, true).expect("open");
+    assert!(firewall.obstacles().expect("look").is_empty());
+    output(
+        "nft",
+        &["add table inet other; add chain inet other way { type filter hook forward priority 0; policy drop; }"],
+    );
+    assert_eq!(firewall.obstacles().expect("look"), ["inet other way"]);
+    output("nft", &["delete table inet other"]);
     let address = |last| Ipv4Addr::new(10, 99, 0, last);
     let changes = [
         Change::Admit(address(2), Egress::public()),
@@ -240,7 +324,10 @@ fn rules_flushed_by_another_program_come_back() {
     firewall.restore(&Egress::public()).expect("restore");
     assert!(firewall.present().expect("look"));
     let normal = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(|line| line.replace(|c: char| c.is_ascii_digit(), "#")).collect();
+        let mut lines: Vec<String> = text
+            .lines()
+            .map(|line| line.replace(|c: char| c.is_ascii_digit(), "#"))
+            .collect();
         lines.sort();
         lines
     };
@@ -272,12 +359,20 @@ fn leases_from_many_threads_are_distinct_and_quick() {
     times.sort();
     let burst = Instant::now();
     let more: Vec<Lease> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| (0..25).map(|_| network.lease().expect("lease")).collect::<Vec<_>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| (0..25).map(|_| network.lease().expect("lease")).collect::<Vec<_>>()))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect()
     });
     let rate = 200.0 / burst.elapsed().as_secs_f64();
     leases.extend(more);
-    say(&format!("lease from the pool: p50 {:?}, p90 {:?}, max {:?}; burst of 200: {rate:.0}/s", times[24], times[43], times[47]));
+    say(&format!(
+        "lease from the pool: p50 {:?}, p90 {:?}, max {:?}; burst of 200: {rate:.0}/s",
+        times[24], times[43], times[47]
+    ));
     let distinct: BTreeSet<Ipv4Addr> = leases.iter().map(|lease| lease.address).collect();
     assert_eq!(distinct.len(), leases.len());
     let policies = Instant::now();

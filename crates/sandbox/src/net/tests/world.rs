@@ -48,15 +48,27 @@ pub fn within<T: Send>(namespace: &OwnedFd, work: impl FnOnce() -> T + Send) -> 
 
 /// Runs `ip` with one command per line, in the calling thread's namespace.
 pub fn ip(lines: &str) {
-    let mut child =
-        Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2 is installed");
-    child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("write");
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("iproute2 is installed");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(lines.as_bytes())
+        .expect("write");
     assert!(child.wait().expect("wait").success(), "ip refused one of\n{lines}");
 }
 
 /// What a program prints, run in the calling thread's namespace.
 pub fn output(program: &str, arguments: &[&str]) -> String {
-    let done = Command::new(program).args(arguments).stdin(Stdio::null()).output().expect(program);
+    let done = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect(program);
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
 }
 
@@ -96,7 +108,9 @@ impl Host {
     /// A service of the world on every address: tells each caller which address it comes from, then
     /// echoes what it gets.
     pub fn serve(&self, port: u16) {
-        let listener = within(&self.world, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("bind"));
+        let listener = within(&self.world, || {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("bind")
+        });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 std::thread::spawn(move || echo(stream));
@@ -106,7 +120,9 @@ impl Host {
 
     /// Answers `port` (TCP, every address) by the machine's own connection to the same address and port.
     pub fn relay_tcp(&self, port: u16) {
-        let listener = within(&self.world, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("bind"));
+        let listener = within(&self.world, || {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("bind")
+        });
         let machine = self.machine.try_clone().expect("clone");
         std::thread::spawn(move || {
             namespace::enter(&machine).expect("enter");
@@ -154,16 +170,26 @@ impl Drop for Host {
 }
 
 fn echo(mut stream: TcpStream) {
-    let IpAddr::V4(peer) = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()) else {
+    let IpAddr::V4(peer) = stream
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+    else {
         return;
     };
     let _ = stream.write_all(&peer.octets());
     let mut byte = [0];
-    while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
+    while stream
+        .read_exact(&mut byte)
+        .and_then(|()| stream.write_all(&byte))
+        .is_ok()
+    {}
 }
 
 fn relay(inner: TcpStream) {
-    let Ok(outer) = inner.local_addr().and_then(|wanted| TcpStream::connect_timeout(&wanted, PATIENCE)) else {
+    let Ok(outer) = inner
+        .local_addr()
+        .and_then(|wanted| TcpStream::connect_timeout(&wanted, PATIENCE))
+    else {
         return;
     };
     let copy = |mut from: TcpStream, mut to: TcpStream| {

@@ -1,0 +1,218 @@
+//! The fixed part of the rules as text for `nft`: what holds for every sandbox of a network, whatever its
+//! policy. Pure; `firewall.rs` applies it and keeps the part that changes.
+
+use std::{fmt::Write as _, net::Ipv4Addr};
+
+use super::{addresses::gateway, policy::Cidr};
+
+/// Tables of all networks begin with this.
+pub(super) const TABLE_PREFIX: &str = "paas-";
+/// The chain that answers what is refused.
+pub(super) const REFUSE: &str = "refuse";
+
+/// Connections that one sandbox may have open to elsewhere; without a limit one sandbox could fill the
+/// kernel's table of connections, which all share. Those that the host opens to it do not count.
+pub const MAX_CONNECTIONS: u32 = 8192;
+
+/// Name servers are reachable under every policy.
+const DNS: &str = "ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept";
+/// Packets of connections that the other side opened, and errors about them.
+const REPLIES: &str = "ct direction reply ct state established,related accept";
+
+/// What the rules are about; fixed while the network is open.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    pub(super) name: String,
+    pub(super) bridge: String,
+    pub(super) uplink: String,
+    pub(super) subnet: Cidr,
+    pub(super) resolvers: Vec<Ipv4Addr>,
+}
+
+impl Scope {
+    /// The host's interface of the sandbox at `address`; at most 15 bytes by the limit on bridge names.
+    pub(super) fn interface(&self, address: Ipv4Addr) -> String {
+        let host = address.to_bits() & (u32::MAX >> self.subnet.prefix());
+        format!("{}v{host:x}", self.bridge)
+    }
+
+    /// Name of both firewall tables.
+    pub(super) fn table(&self) -> String {
+        format!("{TABLE_PREFIX}{}", self.name)
+    }
+
+    /// A script that makes the fixed part be exactly this, in one transaction, and leaves policies, ports
+    /// and the note of what to restore alone.
+    pub(super) fn script(&self) -> String {
+        self.sets() + &chains(&format!("ip {}", self.table()), &self.ip_chains()) + &self.bridge_table()
+    }
+
+    fn sets(&self) -> String {
+        let table = format!("ip {}", self.table());
+        let resolvers: Vec<String> = self.resolvers.iter().map(Ipv4Addr::to_string).collect();
+        format!(
+            "add table {table}\n\
+             add set {table} uplinks {{ type ifname; }}\n\
+             add set {table} restore_forwarding {{ type ifname; }}\n\
+             add set {table} resolvers {{ type ipv4_addr; }}\n\
+             add set {table} connections {{ type ipv4_addr; size 65536; flags dynamic; }}\n\
+             add map {table} egress {{ type ipv4_addr : verdict; }}\n\
+             flush set {table} uplinks\n\
+             flush set {table} resolvers\n\
+             add element {table} uplinks {{ \"{}\" }}\n\
+             add element {table} resolvers {{ {} }}\n",
+            self.uplink,
+            resolvers.join(", ")
+        )
+    }
+
+    fn ip_chains(&self) -> Vec<Chain> {
+        let (bridge, subnet, gateway) = (&self.bridge, &self.subnet, gateway(&self.subnet));
+        let limit = format!("ct state new add @connections {{ ip saddr ct count over {MAX_CONNECTIONS} }} goto refuse");
+        vec![
+            // Resets are not rate-limited as ICMP errors are, and end open connections too.
+            chain(
+                REFUSE,
+                "",
+                &[
+                    "meta l4proto tcp reject with tcp reset",
+                    "reject with icmp admin-prohibited",
+                ],
+            ),
+            chain("to_host", "", &[REPLIES, DNS, "goto refuse"]),
+            chain(
+                "from_sandbox",
+                "",
+                &[
+                    "oifname != @uplinks goto refuse",
+                    &limit,
+                    DNS,
+                    "ip saddr vmap @egress",
+                    "goto refuse",
+                ],
+            ),
+            // Before routing: two ends on one bridge make the host send redirects, whose rate limit would
+            // swallow the refusal.
+            chain(
+                "prerouting_hook",
+                "type filter hook prerouting priority filter",
+                &[&format!(
+                    "iifname \"{bridge}\" ip daddr {subnet} ip daddr != {gateway} goto refuse"
+                )],
+            ),
+            chain(
+                "input_hook",
+                "type filter hook input priority filter",
+                &[&format!("iifname \"{bridge}\" goto to_host")],
+            ),
+            chain(
+                "forward_hook",
+                "type filter hook forward priority filter",
+                &[
+                    &format!("oifname \"{bridge}\" {REPLIES}"),
+                    &format!("iifname \"{bridge}\" goto from_sandbox"),
+                    &format!("oifname \"{bridge}\" drop"),
+                ],
+            ),
+            chain(
+                "masquerade_hook",
+                "type nat hook postrouting priority srcnat",
+                &[&format!("ip saddr {subnet} oifname @uplinks masquerade fully-random")],
+            ),
+        ]
+    }
+
+    /// What a port may send: IPv4 with its own addresses; no ARP, as every neighbour is fixed.
+    fn bridge_table(&self) -> String {
+        let table = format!("bridge {}", self.table());
+        let own = "ether type ip iifname . ether saddr . ip saddr @ports accept";
+        let every_port = format!("iifname \"{}v*\" jump port", self.bridge);
+        let list = [
+            chain("port", "", &[own, "drop"]),
+            chain(
+                "prerouting_hook",
+                "type filter hook prerouting priority -300",
+                &[&every_port],
+            ),
+        ];
+        format!("add table {table}\nadd set {table} ports {{ type ifname . ether_addr . ipv4_addr; }}\n")
+            + &chains(&table, &list)
+    }
+}
+
+struct Chain {
+    name: &'static str,
+    /// Where packets enter it; empty for one that others lead to.
+    hook: &'static str,
+    rules: Vec<String>,
+}
+
+fn chain(name: &'static str, hook: &'static str, rules: &[&str]) -> Chain {
+    Chain {
+        name,
+        hook,
+        rules: rules.iter().map(|&rule| rule.to_owned()).collect(),
+    }
+}
+
+fn chains(table: &str, list: &[Chain]) -> String {
+    let mut script = String::new();
+    for Chain { name, hook, .. } in list {
+        let hook = if hook.is_empty() {
+            String::new()
+        } else {
+            format!("{{ {hook}; policy accept; }}")
+        };
+        let _ = writeln!(script, "add chain {table} {name} {hook}\nflush chain {table} {name}");
+    }
+    for Chain { name, rules, .. } in list {
+        for rule in rules {
+            let _ = writeln!(script, "add rule {table} {name} {rule}");
+        }
+    }
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(bridge: &str, subnet: &str) -> Scope {
+        Scope {
+            name: "test".to_owned(),
+            bridge: bridge.to_owned(),
+            uplink: "up0".to_owned(),
+            subnet: subnet.parse().expect(subnet),
+            resolvers: vec![Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(192, 0, 2, 54)],
+        }
+    }
+
+    #[test]
+    fn interface_names_fit_the_kernel_and_tell_addresses_apart() {
+        let scope = scope("paasabc0", "10.176.0.0/12");
+        let name = scope.interface(Ipv4Addr::new(10, 191, 255, 254));
+        assert_eq!(name, "paasabc0vffffe");
+        assert!(name.len() <= 15);
+        assert_ne!(
+            scope.interface(Ipv4Addr::new(10, 177, 0, 2)),
+            scope.interface(Ipv4Addr::new(10, 176, 0, 2))
+        );
+    }
+
+    #[test]
+    fn every_chain_is_emptied_before_its_rules_are_added() {
+        let script = scope("paas0", "10.180.0.0/16").script();
+        for line in script.lines().filter(|line| line.starts_with("add rule ")) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let flush = format!("flush chain {} {} {}\n", words[2], words[3], words[4]);
+            let at = script.find(&flush).expect("flushed");
+            assert!(at < script.find(line).expect("itself"), "{line}");
+        }
+        assert!(
+            !script.contains("flush map")
+                && !script.contains("flush table")
+                && !script.contains("flush set ip paas-test restore")
+        );
+        assert!(script.contains("resolvers { 192.0.2.53, 192.0.2.54 }"));
+    }
+}
