@@ -152,11 +152,13 @@ CREATE TABLE package_files (
     package_id UUID NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
     path TEXT NOT NULL,
     sha1 BYTEA NOT NULL,
+    sha256 TEXT NOT NULL,
     size_bytes BIGINT NOT NULL,
     mode BIGINT NOT NULL,
     pack TEXT NOT NULL,
     pack_offset BIGINT NOT NULL,
     pack_length BIGINT NOT NULL,
+    compression TEXT NOT NULL,
     PRIMARY KEY (package_id, path)
 );
 CREATE INDEX package_files_content ON package_files (sha1, size_bytes);

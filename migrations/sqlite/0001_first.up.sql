@@ -152,11 +152,13 @@ CREATE TABLE package_files (
     package_id BLOB NOT NULL REFERENCES packages (id) ON DELETE CASCADE,
     path TEXT NOT NULL,
     sha1 BLOB NOT NULL,
+    sha256 TEXT NOT NULL,
     size_bytes INTEGER NOT NULL,
     mode INTEGER NOT NULL,
     pack TEXT NOT NULL,
     pack_offset INTEGER NOT NULL,
     pack_length INTEGER NOT NULL,
+    compression TEXT NOT NULL,
     PRIMARY KEY (package_id, path)
 );
 CREATE INDEX package_files_content ON package_files (sha1, size_bytes);

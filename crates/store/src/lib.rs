@@ -29,6 +29,8 @@ mod setting;
 mod sql;
 mod stack;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 mod tx;
 mod user;

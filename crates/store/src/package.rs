@@ -24,6 +24,7 @@ pub struct PackageFilter {
 pub struct PackageFile {
     pub path: String,
     pub sha1: [u8; 20],
+    pub sha256: Digest,
     pub size_bytes: u64,
     /// Permission bits.
     pub mode: u32,
@@ -32,10 +33,13 @@ pub struct PackageFile {
     pub pack_offset: u64,
     /// Bytes that it takes there, compressed or not.
     pub pack_length: u64,
+    /// How it is compressed there, in the blob store's words.
+    pub compression: String,
 }
 
 const PACKAGE: &str = "t.id, t.app_id, t.state, t.digest, t.size_bytes, t.error, t.created_at, t.updated_at";
-const FILE: &str = "f.path, f.sha1, f.size_bytes, f.mode, f.pack, f.pack_offset, f.pack_length";
+const FILE: &str =
+    "f.path, f.sha1, f.sha256, f.size_bytes, f.mode, f.pack, f.pack_offset, f.pack_length, f.compression";
 /// Rows of one INSERT, or contents of one look-up: below SQLite's limit on bound values.
 const BATCH: usize = 2000;
 
@@ -59,11 +63,13 @@ fn file(_: &Db, row: &Row) -> Result<PackageFile> {
         sha1: sha1
             .try_into()
             .map_err(|_| crate::StoreError::corrupt("sha1", "not 20 bytes"))?,
+        sha256: row.parse("sha256")?,
         size_bytes: row.int("size_bytes")?,
         mode: row.int("mode")?,
         pack: row.parse("pack")?,
         pack_offset: row.int("pack_offset")?,
         pack_length: row.int("pack_length")?,
+        compression: row.text("compression")?,
     })
 }
 
@@ -183,18 +189,20 @@ impl Tx {
                     id.into(),
                     file.path.as_str().into(),
                     file.sha1.to_vec().into(),
+                    (&file.sha256).into(),
                     file.size_bytes.into(),
                     file.mode.into(),
                     file.pack.to_string().into(),
                     file.pack_offset.into(),
                     file.pack_length.into(),
+                    file.compression.as_str().into(),
                 ]
             });
             let query = Query::new(
                 "package_files_insert",
                 id,
-                "INSERT INTO package_files (package_id, path, sha1, size_bytes, mode, pack, pack_offset, \
-                 pack_length) VALUES ",
+                "INSERT INTO package_files (package_id, path, sha1, sha256, size_bytes, mode, pack, pack_offset, \
+                 pack_length, compression) VALUES ",
             )
             .push_rows(rows);
             self.execute(query).await?;

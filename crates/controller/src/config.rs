@@ -1,0 +1,81 @@
+//! Configuration of the controller, as plain values: whoever starts it has read and checked files and environment.
+
+use model::Secret;
+use model::name::{DomainName, StackName};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Configuration of a controller.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// How clients reach the API, without a slash at the end, such as `http://127.0.0.1:8181`.
+    pub public_url: String,
+    /// Where the router listens, for messages: URLs of apps are `http://<host>[:port]`.
+    pub router_port: u16,
+    pub database: Database,
+    /// Folder of the blob store.
+    pub blob_dir: PathBuf,
+    /// Folder of the apps' logs.
+    pub log_dir: PathBuf,
+    /// What environment and credentials are encrypted with.
+    pub encryption_key: EncryptionKey,
+    /// Cells and routers authenticate with this.
+    pub machine_token: Secret,
+    /// What an empty database is filled with.
+    pub bootstrap: Bootstrap,
+    /// Built-in buildpacks, in the order in which they are tried.
+    pub buildpacks: Vec<BuildpackInfo>,
+    /// Version of the lifecycle; part of what decides whether a build can be reused.
+    pub lifecycle_version: String,
+}
+
+/// A key with its id, by which a later one can take over.
+#[derive(Clone)]
+pub struct EncryptionKey {
+    pub id: u32,
+    /// 32 random bytes.
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for EncryptionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncryptionKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Where desired state is kept.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// Embedded, in this file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL server by URL.
+    Postgres(Secret),
+}
+
+/// What an empty database is filled with; what is there already stays.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    pub admin_name: String,
+    pub admin_password: Secret,
+    /// Organisation and space that are made, where given.
+    pub org: Option<String>,
+    pub space: Option<String>,
+    /// The shared domain that apps get routes in.
+    pub domain: DomainName,
+    /// Stacks; the first is the default.
+    pub stacks: Vec<StackName>,
+}
+
+/// A built-in buildpack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildpackInfo {
+    /// Name that users know, such as `nodejs_buildpack`.
+    pub name: String,
+    /// Id by its own description.
+    pub id: String,
+    pub version: String,
+    /// Folder below `/.paas/buildpacks/` inside a staging sandbox.
+    pub folder: String,
+}

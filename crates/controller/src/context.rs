@@ -1,0 +1,101 @@
+//! What every handler and background task works with.
+
+use crate::config::Config;
+use api::cell::WorkStats;
+use blobstore::Blobstore;
+use model::Timestamp;
+use model::id::WorkId;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::Store;
+use tokio::sync::Notify;
+
+/// Where instants come from; tests bring their own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Everything shared, in one place. Clones share it.
+#[derive(Clone)]
+pub struct Context {
+    pub store: Store,
+    pub blobs: Blobstore,
+    pub clock: Clock,
+    pub config: Arc<Config>,
+    pub wake: Wake,
+    /// What work uses, as cells last reported.
+    pub usage: Usage,
+}
+
+impl Context {
+    /// A context on an open store. `clock` is the system's, except in tests.
+    #[must_use]
+    pub fn new(store: Store, blobs: Blobstore, config: Arc<Config>, clock: Clock) -> Self {
+        Self {
+            store,
+            blobs,
+            clock,
+            config,
+            wake: Wake::default(),
+            usage: Usage::default(),
+        }
+    }
+
+    /// Now, in the platform's precision: microseconds, as the store keeps them.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let now = (self.clock)();
+        now.replace_nanosecond(now.nanosecond() / 1000 * 1000).unwrap_or(now)
+    }
+
+    /// The system's clock.
+    #[must_use]
+    pub fn system_clock() -> Clock {
+        Arc::new(Timestamp::now_utc)
+    }
+}
+
+/// Wakes background tasks at once, instead of when they next look.
+#[derive(Clone, Default)]
+pub struct Wake {
+    scheduler: Arc<Notify>,
+}
+
+impl Wake {
+    /// Something that the scheduler plans by was written.
+    pub fn scheduler(&self) {
+        self.scheduler.notify_one();
+    }
+
+    /// Waits until somebody calls [`Wake::scheduler`]; a call while nobody waited counts. For the scheduler's task only.
+    pub async fn scheduler_woken(&self) {
+        self.scheduler.notified().await;
+    }
+}
+
+/// The last report of use, by work. Kept in memory only: it is old within seconds.
+#[derive(Clone, Default)]
+pub struct Usage(Arc<RwLock<HashMap<WorkId, WorkStats>>>);
+
+impl Usage {
+    /// Takes over what a cell reported.
+    pub fn record(&self, stats: impl IntoIterator<Item = WorkStats>) {
+        let mut usage = self.0.write();
+        for stat in stats {
+            usage.insert(stat.work, stat);
+        }
+    }
+
+    /// What this piece of work used last.
+    #[must_use]
+    pub fn of(&self, work: WorkId) -> Option<WorkStats> {
+        self.0.read().get(&work).cloned()
+    }
+
+    /// Forgets work that ended.
+    pub fn forget(&self, works: &[WorkId]) {
+        let mut usage = self.0.write();
+        for work in works {
+            usage.remove(work);
+        }
+    }
+}
