@@ -1,1 +1,41 @@
-//! Placeholder: replaced by the first slice of this crate.
+//! Sandboxes: namespaces, control groups, mounts, network and system call filter around one
+//! app, with `paas-init` as its first process. Blocking and thread-safe; no async runtime.
+//!
+//! Not here: what to run and why (the cell), and unpacking of layers.
+//!
+//! ```text
+//!  agent ── Runtime ──┬─ files, groups, network ──────────┐
+//!                     └─ spawner (outlives the agent) ─▶ init (PID 1) ─▶ app
+//!            Sandbox ◀── control socket, pidfd ───────────┘  │ log segments, exit record
+//! ```
+//!
+//! The spawner is a small process with one thread that forks the inits, so that starting a
+//! sandbox never copies the agent's memory. An init builds its world while it is still the
+//! host's root, gives everything up, and from then on reaps, logs and obeys its control socket.
+
+mod cgroup;
+mod check;
+mod disk;
+mod error;
+mod exec;
+mod inside;
+pub mod log;
+pub mod net;
+mod record;
+mod runtime;
+mod sandbox;
+mod spec;
+#[doc(hidden)]
+pub mod spawner;
+mod sys;
+mod wire;
+
+pub use error::{Error, Result};
+pub use exec::Exec;
+pub use runtime::Runtime;
+pub use sandbox::Sandbox;
+pub use spec::{
+    Bind, Config, ExecSpec, Exit, Isolation, Limits, LogPolicy, MAX_LINE, Network, Oom, Process, Rlimit, RlimitKind,
+    Spec, Stats,
+};
+pub use wire::Ended;

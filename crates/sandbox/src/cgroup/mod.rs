@@ -1,0 +1,163 @@
+//! Control groups of sandboxes: limits, figures, kill. One module per layout behind one
+//! trait: `v2` (one hierarchy for all) and `hybrid` (v1 hierarchies for limits, a v2 group
+//! beside them for kill and pressure).
+//!
+//! Only groups below the configured parent are ever made, changed or removed.
+
+mod files;
+mod hybrid;
+mod v2;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Limits, Oom, Result};
+
+pub use files::keyed;
+
+/// Group of the spawner itself; no sandbox's name begins so.
+pub const SPAWNER_GROUP: &str = "_spawner";
+
+/// What init needs to know about its groups; paths of the host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GroupPlan {
+    /// v1 `tasks` files to join.
+    pub tasks: Vec<PathBuf>,
+    /// Groups shown read-only below `/sys/fs/cgroup`: (host folder, name inside or empty).
+    pub views: Vec<(PathBuf, String)>,
+    /// Where kills for memory are counted, as lines of `key value`.
+    pub oom_counter: PathBuf,
+    /// v1: the file through which a kill for memory is announced on an event descriptor.
+    pub oom_event_control: Option<PathBuf>,
+    /// Peak memory, if the kernel keeps it.
+    pub memory_peak: Option<PathBuf>,
+    /// Where refused forks are counted.
+    pub pids_events: PathBuf,
+}
+
+/// Memory, CPU and process figures.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub memory_bytes: u64,
+    pub memory_peak: u64,
+    pub cpu_usec: u64,
+    pub throttled_usec: u64,
+    pub pids: u64,
+}
+
+/// The groups of sandboxes in one layout.
+pub trait Groups: Send + Sync + std::fmt::Debug {
+    /// `v2`, `hybrid` or `v1`.
+    fn layout(&self) -> &'static str;
+    /// Makes the groups of `id` and sets the limits.
+    fn create(&self, id: &str, limits: &Limits) -> Result<()>;
+    /// What its init needs.
+    fn plan(&self, id: &str) -> GroupPlan;
+    /// The v2 group, to start init in.
+    fn entry(&self, id: &str) -> Result<Option<OwnedFd>>;
+    /// Sends a kill to everything in it; no wait.
+    fn kill(&self, id: &str) -> Result<()>;
+    /// Stops (or continues) everything in it.
+    fn freeze(&self, id: &str, frozen: bool) -> Result<()>;
+    /// Present use.
+    fn usage(&self, id: &str) -> Result<Usage>;
+    /// Figures of a kill for memory, if there was one.
+    fn oom(&self, id: &str) -> Option<Oom>;
+    /// Times a fork was refused.
+    fn pids_refused(&self, id: &str) -> u64;
+    /// The folders of `id`, existing or not.
+    fn folders(&self, id: &str) -> Vec<PathBuf>;
+    /// The parent folders, existing or not.
+    fn parents(&self) -> Vec<PathBuf>;
+    /// Moves the process `pid` (the spawner) out of the agent's groups.
+    fn adopt_spawner(&self, pid: i32) -> io::Result<()>;
+}
+
+/// The layout of this host, with `parent` as the group all others are made in.
+pub fn open(parent: &str) -> Result<Box<dyn Groups>> {
+    let valid = !parent.is_empty() && parent.split('/').all(|p| !p.is_empty() && p != "." && p != "..");
+    if !valid {
+        return Err(Error::Host { reason: format!("{parent:?} is not a usable group name") });
+    }
+    let mounts = files::Mounts::read().map_err(|e| Error::Host { reason: format!("control groups: {e}") })?;
+    if let Some(groups) = v2::Unified::probe(&mounts, parent)? {
+        return Ok(Box::new(groups));
+    }
+    match hybrid::Hybrid::probe(&mounts, parent)? {
+        Some(groups) => Ok(Box::new(groups)),
+        None => {
+            Err(Error::Host { reason: "no control group hierarchy with memory, cpu and pids is mounted".to_owned() })
+        }
+    }
+}
+
+/// Removes the groups of `id`, waiting for the kernel to let go of them until `deadline`.
+pub fn remove(groups: &dyn Groups, id: &str, deadline: Instant) -> Result<()> {
+    for folder in groups.folders(id) {
+        files::remove_group(&folder, deadline)
+            .map_err(|source| Error::File { operation: "remove group", path: folder.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Names of all sandboxes that have a group left.
+pub fn list(groups: &dyn Groups) -> Vec<String> {
+    let mut names: Vec<String> = groups.parents().iter().flat_map(|p| files::subgroups(p)).collect();
+    names.retain(|n| !n.starts_with('_'));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Removes the spawner's group and the parents, as far as they are empty.
+pub fn remove_parents(groups: &dyn Groups) {
+    let soon = Instant::now() + Duration::from_millis(500);
+    for parent in groups.parents() {
+        let _ = files::remove_group(&parent.join(SPAWNER_GROUP), soon);
+        // Two levels (`paas/<name>`), each only if nobody else has groups there.
+        if std::fs::remove_dir(&parent).is_ok()
+            && let Some(above) = parent.parent()
+            && !is_mount_root(above)
+        {
+            let _ = std::fs::remove_dir(above);
+        }
+    }
+}
+
+fn is_mount_root(folder: &Path) -> bool {
+    // Only the root of a hierarchy has no `notify_on_release`/`cgroup.type`.
+    !folder.join("cgroup.type").exists() && !folder.join("notify_on_release").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_parents_that_lead_elsewhere() {
+        for parent in ["", "/", "a//b", "../x", "a/.."] {
+            assert!(open(parent).is_err(), "{parent}");
+        }
+    }
+
+    #[test]
+    fn limits_are_set_counted_and_removed() {
+        let parent = format!("paas/unit{}", std::process::id());
+        let groups = open(&parent).unwrap();
+        let limits = Limits { memory_bytes: 64 << 20, cpu_weight: 200, cpu_quota: Some(0.5), pids: 20 };
+        groups.create("a", &limits).unwrap();
+        assert!(groups.folders("a").iter().all(|f| f.is_dir()));
+        let usage = groups.usage("a").unwrap();
+        assert_eq!(usage.pids, 0);
+        assert_eq!(groups.oom("a"), None);
+        assert_eq!(list(&*groups), ["a"]);
+        remove(&*groups, "a", Instant::now() + Duration::from_secs(2)).unwrap();
+        remove(&*groups, "a", Instant::now()).unwrap();
+        remove_parents(&*groups);
+        assert!(groups.parents().iter().all(|p| !p.exists()));
+    }
+}

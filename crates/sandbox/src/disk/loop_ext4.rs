@@ -1,0 +1,195 @@
+//! The private layer as an ext4 image on a loop device: hard limits for bytes and files on
+//! any host file system. Images are formatted once per size and copied sparsely.
+//!
+//! The loop device frees itself when the last mount of the image is gone, so nothing here
+//! has to be undone but the deletion of the image.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use rustix::fs::SeekFrom;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen,
+};
+
+use super::{Disk, DiskPlan};
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// Attempts to get a loop device while others take them too.
+const LOOP_ATTEMPTS: u32 = 200;
+const MKFS: [&str; 2] = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"];
+const INODE_BYTES: u64 = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub struct LoopExt4 {
+    templates: PathBuf,
+    mkfs: PathBuf,
+    formatting: Mutex<()>,
+}
+
+impl LoopExt4 {
+    /// With formatted templates in the folder `templates`; the reason if this host cannot.
+    pub fn probe(templates: &Path) -> std::result::Result<LoopExt4, String> {
+        if !Path::new("/dev/loop-control").exists() {
+            return Err("there are no loop devices (/dev/loop-control)".to_owned());
+        }
+        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        if !known.lines().any(|line| line.trim() == "ext4") {
+            return Err("the kernel has no ext4".to_owned());
+        }
+        let mkfs = MKFS.iter().map(PathBuf::from).find(|p| p.exists());
+        let mkfs = mkfs.ok_or("mkfs.ext4 is missing (Debian package e2fsprogs)")?;
+        Ok(LoopExt4 { templates: templates.to_owned(), mkfs, formatting: Mutex::new(()) })
+    }
+
+    /// The template for a size, formatted on first use.
+    fn template(&self, bytes: u64, inodes: u64) -> Result<PathBuf> {
+        let path = self.templates.join(format!("ext4-{bytes}-{inodes}.img"));
+        let _one_at_a_time = self.formatting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if path.exists() {
+            return Ok(path);
+        }
+        let seed = self.templates.join("seed");
+        for folder in ["upper", "work"] {
+            let folder = seed.join(folder);
+            std::fs::create_dir_all(&folder).at("make folder", folder)?;
+        }
+        let draft = path.with_extension("new");
+        let file = File::create(&draft).at("make image", &draft)?;
+        file.set_len(image_bytes(bytes, inodes)).at("size image", &draft)?;
+        self.format(&draft, inodes, &seed)?;
+        std::fs::rename(&draft, &path).at("name image", &path)?;
+        Ok(path)
+    }
+
+    fn format(&self, image: &Path, inodes: u64, seed: &Path) -> Result<()> {
+        let output = Command::new(&self.mkfs)
+            .args(["-q", "-F", "-b", "4096", "-m", "0", "-O", "^has_journal,^resize_inode"])
+            .args(["-I", &INODE_BYTES.to_string(), "-N", &inodes.max(64).to_string()])
+            .args(["-E", "lazy_itable_init=1,root_owner=0:0"])
+            .arg("-d")
+            .arg(seed)
+            .arg(image)
+            .output()
+            .at("run", &self.mkfs)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let reason = text.lines().next().unwrap_or("no message").to_owned();
+        Err(Error::File { operation: "format image", path: image.to_owned(), source: io::Error::other(reason) })
+    }
+}
+
+/// Size of an image in which about `bytes` can be used after ext4's own tables.
+fn image_bytes(bytes: u64, inodes: u64) -> u64 {
+    let tables = inodes.max(64) * INODE_BYTES;
+    let groups = (bytes + tables).div_ceil(128 << 20) * (64 << 10);
+    (bytes + bytes / 256 + tables + groups + (1 << 20)).next_multiple_of(4096)
+}
+
+impl Disk for LoopExt4 {
+    fn name(&self) -> &'static str {
+        "loop-ext4"
+    }
+
+    fn prepare(&self, dir: &Path, bytes: u64, inodes: u64) -> Result<DiskPlan> {
+        let template = self.template(bytes, inodes)?;
+        let image = dir.join("disk.img");
+        copy_sparse(&template, &image).at("copy image", &image)?;
+        Ok(DiskPlan::LoopExt4 { image })
+    }
+}
+
+/// Copies only what is not a hole.
+fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
+    let source = File::open(from)?;
+    let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let length = source.metadata()?.len();
+    target.set_len(length)?;
+    let mut at = 0;
+    while at < length {
+        let data = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(e) => return Err(e.into()),
+        };
+        let hole = rustix::fs::seek(&source, SeekFrom::Hole(data))?;
+        let (mut read, mut write) = (data, data);
+        while read < hole {
+            let wanted = (hole - read) as usize;
+            if rustix::fs::copy_file_range(&source, Some(&mut read), &target, Some(&mut write), wanted)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        at = hole;
+    }
+    Ok(())
+}
+
+/// Mounts the image, attached nowhere yet.
+pub fn mount(image: &Path) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new().read(true).write(true).open(image)?;
+    let (device, _open) = attach(&file)?;
+    let fs = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&fs, "source", device)?;
+    fsconfig_set_flag(&fs, "noinit_itable")?;
+    fsconfig_create(&fs)?;
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOATIME;
+    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}
+
+/// A loop device over `image`: its path, and its descriptor to hold until it is mounted.
+fn attach(image: &File) -> io::Result<(String, File)> {
+    let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
+    let mut last = io::Error::from(io::ErrorKind::ResourceBusy);
+    for _ in 0..LOOP_ATTEMPTS {
+        let path = format!("/dev/loop{}", crate::sys::loop_get_free(control.as_fd())?);
+        let device = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(device) => device,
+            // Taken and being torn down by somebody else.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENXIO | libc::EBUSY | libc::ENOENT)) => {
+                last = e;
+                std::thread::yield_now();
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        match crate::sys::loop_configure(device.as_fd(), image.as_fd()) {
+            Ok(()) => return Ok((path, device)),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENXIO)) => last = e,
+            Err(e) => return Err(e),
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_sparse_and_mounts_with_the_space_promised() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = LoopExt4::probe(dir.path()).unwrap();
+        let DiskPlan::LoopExt4 { image } = disk.prepare(dir.path(), 64 << 20, 4096).unwrap() else { panic!() };
+        let mount = mount(&image).unwrap();
+        let fs = rustix::fs::fstatfs(&mount).unwrap();
+        let free = fs.f_bavail * fs.f_bsize as u64;
+        assert!((64 << 20..66 << 20).contains(&free), "{free}");
+        assert!((4000..5200).contains(&fs.f_ffree), "{}", fs.f_ffree);
+        use std::os::unix::fs::MetadataExt;
+        assert!(std::fs::metadata(&image).unwrap().blocks() * 512 < 4 << 20);
+        assert!(rustix::fs::openat(&mount, "upper", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).is_ok());
+    }
+}

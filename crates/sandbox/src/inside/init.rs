@@ -1,0 +1,374 @@
+//! PID 1 of a sandbox at work: one thread, one loop, no wait but the one for events.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{SocketFlags, accept_with};
+use rustix::process::WaitOptions;
+
+use super::control::{Connection, MAX_CONNECTIONS, Next};
+use super::launch::{self, Launch};
+use super::meters::Meters;
+use super::{Failure, Stage};
+use crate::log::{Pump, Source};
+use crate::record::EXIT;
+use crate::wire::{self, Ended, Report, timespec};
+use crate::{Exit, Spec, sys};
+
+/// Pipes of the app hold this much, so that a burst does not stall it.
+const PIPE_BYTES: usize = 256 << 10;
+/// After the app's end, what it left behind must be gone by then.
+const END_SECONDS: u64 = 5;
+/// How long the counter may lag behind the news that memory ran out.
+const OOM_DOUBT: Duration = Duration::from_secs(2);
+/// Refused forks are told at most this often.
+const PIDS_PAUSE: Duration = Duration::from_secs(10);
+const TERMINAL_SIZE: (u16, u16) = (24, 80);
+
+/// What init holds when it starts to work.
+pub struct Hands<'a> {
+    /// The log folder.
+    pub log: OwnedFd,
+    /// Where the agent connects.
+    pub control: OwnedFd,
+    /// Where the start is reported.
+    pub report: BorrowedFd<'a>,
+    /// Figures of the groups.
+    pub meters: Meters,
+}
+
+struct Init {
+    spec: Spec,
+    app: i32,
+    started_ns: u64,
+    pump: Pump,
+    sources: Vec<Source>,
+    log: OwnedFd,
+    control: OwnedFd,
+    connections: Vec<Connection>,
+    signals: SignalFd,
+    meters: Meters,
+    oom_told: bool,
+    oom_doubt: Option<Instant>,
+    pids_told: u64,
+    pids_pause: Option<Instant>,
+}
+
+/// Which of init's descriptors are ready.
+struct Ready {
+    signals: bool,
+    control: bool,
+    memory: bool,
+    pids: bool,
+    sources: Vec<bool>,
+    connections: Vec<bool>,
+}
+
+/// Starts the app and stays with it to the end.
+pub fn run(spec: Spec, hands: Hands<'_>) -> Result<(), Failure> {
+    SigSet::all().thread_block().stage("block signals")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&SigSet::all(), flags).stage("watch signals")?;
+    let log_copy = hands.log.try_clone().stage("open log")?;
+    let pump = Pump::new(log_copy, &spec.log, sys::now_ns());
+    let started_ns = sys::now_ns();
+    let (app, sources) = start_app(&spec)?;
+    wire::send(hands.report, &Report::Started { started_ns }, &[]).stage("report")?;
+    let mut init = Init {
+        spec,
+        app,
+        started_ns,
+        pump,
+        sources,
+        log: hands.log,
+        control: hands.control,
+        connections: Vec::new(),
+        signals,
+        meters: hands.meters,
+        oom_told: false,
+        oom_doubt: None,
+        pids_told: 0,
+        pids_pause: None,
+    };
+    let ended = init.work();
+    init.end(ended);
+    Ok(())
+}
+
+fn start_app(spec: &Spec) -> Result<(i32, Vec<Source>), Failure> {
+    let process = &spec.process;
+    let mut sources = Vec::new();
+    let mut streams = Vec::new();
+    if process.terminal {
+        let (rows, columns) = TERMINAL_SIZE;
+        let (ours, theirs) = launch::terminal(process.uid, rows, columns).stage("open a terminal")?;
+        rustix::io::ioctl_fionbio(&ours, true).stage("open a terminal")?;
+        sources.push(Source::new(ours, b'O'));
+        streams.extend([theirs.try_clone().stage("open a terminal")?, theirs.try_clone().stage("open a terminal")?]);
+        streams.push(theirs);
+    } else {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).stage("open null")?;
+        streams.push(null);
+        for tag in *b"OE" {
+            let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).stage("make pipe")?;
+            let _ = rustix::pipe::fcntl_setpipe_size(&ours, PIPE_BYTES);
+            rustix::io::ioctl_fionbio(&ours, true).stage("make pipe")?;
+            sources.push(Source::new(ours, tag));
+            streams.push(theirs);
+        }
+    }
+    let (pid, _pidfd) = launch::launch(&Launch {
+        argv: &process.argv,
+        env: &process.env,
+        cwd: &process.cwd,
+        uid: process.uid,
+        gid: process.gid,
+        rlimits: &process.rlimits,
+        stdio: [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()],
+        terminal: process.terminal,
+    })?;
+    Ok((pid, sources))
+}
+
+impl Init {
+    /// Until the app has ended.
+    fn work(&mut self) -> Ended {
+        loop {
+            let Ok(ready) = self.wait() else {
+                // Without events there is nothing left to do but to end.
+                self.kill_all();
+                return Ended { code: None, signal: Some(libc::SIGKILL) };
+            };
+            let now = sys::now_ns();
+            self.pump_ready(&ready.sources, now);
+            if ready.signals
+                && let Some(ended) = self.take_signals()
+            {
+                return ended;
+            }
+            if ready.memory || self.oom_doubt.is_some() {
+                self.check_memory(ready.memory);
+            }
+            if ready.pids {
+                self.tell_pids();
+            }
+            self.serve(&ready.connections);
+            if ready.control {
+                self.accept();
+            }
+            self.pump.tell(now, false);
+            self.pump.flush(now);
+        }
+    }
+
+    fn wait(&self) -> rustix::io::Result<Ready> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.control, PollFlags::IN),
+        ];
+        let mut next = fds.len();
+        let memory = next;
+        match (self.meters.memory_event(), self.meters.memory_counter()) {
+            _ if self.oom_told => {}
+            (Some(event), _) => fds.push(PollFd::new(event, PollFlags::IN)),
+            (None, Some(counter)) => fds.push(PollFd::new(counter, PollFlags::PRI)),
+            (None, None) => {}
+        }
+        let has_memory = fds.len() > memory;
+        next = fds.len();
+        let has_pids = self.pids_pause.is_none_or(|until| until <= Instant::now());
+        if has_pids {
+            fds.push(PollFd::new(self.meters.pids_counter(), PollFlags::PRI));
+        }
+        let first_source = fds.len();
+        fds.extend(self.sources.iter().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
+        let first_connection = fds.len();
+        fds.extend(self.connections.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
+        let timeout = self.timeout().map(timespec);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+        let ready = |at: usize| !fds[at].revents().is_empty();
+        Ok(Ready {
+            signals: ready(0),
+            control: ready(1),
+            memory: has_memory && ready(memory),
+            pids: has_pids && ready(next),
+            sources: (first_source..first_connection).map(ready).collect(),
+            connections: (first_connection..fds.len()).map(ready).collect(),
+        })
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let pump = self.pump.due(sys::now_ns()).map(Duration::from_nanos);
+        let doubt = self.oom_doubt.map(|_| Duration::from_millis(10));
+        let pause = self.pids_pause.map(|until| until.saturating_duration_since(Instant::now()));
+        [pump, doubt, pause.filter(|p| !p.is_zero())].into_iter().flatten().min()
+    }
+
+    fn pump_ready(&mut self, ready: &[bool], now: u64) {
+        let mut at = 0;
+        let pump = &mut self.pump;
+        self.sources.retain_mut(|source| {
+            at += 1;
+            !ready[at - 1] || pump.drain(source, now)
+        });
+    }
+
+    /// Reaps and forwards; the app's end if it has come.
+    fn take_signals(&mut self) -> Option<Ended> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = info.ssi_signo as i32;
+            if signal != libc::SIGCHLD {
+                let _ = sys::kill(-self.app, signal);
+            }
+        }
+        let mut app_ended = None;
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get();
+            let ended = Ended { code: status.exit_status(), signal: status.terminating_signal() };
+            if pid == self.app {
+                app_ended = Some(ended);
+            }
+            if ended.signal == Some(libc::SIGKILL) {
+                self.check_memory(false);
+            }
+            self.connections.iter_mut().for_each(|c| c.notice(pid, ended));
+        }
+        app_ended
+    }
+
+    /// If the kernel has killed for memory, everything goes: an app of which a part is
+    /// missing is neither alive nor dead.
+    fn check_memory(&mut self, announced: bool) {
+        if self.oom_told {
+            return;
+        }
+        if announced {
+            self.meters.acknowledge();
+            self.oom_doubt = Some(Instant::now() + OOM_DOUBT);
+        }
+        if let Some(oom) = self.meters.oom() {
+            self.oom_told = true;
+            self.oom_doubt = None;
+            let text = format!(
+                "app instance exceeded its memory limit of {} bytes (peak {} bytes) and was killed",
+                oom.limit_bytes, oom.peak_bytes
+            );
+            self.pump.say(&text, sys::now_ns());
+            self.kill_all();
+        } else if self.oom_doubt.is_some_and(|until| until < Instant::now()) {
+            self.oom_doubt = None;
+        }
+    }
+
+    fn tell_pids(&mut self) {
+        let refused = self.meters.pids_refused();
+        if refused > self.pids_told {
+            let text = format!(
+                "app instance reached its limit of {} processes and threads: {} could not be started",
+                self.spec.limits.pids,
+                refused - self.pids_told
+            );
+            self.pump.say(&text, sys::now_ns());
+            self.pids_told = refused;
+            self.pids_pause = Some(Instant::now() + PIDS_PAUSE);
+        }
+    }
+
+    fn serve(&mut self, ready: &[bool]) {
+        let mut at = 0;
+        let mut kill = false;
+        let (app, rlimits) = (self.app, &self.spec.process.rlimits);
+        self.connections.retain_mut(|connection| {
+            at += 1;
+            if !ready[at - 1] {
+                return true;
+            }
+            match connection.serve(app, rlimits) {
+                Next::Stay => true,
+                Next::Close => false,
+                Next::KillAll => {
+                    kill = true;
+                    true
+                }
+            }
+        });
+        if kill {
+            self.kill_all();
+        }
+    }
+
+    fn accept(&mut self) {
+        if let Ok(socket) = accept_with(&self.control, SocketFlags::CLOEXEC)
+            && self.connections.len() < MAX_CONNECTIONS
+        {
+            self.connections.push(Connection::new(socket));
+        }
+    }
+
+    /// Kills every process but init itself.
+    fn kill_all(&self) {
+        let _ = sys::kill(-1, libc::SIGKILL);
+    }
+
+    /// Clears up after the app, keeps the last of its output, writes the exit record.
+    fn end(&mut self, ended: Ended) {
+        let ended_ns = sys::now_ns();
+        self.clear_up();
+        let now = sys::now_ns();
+        for source in &mut self.sources {
+            // Whoever could write is dead, so this ends with what the pipe held.
+            for _ in 0..64 {
+                if !self.pump.drain(source, now) {
+                    break;
+                }
+            }
+            self.pump.finish(source, now);
+        }
+        let oom = self.meters.oom();
+        if oom.is_some() {
+            self.check_memory(false);
+        }
+        self.tell_pids();
+        self.pump.close(sys::now_ns());
+        let exit = Exit {
+            code: ended.code,
+            signal: ended.signal,
+            oom,
+            started_ns: self.started_ns,
+            ended_ns,
+            pids_refused: self.meters.pids_refused(),
+        };
+        let _ = write_exit(&self.log, &exit);
+    }
+
+    fn clear_up(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(END_SECONDS);
+        loop {
+            self.kill_all();
+            let _ = self.take_signals();
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => continue,
+                Ok(None) if Instant::now() < deadline => {}
+                _ => return,
+            }
+            let mut fds = [PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+            let _ = poll(&mut fds, Some(&timespec(Duration::from_millis(50))));
+        }
+    }
+}
+
+/// Whole or not at all.
+fn write_exit(log: &OwnedFd, exit: &Exit) -> std::io::Result<()> {
+    let draft = format!("{EXIT}.new");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(log, &draft, flags, Mode::from_raw_mode(0o644))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), &serde_json::to_vec(exit)?)?;
+    Ok(rustix::fs::renameat(log, &draft, log, EXIT)?)
+}

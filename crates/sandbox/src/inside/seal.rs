@@ -1,0 +1,55 @@
+//! Init gives up everything it does not need, in the order that permits the next step.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sched::CloneFlags;
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
+
+use super::{Failure, Plan, Stage, seccomp};
+use crate::{Network, sys};
+
+/// Highest capability number tried; those the kernel does not know are skipped.
+const CAPABILITIES: u32 = 63;
+
+/// What can only be set as the host's root: host name, groups' root, keyring, loopback.
+pub fn namespaces(plan: &Plan) -> io::Result<()> {
+    nix::unistd::sethostname(&plan.spec.hostname)?;
+    // Its root is where this process is now, so it comes after joining.
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)?;
+    sys::new_session_keyring()?;
+    if matches!(plan.spec.network, Network::None) {
+        sys::loopback_up()?;
+    }
+    Ok(())
+}
+
+/// Becomes root of the sandbox's user namespace, which is nobody on the host.
+pub fn give_up_root(userns: &OwnedFd) -> io::Result<()> {
+    nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER)?;
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// Keeps three capabilities (to become the app's user and to signal it) that nothing started
+/// from here can ever have, and puts the system call filter in force for all of it.
+pub fn restrict() -> Result<(), Failure> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).stage("hide memory")?;
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    rustix::thread::set_capabilities_secure_bits(bits).stage("set secure bits")?;
+    rustix::thread::clear_ambient_capability_set().stage("clear ambient capabilities")?;
+    for number in 0..=CAPABILITIES {
+        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(e) => return Err(e).stage("bound capabilities"),
+        }
+    }
+    let kept = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).stage("drop capabilities")?;
+    rustix::thread::set_no_new_privs(true).stage("forbid new privileges")?;
+    sys::seccomp_load(seccomp::program()).stage("filter system calls")
+}

@@ -1,0 +1,175 @@
+//! Turns a table of actions into a filter program: a balanced tree of comparisons over runs
+//! of numbers with the same action.
+
+use super::Action;
+use super::rules::{Rule, Test};
+use crate::sys::Instruction;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JUMP_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGS: u32 = 16;
+const ARCH_X86_64: u32 = 0xC000_003E;
+
+const RETURN_ALLOW: u32 = 0x7FFF_0000;
+const RETURN_ERRNO: u32 = 0x0005_0000;
+const REFUSED: u32 = RETURN_ERRNO | libc::EPERM as u32;
+const UNKNOWN: u32 = RETURN_ERRNO | libc::ENOSYS as u32;
+
+fn op(code: u16, k: u32) -> Instruction {
+    Instruction { code, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+/// The program for `table`; calls beyond it and other architectures get ENOSYS.
+pub fn emit(table: &[Action]) -> Vec<Instruction> {
+    let mut program = vec![
+        op(LOAD, OFFSET_ARCH),
+        jump(JUMP_EQ, ARCH_X86_64, 1, 0),
+        op(RETURN, UNKNOWN),
+        op(LOAD, OFFSET_NUMBER),
+    ];
+    program.extend(tree(&runs(table)));
+    program
+}
+
+/// First numbers of runs of equal actions, the last one being everything beyond the table.
+fn runs(table: &[Action]) -> Vec<(u32, Action)> {
+    let mut runs: Vec<(u32, Action)> = Vec::new();
+    let beyond = Action::Errno(libc::ENOSYS as u16);
+    for (number, action) in table.iter().chain([&beyond]).enumerate() {
+        if runs.last().is_none_or(|(_, last)| last != action) {
+            runs.push((number as u32, *action));
+        }
+    }
+    runs
+}
+
+/// `number >= middle ? right : left`, the left half following at once.
+fn tree(runs: &[(u32, Action)]) -> Vec<Instruction> {
+    if let [(_, action)] = runs {
+        return leaf(*action);
+    }
+    let (low, high) = runs.split_at(runs.len() / 2);
+    let (left, right) = (tree(low), tree(high));
+    let mut code = Vec::with_capacity(left.len() + right.len() + 2);
+    match u8::try_from(left.len()) {
+        Ok(distance) => code.push(jump(JUMP_GE, high[0].0, distance, 0)),
+        // Conditional jumps reach 255 instructions only.
+        Err(_) => {
+            code.push(jump(JUMP_GE, high[0].0, 0, 1));
+            code.push(op(JUMP, left.len() as u32));
+        }
+    }
+    code.extend(left);
+    code.extend(right);
+    code
+}
+
+fn leaf(action: Action) -> Vec<Instruction> {
+    match action {
+        Action::Allow => vec![op(RETURN, RETURN_ALLOW)],
+        Action::Errno(errno) => vec![op(RETURN, RETURN_ERRNO | u32::from(errno))],
+        Action::Rule(rule) => judge(rule),
+    }
+}
+
+fn judge(Rule { arg, test }: Rule) -> Vec<Instruction> {
+    // Lower half first: x86-64 is little endian.
+    let mut code = vec![op(LOAD, OFFSET_ARGS + 8 * u32::from(arg))];
+    let (values, hit, miss) = match test {
+        Test::RefuseBits(bits) => {
+            code.push(jump(JUMP_SET, bits, 0, 1));
+            code.extend([op(RETURN, REFUSED), op(RETURN, RETURN_ALLOW)]);
+            return code;
+        }
+        Test::RefuseValues(values, from) => {
+            code.push(jump(JUMP_GE, from, values.len() as u8 + 1, 0));
+            (values, REFUSED, RETURN_ALLOW)
+        }
+        Test::AllowValues(values) => (values, RETURN_ALLOW, REFUSED),
+    };
+    for (at, value) in values.iter().enumerate() {
+        code.push(jump(JUMP_EQ, *value, (values.len() - at) as u8, 0));
+    }
+    code.extend([op(RETURN, miss), op(RETURN, hit)]);
+    code
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// One call as the kernel shows it to a filter.
+    pub struct Call {
+        pub number: u32,
+        pub arch: u32,
+        pub args: [u64; 6],
+    }
+
+    impl Call {
+        pub fn new(number: u32, args: &[u64]) -> Call {
+            let mut all = [0; 6];
+            all[..args.len()].copy_from_slice(args);
+            Call { number, arch: ARCH_X86_64, args: all }
+        }
+
+        fn load(&self, offset: u32) -> u32 {
+            match offset {
+                OFFSET_NUMBER => self.number,
+                OFFSET_ARCH => self.arch,
+                _ => {
+                    let offset = offset - OFFSET_ARGS;
+                    (self.args[offset as usize / 8] >> (8 * (offset % 8))) as u32
+                }
+            }
+        }
+    }
+
+    /// Interprets a program as the kernel would.
+    pub fn run(program: &[Instruction], call: &Call) -> Action {
+        let (mut at, mut acc) = (0usize, 0u32);
+        loop {
+            let Instruction { code, jt, jf, k } = program[at];
+            at += 1;
+            let taken = match code {
+                LOAD => {
+                    acc = call.load(k);
+                    continue;
+                }
+                JUMP => {
+                    at += k as usize;
+                    continue;
+                }
+                JUMP_EQ => acc == k,
+                JUMP_GE => acc >= k,
+                JUMP_SET => acc & k != 0,
+                RETURN if k == RETURN_ALLOW => return Action::Allow,
+                RETURN => return Action::Errno((k & 0xffff) as u16),
+                other => panic!("unknown instruction {other:#x}"),
+            };
+            at += usize::from(if taken { jt } else { jf });
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_table_is_obeyed(picks in proptest::collection::vec(0u8..3, 1..1200), probe in 0u32..1300) {
+            let table: Vec<Action> = picks
+                .iter()
+                .map(|pick| [Action::Allow, Action::Errno(1), Action::Errno(2)][usize::from(*pick)])
+                .collect();
+            let wanted = table.get(probe as usize).copied().unwrap_or(Action::Errno(libc::ENOSYS as u16));
+            proptest::prop_assert_eq!(run(&emit(&table), &Call::new(probe, &[])), wanted);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Builds the file tree of a sandbox and makes it the root. Runs as the host's root in a
+//! mount namespace of its own.
+//!
+//! Everything below the new root may have been arranged by an enemy (layers are content):
+//! it is only ever reached through descriptors, resolved within that root, and mount points
+//! of the platform are never reached through a symbolic link.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount, open_tree,
+    unmount,
+};
+
+use super::{Failure, Plan, Stage, dev, masks};
+use crate::record::{LOG, SCRATCH};
+use crate::sys::{self, attr};
+
+/// What is left in init's hands of the host's file system.
+pub struct Tree {
+    /// Root of the private layer.
+    pub upper: OwnedFd,
+    /// The log folder, as a mount of its own: there is no way up from it.
+    pub log: OwnedFd,
+}
+
+/// The new root while it is being furnished.
+pub struct Root<'a> {
+    pub fd: OwnedFd,
+    pub userns: BorrowedFd<'a>,
+    pub uid_base: u32,
+    /// Owner inside of what has to be made for the process.
+    pub owner: (u32, u32),
+}
+
+/// Builds it all and pivots into it.
+pub fn build(plan: &Plan, userns: &OwnedFd) -> Result<Tree, Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).stage("separate mounts")?;
+    let log = clone_tree(&plan.dir.join(LOG), false).stage("open log folder")?;
+    let scratch = plan.dir.join(SCRATCH);
+    mount("tmpfs", &scratch, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700").stage("mount scratch")?;
+    std::env::set_current_dir(&scratch).stage("enter scratch")?;
+    let upper = private_layer(plan)?;
+    layers(plan, userns.as_fd())?;
+    overlay(plan.spec.layers.len()).stage("mount layers")?;
+
+    let fd = open_dir("root").stage("open root")?;
+    let owner = (plan.spec.process.uid, plan.spec.process.gid);
+    let root = Root { fd, userns: userns.as_fd(), uid_base: plan.uid_base, owner };
+    let dev_null = open_null().stage("open /dev/null")?;
+    furnish(plan, &root, &dev_null)?;
+
+    rustix::process::fchdir(&root.fd).stage("enter root")?;
+    rustix::process::pivot_root(c".", c".").stage("pivot")?;
+    unmount(c".", UnmountFlags::DETACH).stage("leave the host's tree")?;
+    std::env::set_current_dir("/").stage("enter root")?;
+    Ok(Tree { upper, log })
+}
+
+fn furnish(plan: &Plan, root: &Root<'_>, dev_null: &OwnedFd) -> Result<(), Failure> {
+    for bind in &plan.spec.binds {
+        root.bind(&bind.source, &bind.target, bind.readonly)
+            .stage(format!("bind {} at {}", bind.source.display(), bind.target.display()))?;
+    }
+    for (path, content, mode) in &plan.spec.files {
+        root.write_file(path, content, *mode).stage(format!("write {}", path.display()))?;
+    }
+    root.make_tmp().stage("make /tmp")?;
+    root.kernel_fs("proc", "/proc", &[("hidepid", "invisible")], attr::NOEXEC).stage("mount /proc")?;
+    root.kernel_fs("sysfs", "/sys", &[], attr::NOEXEC | attr::RDONLY).stage("mount /sys")?;
+    show_groups(plan, root).stage("show control groups")?;
+    dev::build(root, plan.spec.limits.memory_bytes).stage("build /dev")?;
+    masks::apply(root, dev_null.as_fd())
+}
+
+/// Mounts the private layer at `disk` and gives it to the sandbox's root.
+fn private_layer(plan: &Plan) -> Result<OwnedFd, Failure> {
+    let disk = plan.disk.mount().stage("mount private layer")?;
+    std::fs::create_dir("disk").stage("make folder")?;
+    let point = open_dir("disk").stage("open folder")?;
+    attach(disk.as_fd(), point.as_fd()).stage("attach private layer")?;
+    for name in ["upper", "work"] {
+        match rustix::fs::mkdirat(&disk, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e).stage("make private layer"),
+        }
+        let (uid, gid) = (Uid::from_raw(plan.uid_base), Gid::from_raw(plan.uid_base));
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(&disk, name, Some(uid), Some(gid), flags).stage("own private layer")?;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&disk, "upper", flags, Mode::empty()).stage("open private layer")
+}
+
+/// Attaches each layer, read-only and with its owners shifted into the range, at `l0`, `l1`…
+fn layers(plan: &Plan, userns: BorrowedFd<'_>) -> Result<(), Failure> {
+    for (at, layer) in plan.spec.layers.iter().enumerate() {
+        let stage = |what: &str| format!("{what} layer {}", layer.display());
+        let tree = clone_tree(layer, false).stage(stage("open"))?;
+        let set = attr::RDONLY | attr::NOSUID | attr::NODEV;
+        sys::mount_setattr(tree.as_fd(), set, Some(userns), false).stage(stage("shift owners of"))?;
+        let point = format!("l{at}");
+        std::fs::create_dir(&point).stage("make folder")?;
+        let point = open_dir(&point).stage("open folder")?;
+        attach(tree.as_fd(), point.as_fd()).stage(stage("attach"))?;
+    }
+    Ok(())
+}
+
+/// Mounts layers and private layer together at `root`. Names are relative, so that the
+/// sandbox's own mount table tells nothing about the host.
+fn overlay(layers: usize) -> io::Result<()> {
+    std::fs::create_dir("root")?;
+    let lower: Vec<String> = (0..layers).map(|at| format!("l{at}")).collect();
+    let options = format!("lowerdir={},upperdir=disk/upper,workdir=disk/work", lower.join(":"));
+    let options = std::ffi::CString::new(options)?;
+    Ok(mount("overlay", "root", "overlay", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
+}
+
+fn show_groups(plan: &Plan, root: &Root<'_>) -> io::Result<()> {
+    let views = &plan.groups.views;
+    if views.iter().any(|(_, name)| !name.is_empty()) {
+        let tmpfs = new_fs("tmpfs", &[("mode", "755"), ("size", "64k")], 0)?;
+        for (_, name) in views {
+            rustix::fs::mkdirat(&tmpfs, name.as_str(), Mode::from_raw_mode(0o755))?;
+        }
+        sys::mount_setattr(tmpfs.as_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, None, false)?;
+        attach(tmpfs.as_fd(), root.existing(Path::new("/sys/fs/cgroup"), true)?.as_fd())?;
+    }
+    for (source, name) in views {
+        let tree = clone_tree(source, false)?;
+        sys::mount_setattr(tree.as_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, None, false)?;
+        let target = Path::new("/sys/fs/cgroup").join(name);
+        attach(tree.as_fd(), root.existing(&target, true)?.as_fd())?;
+    }
+    Ok(())
+}
+
+impl Root<'_> {
+    /// Opens what exists at `path` (as a place only), through no symbolic link at all.
+    pub fn existing(&self, path: &Path, dir: bool) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = if dir { flags | OFlags::DIRECTORY } else { flags };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        Ok(rustix::fs::openat2(&self.fd, path, flags, Mode::empty(), resolve)?)
+    }
+
+    /// The folder at `path` as a mount point of the platform; made if missing.
+    pub fn mount_point(&self, path: &Path) -> io::Result<OwnedFd> {
+        match self.existing(path, true) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_dirs(path, (0, 0))?;
+                self.existing(path, true)
+            }
+            other => other,
+        }
+    }
+
+    /// Mounts a new file system of the kernel's at `path`.
+    pub fn kernel_fs(&self, kind: &str, path: &str, options: &[(&str, &str)], attributes: u64) -> io::Result<()> {
+        let fs = new_fs(kind, options, attributes)?;
+        attach(fs.as_fd(), self.mount_point(Path::new(path))?.as_fd())
+    }
+
+    fn bind(&self, source: &Path, target: &Path, readonly: bool) -> io::Result<()> {
+        let tree = clone_tree(source, true)?;
+        let set = attr::NOSUID | attr::NODEV | if readonly { attr::RDONLY } else { 0 };
+        match sys::mount_setattr(tree.as_fd(), set, Some(self.userns), true) {
+            // Some file systems cannot shift owners; what is only read is fine without.
+            Err(e) if readonly && e.raw_os_error() == Some(libc::EINVAL) => {
+                sys::mount_setattr(tree.as_fd(), set, None, true)?;
+            }
+            other => other?,
+        }
+        let is_dir = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode).is_dir();
+        let point = match self.existing(target, is_dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if is_dir {
+                    self.make_dirs(target, (0, 0))?;
+                } else {
+                    self.create_file(target, 0o644, (0, 0))?;
+                }
+                self.existing(target, is_dir)?
+            }
+            other => other?,
+        };
+        attach(tree.as_fd(), point.as_fd())
+    }
+
+    fn write_file(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        let file = self.create_file(path, mode, self.owner)?;
+        io::Write::write_all(&mut std::fs::File::from(file), content)
+    }
+
+    /// Creates (or empties) the plain file `path` with its folders.
+    fn create_file(&self, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<OwnedFd> {
+        let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = self.make_dirs(parent, owner)?;
+        // A layer may hold a link or a device of that name: replaced, never followed.
+        if let Err(e) = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty())
+            && e != rustix::io::Errno::NOENT
+        {
+            return Err(e.into());
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o600))?;
+        rustix::fs::fchown(&file, Some(self.uid(owner.0)), Some(self.gid(owner.1)))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
+        Ok(file)
+    }
+
+    /// Opens the folder `path`, making what is missing. Links are followed within the root.
+    fn make_dirs(&self, path: &Path, owner: (u32, u32)) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut walked = std::path::PathBuf::from("/");
+        let mut folder = rustix::fs::openat2(&self.fd, &walked, flags, Mode::empty(), resolve)?;
+        for component in path.components() {
+            let name = match component {
+                Component::RootDir | Component::CurDir => continue,
+                Component::Normal(name) => name,
+                _ => return Err(io::ErrorKind::InvalidInput.into()),
+            };
+            walked.push(name);
+            let next = rustix::fs::openat2(&self.fd, &walked, flags, Mode::empty(), resolve);
+            folder = match next {
+                Err(rustix::io::Errno::NOENT) => {
+                    rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755))?;
+                    let new = rustix::fs::openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+                    let (uid, gid) = (self.uid(owner.0), self.gid(owner.1));
+                    let empty = rustix::fs::AtFlags::EMPTY_PATH;
+                    rustix::fs::chownat(&new, c"", Some(uid), Some(gid), empty)?;
+                    new
+                }
+                other => other?,
+            };
+        }
+        Ok(folder)
+    }
+
+    fn make_tmp(&self) -> io::Result<()> {
+        for path in ["/tmp", "/var/tmp"] {
+            if self.existing(Path::new(path), false).is_ok() {
+                continue;
+            }
+            let folder = self.make_dirs(Path::new(path), (0, 0))?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let folder = rustix::fs::openat(&folder, c".", flags, Mode::empty())?;
+            rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o1777))?;
+        }
+        Ok(())
+    }
+
+    fn uid(&self, inside: u32) -> Uid {
+        Uid::from_raw(self.uid_base + inside)
+    }
+
+    fn gid(&self, inside: u32) -> Gid {
+        Gid::from_raw(self.uid_base + inside)
+    }
+}
+
+/// A new file system, attached nowhere; always nosuid, and nodev except `tmpfs` for `/dev`.
+pub fn new_fs(kind: &str, options: &[(&str, &str)], attributes: u64) -> io::Result<OwnedFd> {
+    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(&fs, *key, *value)?;
+    }
+    fsconfig_create(&fs)?;
+    let attributes = MountAttrFlags::from_bits_retain((attributes | attr::NOSUID) as u32);
+    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// A copy of the mount at `path`, attached nowhere.
+pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
+    Ok(open_tree(rustix::fs::CWD, path, flags)?)
+}
+
+/// Attaches a mount at the place `at`.
+pub fn attach(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, c"", at, c"", flags)?)
+}
+
+fn open_dir(path: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// The host's `/dev/null`, made sure to be just that.
+fn open_null() -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&null)?;
+    let is_char = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
+    if is_char && stat.st_rdev == rustix::fs::makedev(1, 3) {
+        Ok(null)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}

@@ -1,0 +1,173 @@
+//! What is kept on disk about each sandbox so that a later agent finds its way:
+//! `<state>/sandboxes/<id>/`. Nothing secret is written here.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::DiskPlan;
+use crate::error::Context;
+use crate::{Limits, Result};
+
+/// File name of the control socket of init.
+pub const CONTROL: &str = "control.sock";
+/// Folder that init writes to.
+pub const LOG: &str = "log";
+/// Exit record, in [`LOG`].
+pub const EXIT: &str = "exit.json";
+/// Mount point for init's private scratch.
+pub const SCRATCH: &str = "scratch";
+const STATE: &str = "state.json";
+
+/// The record of one sandbox; `pid` is missing until it has been started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The sandbox.
+    pub id: String,
+    /// First uid of its range.
+    pub uid_base: u32,
+    /// Which boot of the host, so that pids of another one are not believed.
+    pub boot: String,
+    /// Its init.
+    pub pid: Option<i32>,
+    /// When that was started, in the kernel's ticks since boot: a pid alone may be reused.
+    pub start_ticks: u64,
+    /// When it was asked for, unix nanoseconds.
+    pub created_ns: u64,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its private layer.
+    pub disk: Option<DiskPlan>,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// The folders of a runtime.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    root: PathBuf,
+}
+
+impl Folders {
+    /// Makes them below `root`, for root alone.
+    pub fn open(root: &Path) -> Result<Folders> {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        let folders = Folders { root: root.to_owned() };
+        for folder in [root.to_owned(), folders.sandboxes(), folders.templates()] {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).at("make folder", folder)?;
+        }
+        std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).at("protect folder", root)?;
+        Ok(folders)
+    }
+
+    /// The state folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Formatted images to copy from.
+    pub fn templates(&self) -> PathBuf {
+        self.root.join("templates")
+    }
+
+    /// One folder per sandbox.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.root.join("sandboxes")
+    }
+
+    /// The folder of `id`.
+    pub fn sandbox(&self, id: &str) -> PathBuf {
+        self.sandboxes().join(id)
+    }
+
+    /// Names of all sandboxes with a folder.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let folder = self.sandboxes();
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).at("list", &folder)? {
+            names.extend(entry.at("list", &folder)?.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The record of `id`; `None` if there is none that makes sense.
+    pub fn read(&self, id: &str) -> Result<Option<Record>> {
+        read_json(&self.sandbox(id).join(STATE))
+    }
+
+    /// Keeps a record, whole or not at all.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        write_json(&self.sandbox(&record.id), STATE, record)
+    }
+}
+
+/// A value from a file; `None` if it is missing or not whole.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).at("read", path),
+    }
+}
+
+/// Replaces `dir/name` in one step.
+pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()> {
+    let path = dir.join(name);
+    let draft = dir.join(format!("{name}.new"));
+    let bytes = serde_json::to_vec(value).map_err(io::Error::from).at("encode", &path)?;
+    std::fs::write(&draft, bytes).at("write", &draft)?;
+    std::fs::rename(&draft, &path).at("write", path)
+}
+
+/// Identifies this boot of the host.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Start time of a process in ticks since boot; `None` if there is none.
+pub fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so count from its end.
+    let fields = stat.get(stat.rfind(')')? + 2..)?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// Whether `name` can be a sandbox's.
+pub fn valid_id(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    matches!(name.len(), 1..=64) && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_lead_elsewhere_are_refused() {
+        for good in ["a", "app-1.x_2", &"a".repeat(64)] {
+            assert!(valid_id(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "-a", "_spawner", "ü", "a b", &"a".repeat(65)] {
+            assert!(!valid_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn start_times_tell_processes_apart() {
+        let own = start_ticks(std::process::id() as i32).unwrap();
+        assert!(own > start_ticks(1).unwrap());
+        assert_eq!(start_ticks(-1), None);
+    }
+
+    #[test]
+    fn torn_records_read_as_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x"), "{\"id\":").unwrap();
+        assert!(read_json::<Record>(&dir.path().join("x")).unwrap().is_none());
+        assert!(read_json::<Record>(&dir.path().join("y")).unwrap().is_none());
+    }
+}

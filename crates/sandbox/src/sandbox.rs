@@ -1,0 +1,285 @@
+//! One sandbox as its agent holds it. Dropping the handle changes nothing: the sandbox goes
+//! on and can be adopted again.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::error::Context;
+use crate::exec::{self, Exec};
+use crate::net::Lease;
+use crate::record::{self, CONTROL, EXIT, LOG, Record};
+use crate::runtime::Inner;
+use crate::wire::{self, Answer, Ask, Command, Reply};
+use crate::{Error, ExecSpec, Exit, Result, Stats, check, log, sys};
+
+/// Init answers within this, or is not asked any further.
+const ANSWER: Duration = Duration::from_secs(10);
+/// For init to write out the log before everything is killed.
+const ORDERLY_END: Duration = Duration::from_secs(2);
+/// For the kernel to end what was killed.
+const END: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+    record: Record,
+    pidfd: OwnedFd,
+    upper: Mutex<Option<Arc<OwnedFd>>>,
+    lease: Mutex<Option<Lease>>,
+}
+
+impl Sandbox {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        record: Record,
+        pidfd: OwnedFd,
+        upper: Option<OwnedFd>,
+        lease: Option<Lease>,
+    ) -> Sandbox {
+        Sandbox { inner, record, pidfd, upper: Mutex::new(upper.map(Arc::new)), lease: Mutex::new(lease) }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Pid of its init on the host; means nothing once [`Sandbox::pidfd`] is readable.
+    pub fn init_pid(&self) -> i32 {
+        self.record.pid.unwrap_or(0)
+    }
+
+    /// Readable when its init is gone, and with it everything inside.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Its address, if it has a network.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.record.address
+    }
+
+    /// When it was asked for, unix nanoseconds.
+    pub fn created_ns(&self) -> u64 {
+        self.record.created_ns
+    }
+
+    /// Its log.
+    pub fn log(&self) -> log::Reader {
+        log::Reader::new(self.log_dir())
+    }
+
+    /// The folder with its log segments, for a watch.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir().join(LOG)
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.inner.folders.sandbox(self.id())
+    }
+
+    fn is_gone(&self) -> bool {
+        wire::wait_readable(self.pidfd.as_fd(), Instant::now()).unwrap_or(false)
+    }
+
+    /// Its present use of the host.
+    pub fn stats(&self) -> Result<Stats> {
+        let usage = self.inner.groups.usage(self.id())?;
+        let disk_bytes = match self.upper() {
+            Ok(upper) => {
+                let fs = rustix::fs::fstatfs(&*upper).on("measure the private layer", self.id())?;
+                (fs.f_blocks - fs.f_bfree) * fs.f_bsize as u64
+            }
+            Err(_) => 0,
+        };
+        Ok(Stats {
+            memory_bytes: usage.memory_bytes,
+            memory_peak: usage.memory_peak,
+            cpu_usec: usage.cpu_usec,
+            pids: usage.pids,
+            disk_bytes,
+            throttled: usage.throttled_usec,
+        })
+    }
+
+    /// Sends `signal` to the app's process group.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let socket = self.connect()?;
+        match self.command(&socket, &Command::Signal { signal })? {
+            Reply::Done => Ok(()),
+            Reply::Failed { errno, .. } => Err(io::Error::from_raw_os_error(errno)).on("signal the app", self.id()),
+            _ => Err(io::ErrorKind::InvalidData).on("signal the app", self.id()),
+        }
+    }
+
+    /// Stops (or continues) everything inside.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        self.inner.groups.freeze(self.id(), frozen)
+    }
+
+    /// Kills everything inside and waits until it is gone. The log is written out first if
+    /// init is able to; whether or not, this ends.
+    pub fn kill(&self) -> Result<()> {
+        if self.is_gone() {
+            return Ok(());
+        }
+        let asked = self.connect().and_then(|socket| {
+            wire::send(socket.as_fd(), &Command::Kill, &[]).on("kill", self.id()).map(|()| socket)
+        });
+        if let Ok(_connected) = asked
+            && wire::wait_readable(self.pidfd.as_fd(), Instant::now() + ORDERLY_END).on("kill", self.id())?
+        {
+            return Ok(());
+        }
+        self.inner.groups.kill(self.id())?;
+        // Takes the whole pid namespace along, in case the group could not be killed.
+        let _ = sys::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        wait_end(self.id(), self.pidfd.as_fd(), END, "kill")
+    }
+
+    /// How it ended; `None` while it runs.
+    pub fn exit(&self) -> Result<Option<Exit>> {
+        let path = self.log_dir().join(EXIT);
+        if let Some(exit) = record::read_json(&path)? {
+            return Ok(Some(exit));
+        }
+        if !self.is_gone() {
+            return Ok(None);
+        }
+        // Init may have written it and ended since it was looked for.
+        if let Some(exit) = record::read_json(&path)? {
+            return Ok(Some(exit));
+        }
+        let exit = self.unrecorded_exit();
+        record::write_json(&self.log_dir(), EXIT, &exit)?;
+        Ok(Some(exit))
+    }
+
+    /// The exit of an init that was killed itself: what the spawner and the groups know.
+    fn unrecorded_exit(&self) -> Exit {
+        let status = self.inner.spawner.ask_if_running(&Ask::Status { id: self.id().to_owned() });
+        let ended = match status {
+            Some((Answer::Status { ended: Some(ended), .. }, _)) => ended,
+            _ => wire::Ended { code: None, signal: Some(libc::SIGKILL) },
+        };
+        Exit {
+            code: ended.code,
+            signal: ended.signal,
+            oom: self.inner.groups.oom(self.id()),
+            started_ns: self.record.created_ns,
+            ended_ns: sys::now_ns(),
+            pids_refused: self.inner.groups.pids_refused(self.id()),
+        }
+    }
+
+    /// Starts a further process with the same lack of privileges as the app.
+    pub fn exec(&self, spec: &ExecSpec) -> Result<Exec> {
+        check::exec(self.id(), spec)?;
+        exec::start(self.id(), self.connect()?, spec)
+    }
+
+    /// The content of a file that the sandbox wrote; `None` if there is none. Content and
+    /// form are the app's doing: links, devices and folders are refused.
+    pub fn upper_file(&self, path: impl AsRef<Path>, max_bytes: u64) -> Result<Option<Vec<u8>>> {
+        let path = path.as_ref();
+        let file = match self.open_upper(path) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut content = Vec::new();
+        // It may grow while it is read.
+        file.take(max_bytes + 1).read_to_end(&mut content).at("read", path)?;
+        if content.len() as u64 > max_bytes {
+            let path = path.display().to_string();
+            return Err(Error::TooLarge { id: self.id().to_owned(), path, max_bytes });
+        }
+        Ok(Some(content))
+    }
+
+    /// Opens a plain file that the sandbox wrote, for reading.
+    pub fn open_upper(&self, path: impl AsRef<Path>) -> Result<File> {
+        let path = path.as_ref();
+        let upper = self.upper()?;
+        let refused = || Error::NotAFile { id: self.id().to_owned(), path: path.display().to_string() };
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
+        let file = match rustix::fs::openat2(&*upper, relative, flags, Mode::empty(), resolve) {
+            Ok(file) => File::from(file),
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV | rustix::io::Errno::NXIO) => return Err(refused()),
+            Err(e) => return Err(e).at("open", path),
+        };
+        let is_file = file.metadata().at("look at", path)?.is_file();
+        if is_file { Ok(file) } else { Err(refused()) }
+    }
+
+    /// The private layer's root: ours, or the spawner's, or (if both are gone and the
+    /// sandbox has ended) the image mounted once more.
+    fn upper(&self) -> Result<Arc<OwnedFd>> {
+        let mut held = self.upper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upper) = &*held {
+            return Ok(upper.clone());
+        }
+        let kept = self.inner.spawner.ask_if_running(&Ask::Upper { id: self.id().to_owned() });
+        let found = match kept.and_then(|(_, mut fds)| fds.pop()) {
+            Some(upper) => upper,
+            None => self.remount()?,
+        };
+        Ok(held.insert(Arc::new(found)).clone())
+    }
+
+    fn remount(&self) -> Result<OwnedFd> {
+        let plan = self.record.disk.as_ref().filter(|_| self.is_gone());
+        let plan = plan.ok_or_else(|| Error::NotRunning { id: self.id().to_owned() })?;
+        let mount = plan.mount().on("mount the private layer", self.id())?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&mount, "upper", flags, Mode::empty()).on("open the private layer", self.id())
+    }
+
+    /// Ends it if it runs and removes everything it has on this host. On an error what is
+    /// left can be removed by [`crate::Runtime::sweep`].
+    pub fn destroy(self) -> Result<()> {
+        // Given up first: they hold the image and the network namespace.
+        drop(self.upper.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let wiped = self.inner.wipe(self.id());
+        // Only an address that nothing can answer on any more is given back.
+        if wiped.is_ok() {
+            self.inner.release(lease);
+        }
+        wiped
+    }
+
+    fn connect(&self) -> Result<OwnedFd> {
+        if self.is_gone() {
+            return Err(Error::NotRunning { id: self.id().to_owned() });
+        }
+        wire::connect(&self.dir(), CONTROL).on("reach the init", self.id())
+    }
+
+    fn command(&self, socket: &OwnedFd, command: &Command) -> Result<Reply> {
+        wire::send(socket.as_fd(), command, &[]).on("ask the init", self.id())?;
+        let reply = wire::receive_until::<Reply>(socket.as_fd(), Instant::now() + ANSWER).on("ask the init", self.id())?;
+        reply.map(|(reply, _)| reply).ok_or_else(|| Error::NotRunning { id: self.id().to_owned() })
+    }
+}
+
+/// Waits for the end of an init that was killed.
+pub fn wait_end(id: &str, pidfd: BorrowedFd<'_>, limit: Duration, operation: &'static str) -> Result<()> {
+    if wire::wait_readable(pidfd, Instant::now() + limit).on(operation, id)? {
+        return Ok(());
+    }
+    let detail = "; something inside is stuck in the kernel".to_owned();
+    Err(Error::Deadline { operation, id: id.to_owned(), seconds: limit.as_secs(), detail })
+}

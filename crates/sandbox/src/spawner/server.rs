@@ -1,0 +1,271 @@
+//! The spawner's own loop.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SocketFlags, accept_with};
+
+use crate::inside::{self, Birth};
+use crate::sys::{self, Forked};
+use crate::wire::{self, Answer, Ask, Ended, PROTOCOL};
+
+const MAX_CONNECTIONS: usize = 16;
+
+/// What is kept per sandbox.
+struct Kept {
+    pidfd: OwnedFd,
+    upper: Option<OwnedFd>,
+    ended: Option<Ended>,
+}
+
+struct Server {
+    netns: OwnedFd,
+    userns: HashMap<u32, OwnedFd>,
+    kept: HashMap<String, Kept>,
+    /// Inits to be reaped whose status nobody wants.
+    forgotten: Vec<OwnedFd>,
+}
+
+/// A request that cannot be carried out: where it failed and why.
+type Refused = (&'static str, io::Error);
+
+/// Becomes the spawner: goes to the background, then serves the socket on standard input.
+pub fn serve() -> io::Result<()> {
+    let listener = io::stdin().as_fd().try_clone_to_owned()?;
+    // SAFETY: nothing has started a thread.
+    if let Forked::Parent(..) = unsafe { sys::fork() }? {
+        return Ok(());
+    }
+    rustix::process::setsid()?;
+    rustix::thread::set_name(c"paas-spawner")?;
+    raise_open_files();
+    private_mounts()?;
+    inside::warm_up();
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block()?;
+    let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let netns = std::fs::File::open("/proc/self/ns/net")?.into();
+    let mut server = Server { netns, userns: HashMap::new(), kept: HashMap::new(), forgotten: Vec::new() };
+    server.run(&listener, &children)
+}
+
+fn raise_open_files() {
+    let resource = rustix::process::Resource::Nofile;
+    let mut limit = rustix::process::getrlimit(resource);
+    limit.current = limit.maximum;
+    let _ = rustix::process::setrlimit(resource, limit);
+}
+
+/// Mounts of the host keep appearing here (layers may be mounts), none of ours appears there.
+fn private_mounts() -> io::Result<()> {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
+}
+
+impl Server {
+    fn run(&mut self, listener: &OwnedFd, children: &SignalFd) -> io::Result<()> {
+        let mut connections: Vec<OwnedFd> = Vec::new();
+        loop {
+            let ready = wait(listener, children, &connections)?;
+            if ready[1] {
+                while children.read_signal()?.is_some() {}
+                self.reap();
+            }
+            let mut at = 0;
+            let mut closed = Vec::new();
+            for connection in &connections {
+                if ready[at + 2] {
+                    match self.serve_one(connection.as_fd()) {
+                        Ok(Some(true)) => {}
+                        Ok(Some(false)) => return Ok(()),
+                        Ok(None) | Err(_) => closed.push(at),
+                    }
+                }
+                at += 1;
+            }
+            for at in closed.into_iter().rev() {
+                connections.remove(at);
+            }
+            if ready[0] {
+                if let Ok(connection) = accept_with(listener, SocketFlags::CLOEXEC) {
+                    if connections.len() >= MAX_CONNECTIONS {
+                        connections.remove(0);
+                    }
+                    connections.push(connection);
+                }
+            }
+        }
+    }
+
+    /// One message; `None` at the end of the connection, `false` to end.
+    fn serve_one(&mut self, connection: BorrowedFd<'_>) -> io::Result<Option<bool>> {
+        let Some((ask, fds)) = wire::receive::<Ask>(connection)? else { return Ok(None) };
+        let retire = matches!(ask, Ask::Retire);
+        match self.answer(ask, fds) {
+            Ok((answer, fd)) => {
+                let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+                wire::send(connection, &answer, &fds)?;
+            }
+            Err((stage, error)) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+                wire::send(connection, &Answer::Failed { stage: stage.to_owned(), errno }, &[])?;
+            }
+        }
+        Ok(Some(!retire))
+    }
+
+    fn answer(&mut self, ask: Ask, mut fds: Vec<OwnedFd>) -> Result<(Answer, Option<OwnedFd>), Refused> {
+        match ask {
+            Ask::Hello { .. } => {
+                let pid = std::process::id() as i32;
+                Ok((Answer::Hello { protocol: PROTOCOL, pid }, None))
+            }
+            Ask::Create { id, uid_base, group, netns } => {
+                let (pid, pidfd) = self.create(id, uid_base, group, netns, fds)?;
+                Ok((Answer::Created { pid }, Some(pidfd)))
+            }
+            Ask::Keep { id } => {
+                if let Some(kept) = self.kept.get_mut(&id) {
+                    kept.upper = fds.pop();
+                }
+                Ok((Answer::Done, None))
+            }
+            Ask::Upper { id } => {
+                let upper = self.kept.get(&id).and_then(|kept| kept.upper.as_ref());
+                let copy = upper.map(OwnedFd::try_clone).transpose().map_err(|e| ("copy a descriptor", e))?;
+                Ok((Answer::Done, copy))
+            }
+            Ask::Status { id } => {
+                self.reap();
+                let kept = self.kept.get(&id);
+                Ok((Answer::Status { known: kept.is_some(), ended: kept.and_then(|k| k.ended) }, None))
+            }
+            Ask::Forget { id } => {
+                self.reap();
+                if let Some(kept) = self.kept.remove(&id).filter(|kept| kept.ended.is_none()) {
+                    self.forgotten.push(kept.pidfd);
+                }
+                Ok((Answer::Done, None))
+            }
+            Ask::Retire => Ok((Answer::Done, None)),
+        }
+    }
+
+    fn create(
+        &mut self,
+        id: String,
+        uid_base: u32,
+        group: bool,
+        netns: bool,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(i32, OwnedFd), Refused> {
+        let mut fds = fds.into_iter();
+        let mut next = |wanted: bool| if wanted { fds.next() } else { None };
+        let (plan, report, control) = (next(true), next(true), next(true));
+        let (group_fd, netns_fd) = (next(group), next(netns));
+        let (Some(plan), Some(report), Some(control)) = (plan, report, control) else {
+            return Err(("take descriptors", io::ErrorKind::InvalidInput.into()));
+        };
+        let userns = self.userns(uid_base)?;
+        let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        match &netns_fd {
+            Some(netns) => enter_netns(netns).map_err(|e| ("enter network namespace", e))?,
+            None => namespaces |= libc::CLONE_NEWNET,
+        }
+        // SAFETY: the spawner has one thread.
+        let forked = unsafe { sys::clone_process(namespaces as u64, group_fd.as_ref().map(AsFd::as_fd)) };
+        if let Ok(Forked::Child) = forked {
+            inside::live(Birth { plan, report, control, userns });
+        }
+        if netns_fd.is_some() {
+            // To stay in a sandbox's namespace would start the next one there: better to end.
+            enter_netns(&self.netns).map_err(|e| ("leave network namespace", e)).inspect_err(|_| sys::exit_now(1))?;
+        }
+        match forked.map_err(|e| ("fork", e))? {
+            Forked::Parent(pid, Some(pidfd)) => {
+                let copy = pidfd.try_clone().map_err(|e| ("copy a descriptor", e))?;
+                self.kept.insert(id, Kept { pidfd, upper: None, ended: None });
+                Ok((pid, copy))
+            }
+            _ => Err(("fork", io::ErrorKind::Other.into())),
+        }
+    }
+
+    /// The user namespace of a range, made once and used by one sandbox after another.
+    fn userns(&mut self, uid_base: u32) -> Result<OwnedFd, Refused> {
+        if let Some(userns) = self.userns.get(&uid_base) {
+            return userns.try_clone().map_err(|e| ("copy a descriptor", e));
+        }
+        let userns = make_userns(uid_base).map_err(|e| ("make user namespace", e))?;
+        let copy = userns.try_clone().map_err(|e| ("copy a descriptor", e))?;
+        self.userns.insert(uid_base, userns);
+        Ok(copy)
+    }
+
+    fn reap(&mut self) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        for kept in self.kept.values_mut().filter(|kept| kept.ended.is_none()) {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            if let Ok(Some(status)) = waitid(WaitId::PidFd(kept.pidfd.as_fd()), options) {
+                kept.ended = Some(Ended { code: status.exit_status(), signal: status.terminating_signal() });
+            }
+        }
+        self.forgotten.retain(|pidfd| {
+            !matches!(waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG), Ok(Some(_)))
+        });
+    }
+}
+
+fn enter_netns(netns: &OwnedFd) -> io::Result<()> {
+    Ok(nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)?)
+}
+
+/// A user namespace that maps 0..65536 to the range from `uid_base` on. It belongs to a
+/// child that only exists while it is made.
+fn make_userns(uid_base: u32) -> io::Result<OwnedFd> {
+    let (ours, theirs) = wire::pair()?;
+    // SAFETY: the spawner has one thread.
+    match unsafe { sys::clone_process(libc::CLONE_NEWUSER as u64, None) }? {
+        Forked::Child => {
+            drop(ours);
+            let _ = rustix::io::read(&theirs, &mut [0u8; 1][..]);
+            sys::exit_now(0)
+        }
+        Forked::Parent(pid, pidfd) => {
+            drop(theirs);
+            let map = format!("0 {uid_base} 65536\n");
+            let made = std::fs::write(format!("/proc/{pid}/uid_map"), &map)
+                .and_then(|()| std::fs::write(format!("/proc/{pid}/gid_map"), &map))
+                .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
+            drop(ours);
+            let wait = rustix::process::WaitIdOptions::EXITED;
+            if let Some(pidfd) = pidfd {
+                let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), wait);
+            }
+            Ok(made?.into())
+        }
+    }
+}
+
+/// Which of listener, signals and connections can be read, in that order.
+fn wait(listener: &OwnedFd, children: &SignalFd, connections: &[OwnedFd]) -> io::Result<Vec<bool>> {
+    let mut fds = vec![
+        PollFd::new(listener, PollFlags::IN),
+        PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN),
+    ];
+    fds.extend(connections.iter().map(|c| PollFd::new(c, PollFlags::IN)));
+    loop {
+        match poll(&mut fds, None) {
+            Ok(_) => return Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
