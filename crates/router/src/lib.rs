@@ -25,27 +25,61 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// Runs a router until `shutdown`, then drains: listeners close at once, open requests get `Config::drain_timeout`.
-///
-/// `ready` receives the bound address once every worker listens and the first table was taken over, or right after
-/// binding where `Config::wait_for_table` is off.
-///
-/// # Errors
-/// Where the address can't be bound, or a worker can't be started.
-pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<SocketAddr>) -> Result<(), Error> {
-    let table = Arc::new(table::Table::default());
-    let (access, sink) = access::channel();
-    let workers = worker::Workers::start(&config, &table, &access, &shutdown)?;
-    let address = workers.address();
-    tracing::info!(listen = %address, workers = workers.count(), "router listens");
-    let logs = tokio::spawn(access::deliver(sink, config.clone(), shutdown.clone()));
-    feed::follow(&config, &table, workers.count(), &shutdown, move || {
-        // The receiver may be gone where nobody waits for readiness.
-        let _ = ready.send(address);
-    })
-    .await;
-    workers.join(config.drain_timeout).await;
-    drop(access);
-    let _ = logs.await;
-    Ok(())
+/// A router whose workers listen. Requests are answered from an empty table until [`Router::run`] follows the feed.
+pub struct Router {
+    config: Config,
+    shutdown: CancellationToken,
+    table: Arc<table::Table>,
+    workers: worker::Workers,
+    access: access::Access,
+    sink: access::Sink,
+}
+
+impl Router {
+    /// Binds and starts the workers, which serve until `shutdown`.
+    ///
+    /// # Errors
+    /// Where the address can't be bound, or a worker can't be started.
+    pub fn bind(config: Config, shutdown: CancellationToken) -> Result<Self, Error> {
+        let table = Arc::new(table::Table::default());
+        let (access, sink) = access::channel();
+        let workers = worker::Workers::start(&config, &table, &access, &shutdown)?;
+        tracing::info!(listen = %workers.address(), workers = workers.count(), "router listens");
+        Ok(Self {
+            config,
+            shutdown,
+            table,
+            workers,
+            access,
+            sink,
+        })
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.workers.address()
+    }
+
+    /// Follows the controllers until the shutdown, then drains: listeners close at once, open requests get
+    /// `Config::drain_timeout`. `ready` is told when the first table was taken over.
+    pub async fn run(self, ready: oneshot::Sender<()>) {
+        let Self {
+            config,
+            shutdown,
+            table,
+            workers,
+            access,
+            sink,
+        } = self;
+        let logs = tokio::spawn(access::deliver(sink, config.clone(), shutdown.clone()));
+        feed::follow(&config, &table, workers.count(), &shutdown, move || {
+            // The receiver may be gone where nobody waits for readiness.
+            let _ = ready.send(());
+        })
+        .await;
+        workers.join(config.drain_timeout).await;
+        drop(access);
+        let _ = logs.await;
+    }
 }

@@ -105,7 +105,7 @@ struct Edge {
     controller: Arc<FakeController>,
     address: SocketAddr,
     shutdown: CancellationToken,
-    running: tokio::task::JoinHandle<Result<(), router::Error>>,
+    running: tokio::task::JoinHandle<()>,
 }
 
 async fn edge() -> Edge {
@@ -124,8 +124,10 @@ async fn edge() -> Edge {
             ..router::Limits::default()
         },
     };
-    let running = tokio::spawn(router::run(config, shutdown.clone(), ready));
-    let address = tokio::time::timeout(DEADLINE, bound)
+    let router = router::Router::bind(config, shutdown.clone()).expect("a free port");
+    let address = router.address();
+    let running = tokio::spawn(router.run(ready));
+    tokio::time::timeout(DEADLINE, bound)
         .await
         .expect("in time")
         .expect("ready");
@@ -146,7 +148,7 @@ impl Edge {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        self.running.await.expect("no panic").expect("runs");
+        self.running.await.expect("no panic");
     }
 }
 
