@@ -49,7 +49,7 @@ impl Db {
     /// Droplets by ids, in no order.
     pub async fn droplets_by_ids(&self, ids: &[DropletId]) -> Result<Vec<Droplet>> {
         let mut droplets = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(10_000) {
+        for ids in ids.chunks(self.batch(1)) {
             let query = Query::new("droplets_by_ids", ids.len(), "")
                 .push(&format!("SELECT {DROPLET} FROM droplets t WHERE 1 = 1"))
                 .and_in("t.id", ids.iter().copied());

@@ -138,6 +138,16 @@ impl Db {
         Ok(Paged { items, total })
     }
 
+    /// Rows of `columns` values that go into one statement. SQLite looks each numbered parameter up in a list, so many
+    /// cost their square; PostgreSQL counts them in 16 bits.
+    pub(crate) fn batch(&self, columns: usize) -> usize {
+        let values = match self.conn {
+            Conn::SqlitePool(_) | Conn::SqliteTx(_) => 1000,
+            Conn::PostgresPool(_) | Conn::PostgresTx(_) => 30_000,
+        };
+        (values / columns.max(1)).max(1)
+    }
+
     /// Appended to a SELECT in a transaction to keep its rows from others; SQLite has one writer anyway.
     pub(crate) fn for_update(&self) -> &'static str {
         match self.conn {

@@ -36,7 +36,6 @@ pub struct EventFilter {
 
 const EVENT: &str = "t.sequence, t.id, t.kind, t.actor, t.target_guid, t.target_type, t.target_name, t.org_id, \
                      t.space_id, t.data, t.created_at";
-const BATCH: usize = 1000;
 
 fn event(_: &Db, row: &Row) -> Result<Event> {
     Ok(Event {
@@ -73,7 +72,7 @@ impl Db {
         )
         .arg(count);
         let mut sequence: i64 = self.one(query).await?.get::<i64>("value")? - count;
-        for batch in events.chunks(BATCH) {
+        for batch in events.chunks(self.batch(11)) {
             let mut rows = Vec::with_capacity(batch.len());
             for event in batch {
                 sequence += 1;

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, StoreError};
 use sha2::{Digest as _, Sha256};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 
 /// A step of the schema, for both engines.
 pub(crate) struct Migration {
@@ -104,12 +104,11 @@ macro_rules! runner {
         }
 
         /// Takes every step back.
+        #[cfg(feature = "testing")]
         pub(crate) async fn $down(conn: &mut $connection) -> Result<(), sqlx::Error> {
             let mut tx = conn.begin().await?;
             for migration in MIGRATIONS.iter().rev() {
-                sqlx::raw_sql(AssertSqlSafe(migration.$side[1]))
-                    .execute(&mut *tx)
-                    .await?;
+                sqlx::raw_sql(migration.$side[1]).execute(&mut *tx).await?;
                 sqlx::query("DELETE FROM schema_migrations WHERE version = $1")
                     .bind(migration.version)
                     .execute(&mut *tx)

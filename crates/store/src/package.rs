@@ -40,8 +40,6 @@ pub struct PackageFile {
 const PACKAGE: &str = "t.id, t.app_id, t.state, t.digest, t.size_bytes, t.error, t.created_at, t.updated_at";
 const FILE: &str =
     "f.path, f.sha1, f.sha256, f.size_bytes, f.mode, f.pack, f.pack_offset, f.pack_length, f.compression";
-/// Rows of one INSERT, or contents of one look-up: below SQLite's limit on bound values.
-const BATCH: usize = 2000;
 
 fn package(_: &Db, row: &Row) -> Result<Package> {
     Ok(Package {
@@ -121,7 +119,7 @@ impl Db {
     /// One file for each of `contents` (SHA-1 and size) that a ready package of an app within `scope` holds.
     pub async fn package_files_matching(&self, contents: &[([u8; 20], u64)], scope: Scope) -> Result<Vec<PackageFile>> {
         let mut found = std::collections::HashMap::new();
-        for batch in contents.chunks(BATCH) {
+        for batch in contents.chunks(self.batch(1)) {
             let query = Query::new("package_files_matching", contents.len(), "").push(&format!(
                 "SELECT {FILE} FROM package_files f JOIN packages p ON p.id = f.package_id \
                  JOIN apps a ON a.id = p.app_id WHERE p.state = 'READY'"
@@ -183,7 +181,7 @@ impl Tx {
 
     /// Records the files of a package.
     pub async fn package_files_insert(&self, id: PackageId, files: &[PackageFile]) -> Result<()> {
-        for batch in files.chunks(BATCH) {
+        for batch in files.chunks(self.batch(10)) {
             let rows = batch.iter().map(|file| -> Vec<Arg> {
                 vec![
                     id.into(),

@@ -115,7 +115,7 @@ impl Db {
     /// Versions by ids, in no order.
     pub async fn versions_by_ids(&self, ids: &[VersionId]) -> Result<Vec<ProcessVersion>> {
         let mut versions = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(10_000) {
+        for ids in ids.chunks(self.batch(1)) {
             let query = Query::new("versions_by_ids", ids.len(), "")
                 .push(&format!("SELECT {VERSION} FROM process_versions t WHERE 1 = 1"))
                 .and_in("t.id", ids.iter().copied());

@@ -33,7 +33,6 @@ pub struct Observed {
 
 const WORK: &str = "t.id, t.cell_id, t.epoch, t.wanted, t.spec_sealed, t.state, t.routable, t.address, t.since_at, \
                     t.created_at";
-const BATCH: usize = 1000;
 
 fn work(db: &Db, row: &Row) -> Result<Work> {
     let id: WorkId = row.id("id")?;
@@ -124,7 +123,7 @@ impl Db {
     /// Work by ids, ended or not, in no order.
     pub async fn works_by_ids(&self, ids: &[WorkId]) -> Result<Vec<Work>> {
         let mut works = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(10_000) {
+        for ids in ids.chunks(self.batch(1)) {
             let tail = Query::new("works_by_ids", ids.len(), "1 = 1").and_in("t.id", ids.iter().copied());
             works.extend(self.works("works_by_ids", tail).await?);
         }
@@ -158,7 +157,7 @@ impl Db {
 impl Tx {
     /// Writes placements. Cells learn of them with the commit.
     pub async fn work_insert_batch(&self, placements: &[Placement], now: Timestamp) -> Result<()> {
-        for batch in placements.chunks(BATCH) {
+        for batch in placements.chunks(self.batch(18)) {
             let rows = batch
                 .iter()
                 .map(|placement| self.placement(placement, now))
@@ -213,7 +212,7 @@ impl Tx {
             Wanted::Stop => &["run", "drain"],
         };
         let mut changed = Vec::new();
-        for ids in ids.chunks(BATCH) {
+        for ids in ids.chunks(self.batch(1)) {
             let query = Query::new("work_want", ids.len(), "UPDATE works SET wanted = $1 WHERE rank < 5")
                 .arg(word(&wanted)?)
                 .and_in("wanted", earlier.iter().copied())
@@ -236,7 +235,7 @@ impl Tx {
     /// Returns what changed, in the order of `observations`.
     pub async fn work_observe_batch(&self, cell: CellId, observations: &[Observation]) -> Result<Vec<Observed>> {
         let mut changed = Vec::new();
-        for batch in observations.chunks(BATCH) {
+        for batch in observations.chunks(self.batch(1)) {
             let tail = Query::new("work_observe_batch", cell, "t.cell_id = $1")
                 .arg(cell)
                 .and_in("t.id", batch.iter().map(|observation| observation.work))

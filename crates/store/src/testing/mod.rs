@@ -88,6 +88,27 @@ impl TestStore {
     }
 }
 
+/// Takes every migration of the database back, as far as before the first.
+///
+/// # Panics
+/// Where a step back fails.
+pub async fn schema_down(location: &Location) {
+    use sqlx::Connection as _;
+    match location {
+        Location::Sqlite(path) => {
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(path)
+                .foreign_keys(true);
+            let mut conn = sqlx::SqliteConnection::connect_with(&options).await.expect("connects");
+            crate::migrate::sqlite_down(&mut conn).await.expect("goes back");
+        }
+        Location::Postgres { url, .. } => {
+            let mut conn = sqlx::PgConnection::connect(url.expose()).await.expect("connects");
+            crate::migrate::postgres_down(&mut conn).await.expect("goes back");
+        }
+    }
+}
+
 /// The key that test stores are encrypted with.
 #[must_use]
 pub fn keys() -> Keys {
