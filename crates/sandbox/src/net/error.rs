@@ -134,6 +134,7 @@ fn remedy_for_errno(source: &io::Error) -> &'static str {
         Some(libc::EROFS) => {
             " (read-only here: a cell inside a container needs /proc/sys and its state directory writable)"
         }
+        Some(libc::EXFULL) => " (a bridge has at most 1023 ports: run fewer sandboxes on this cell)",
         Some(libc::EOPNOTSUPP) => " (the kernel lacks this link type: CONFIG_BRIDGE and CONFIG_VETH are needed)",
         _ => "",
     }

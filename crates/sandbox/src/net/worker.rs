@@ -250,6 +250,13 @@ impl Worker {
         Ok(())
     }
 
+    /// The interfaces that are ports of the bridge.
+    fn ports(&mut self) -> Result<Vec<String>> {
+        let mut interfaces = link::interfaces(&mut self.builder.host)?;
+        interfaces.retain(|interface| interface.master == self.bridge.0);
+        Ok(interfaces.into_iter().map(|interface| interface.name).collect())
+    }
+
     /// Removes what an earlier agent left and nobody adopted.
     fn sweep(&mut self) -> Result<Vec<Ipv4Addr>> {
         let stale: Vec<Ipv4Addr> = self.unclaimed.iter().copied().collect();
@@ -259,11 +266,9 @@ impl Worker {
             .filter(|address| !self.unclaimed.contains(address))
             .map(|address| self.scope.interface(address))
             .collect();
-        for port in link::interfaces(&mut self.builder.host)? {
-            if port.master == self.bridge.0 && !kept.contains(&port.name) {
-                link::delete(&mut self.builder.host, &port.name)?;
-            }
-        }
+        let mut left = self.ports()?;
+        left.retain(|name| !kept.contains(name));
+        link::delete_all(&mut self.builder.host, &left)?;
         let changes: Vec<Change> = stale.iter().copied().map(Change::Expel).collect();
         for result in self.firewall.apply(&changes) {
             result?;
@@ -370,13 +375,9 @@ impl Worker {
 
     fn destroy(&mut self) -> Result<()> {
         self.shared.pool().ready.clear();
-        let host = &mut self.builder.host;
-        for port in link::interfaces(host)? {
-            if port.master == self.bridge.0 {
-                link::delete(host, &port.name)?;
-            }
-        }
-        link::delete(host, &self.scope.bridge)?;
+        let mut all = self.ports()?;
+        all.push(self.scope.bridge.clone());
+        link::delete_all(&mut self.builder.host, &all)?;
         for interface in self.firewall.destroy()? {
             host::set_forwarding(&interface, false)?;
         }
