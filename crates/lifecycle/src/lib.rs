@@ -12,6 +12,8 @@ pub mod metadata;
 pub mod paths;
 pub mod procfile;
 pub mod runner;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod ui;
 
 pub use errors::Error;

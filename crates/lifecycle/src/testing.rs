@@ -1,0 +1,235 @@
+//! A staging and an app sandbox without the sandbox, for tests of this crate and of buildpacks: builds run below a temporary
+//! root, layers are kept as a cell keeps them, and the next build and the launch get them back unpacked.
+//!
+//! Not part of the product: only built with the feature `testing`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use crate::cnb::environment::Environment;
+use crate::{Error, Paths, build, launch};
+use model::secret::SecretEnv;
+use model::staging::{BuildInput, BuildResult, BuildpackMount, CachedLayer, DropletLayer};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An app with its buildpacks, from push to push.
+pub struct Stage {
+    folder: tempfile::TempDir,
+    buildpacks: Vec<BuildpackMount>,
+    /// Whether the buildpacks are candidates rather than chosen.
+    pub detect: bool,
+    /// Variables of the app.
+    pub env: SecretEnv,
+    /// Variables of the platform, beside `PATH` and the certificates of this machine.
+    pub platform: Vec<(String, String)>,
+    cache: Vec<CachedLayer>,
+    store: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stage {
+    /// An empty app without buildpacks.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["source", "blobs", "buildpacks"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        Self {
+            folder,
+            buildpacks: Vec::new(),
+            detect: true,
+            env: SecretEnv::default(),
+            platform: Vec::new(),
+            cache: Vec::new(),
+            store: BTreeMap::new(),
+        }
+    }
+
+    /// Paths of the sandboxes.
+    #[must_use]
+    pub fn paths(&self) -> Paths {
+        Paths::below(&self.folder.path().join("root"))
+    }
+
+    /// Writes a file of the source.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.source().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+
+    /// The source as pushed.
+    #[must_use]
+    pub fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    /// Replaces the source by a copy of `from`.
+    pub fn copy(&self, from: &Path) {
+        copy(from, &self.source());
+    }
+
+    /// Adds a buildpack of one program under both names.
+    pub fn add_program(&mut self, name: &str, toml: &Path, program: &Path) {
+        let dir = self.folder.path().join("buildpacks").join(name);
+        fs::create_dir_all(dir.join("bin")).expect("a folder");
+        fs::copy(toml, dir.join("buildpack.toml")).expect("a buildpack.toml");
+        for link in ["detect", "build"] {
+            std::os::unix::fs::symlink(program, dir.join("bin").join(link)).expect("a link");
+        }
+        self.mount(name, &dir);
+    }
+
+    /// Adds a buildpack of shell scripts; without `detect` it has no such program.
+    pub fn add_scripts(&mut self, id: &str, further_toml: &str, detect: Option<&str>, build: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = self.folder.path().join("buildpacks").join(id.replace('/', "_"));
+        fs::create_dir_all(dir.join("bin")).expect("a folder");
+        let toml = format!("api = '0.10'\n[buildpack]\nid = '{id}'\nversion = '1.2.3'\n{further_toml}");
+        fs::write(dir.join("buildpack.toml"), toml).expect("a file");
+        for (name, script) in [("detect", detect), ("build", Some(build))] {
+            if let Some(script) = script {
+                let path = dir.join("bin").join(name);
+                fs::write(&path, format!("#!/bin/sh\nset -eu\n{script}\n")).expect("a file");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+            }
+        }
+        self.mount(id, &dir);
+    }
+
+    fn mount(&mut self, name: &str, dir: &Path) {
+        self.buildpacks.push(BuildpackMount {
+            name: name.to_owned(),
+            path: dir.display().to_string(),
+        });
+    }
+
+    /// Pushes the source as it is now: a fresh sandbox, the cached layers restored, one build.
+    ///
+    /// # Errors
+    /// Why there is no droplet.
+    pub fn push(&mut self) -> Result<BuildResult, Error> {
+        let paths = self.fresh();
+        copy(&self.source(), &paths.app);
+        for layer in self.cache.iter().filter(|layer| layer.contents) {
+            self.unpack(&layer.digest.hex());
+        }
+        let input = BuildInput {
+            app_name: "app".to_owned(),
+            stack: "host".to_owned(),
+            buildpacks: self.buildpacks.clone(),
+            detect: self.detect,
+            env: self.env.clone(),
+            memory_mb: 1024,
+            restored: self.cache.clone(),
+            store: self.store.clone(),
+        };
+        let result = build::build(&paths, &input, self.environment())?;
+        for layer in result.layers.iter().chain(&result.cache_files) {
+            self.keep(&paths, layer);
+        }
+        self.cache = result.cache.clone();
+        self.store = result.store.clone();
+        Ok(result)
+    }
+
+    fn keep(&self, paths: &Paths, layer: &DropletLayer) {
+        let blob = self.folder.path().join("blobs").join(layer.digest.hex());
+        match &layer.file {
+            Some(file) => {
+                fs::rename(paths.out.join(file), &blob).expect("a written layer");
+            }
+            None => assert!(blob.exists(), "{} was reported as known and is not", layer.name),
+        }
+    }
+
+    /// A command for `process` of the droplet in a fresh sandbox that holds nothing but its layers.
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub fn launch(&self, result: &BuildResult, process: &str, env: &[(&str, &str)]) -> Result<Command, Error> {
+        self.unpack_droplet(result);
+        self.launch_command(process, &[], env)
+    }
+
+    /// Fills a fresh sandbox with the droplet.
+    pub fn unpack_droplet(&self, result: &BuildResult) {
+        self.fresh();
+        for layer in result.layers.iter().rev() {
+            self.unpack(&layer.digest.hex());
+        }
+    }
+
+    /// A command in the sandbox as it is.
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub fn launch_command(&self, process: &str, command: &[&str], env: &[(&str, &str)]) -> Result<Command, Error> {
+        let paths = self.paths();
+        let mut environment = Environment::default();
+        environment.set("PATH", "/usr/local/bin:/usr/bin:/bin");
+        environment.set("HOME", paths.app.as_os_str());
+        for (name, value) in env {
+            environment.set(*name, *value);
+        }
+        let request = launch::Request {
+            process: process.to_owned(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        launch::prepare(&paths, &request, environment)
+    }
+
+    fn environment(&self) -> Environment {
+        let passed = ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE"];
+        let mut environment = Environment::default();
+        for name in passed {
+            if let Some(value) = std::env::var_os(name) {
+                environment.set(name, value);
+            }
+        }
+        environment.set("PATH", "/usr/local/bin:/usr/bin:/bin");
+        environment.set("HOME", self.paths().app.as_os_str());
+        for (name, value) in &self.platform {
+            environment.set(OsString::from(name), OsString::from(value));
+        }
+        environment
+    }
+
+    fn fresh(&self) -> Paths {
+        let paths = self.paths();
+        let root = self.folder.path().join("root");
+        if root.exists() {
+            fs::remove_dir_all(&root).expect("the last sandbox removed");
+        }
+        for folder in [&paths.app, &paths.layers, &paths.out, &paths.tmp] {
+            fs::create_dir_all(folder).expect("a folder");
+        }
+        paths
+    }
+
+    fn unpack(&self, digest: &str) {
+        let file = fs::File::open(self.folder.path().join("blobs").join(digest)).expect("a kept layer");
+        let mut archive = tar::Archive::new(zstd::Decoder::new(file).expect("a layer"));
+        archive
+            .unpack(self.folder.path().join("root"))
+            .expect("a layer unpacked");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
+    assert!(status.expect("cp").success(), "{} could not be copied", from.display());
+}
