@@ -229,6 +229,70 @@ impl Stage {
     }
 }
 
+/// A process of an app, killed when dropped.
+pub struct Running {
+    child: std::process::Child,
+    /// Where it was told to listen.
+    pub port: u16,
+}
+
+impl Running {
+    /// Starts `command` with a port of its own, which it must have been given by [`free_port`].
+    #[must_use]
+    pub fn start(mut command: Command, port: u16) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let child = command.process_group(0).spawn().expect("the process starts");
+        Self { child, port }
+    }
+
+    /// The whole answer to `GET path` as soon as it answers at all; an empty text where it ended or took too long.
+    #[must_use]
+    pub fn get(&mut self, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let mut answer = String::new();
+        while std::time::Instant::now() < deadline && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // Only the app knows when it listens; there is no event for that from outside.
+            if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
+                let _ = write!(
+                    stream,
+                    "GET {path} HTTP/1.1\r\nhost: app.test\r\nconnection: close\r\n\r\n"
+                );
+                let _ = stream.read_to_string(&mut answer);
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        answer
+    }
+
+    /// Sends SIGTERM and says how it ended.
+    #[must_use]
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        self.child.wait().expect("the process ends")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The group: an app may have started others.
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill")
+            .args(["-9", "--", &group])
+            .stderr(std::process::Stdio::null())
+            .status();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
     assert!(status.expect("cp").success(), "{} could not be copied", from.display());
