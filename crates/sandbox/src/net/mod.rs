@@ -36,7 +36,7 @@ use std::{
     },
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, Sender},
+        mpsc::{self, SyncSender},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -57,6 +57,8 @@ use worker::{Command, Ready, Shared, Worker, now_ms};
 
 /// How long a lease waits for the pool.
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Commands that wait for the network thread; who sends more waits.
+const COMMANDS: usize = 1024;
 /// How long a change of rules may take, queue included.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// One sandbox's place in the network. Dropping it does not end the lease: the namespace lives on while
@@ -79,8 +81,9 @@ pub struct Lease {
 pub struct Network {
     scope: Scope,
     gateway: Ipv4Addr,
-    commands: Sender<Command>,
+    commands: SyncSender<Command>,
     shared: Arc<Shared>,
+    default_policy: Egress,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Bound to a name of this network in the host's namespace while open; the kernel frees it if we die.
     _lock: UnixListener,
@@ -128,20 +131,22 @@ impl Network {
         let (bridge, firewall) = established?;
         let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
         let shared = Arc::new(Shared::default());
+        let default_policy = config.default_policy;
         let worker = Worker {
             scope: scope.clone(),
             gateway,
             bridge: (bridge, uplink.mtu),
             pool_size: config.pool_size,
-            default_policy: config.default_policy,
+            default_policy: default_policy.clone(),
             builder,
             firewall,
             addresses,
             unclaimed,
             shared: Arc::clone(&shared),
             retry: None,
+            pending: Vec::new(),
         };
-        let (commands, receiver) = mpsc::channel();
+        let (commands, receiver) = mpsc::sync_channel(COMMANDS);
         let thread = std::thread::Builder::new()
             .name(format!("net-{}", config.name))
             .spawn(move || worker.run(&receiver))
@@ -152,6 +157,7 @@ impl Network {
         Ok(Self {
             scope,
             gateway,
+            default_policy,
             commands,
             shared,
             thread: Mutex::new(Some(thread)),
@@ -182,14 +188,17 @@ impl Network {
     /// A namespace under the default policy. Waits up to [`LEASE_TIMEOUT`] if the pool is empty.
     pub fn lease(&self) -> Result<Lease> {
         let ready = self.next_ready()?;
-        // If the thread is gone the pool was emptied, so this cannot be missed.
-        let _ = self.commands.send(Command::Refill);
+        // If the thread is gone there is nothing to fill; if its queue is full, it is about to look anyway.
+        let _ = self.commands.try_send(Command::Refill);
         Ok(self.lease_of(format!("{}-{:x}", ready.address, now_ms()), ready.address, ready.netns))
     }
 
     /// A namespace under a policy of its own, in force before this returns.
     pub fn lease_with(&self, policy: &Egress) -> Result<Lease> {
         let lease = self.lease()?;
+        if *policy == self.default_policy {
+            return Ok(lease);
+        }
         match self.set_policy(lease.address, policy) {
             Ok(()) => Ok(lease),
             Err(error) => {
@@ -200,7 +209,7 @@ impl Network {
     }
 
     /// Ends a lease: nothing passes from or to its address any more, which rests before its next use. The
-    /// namespace goes when the last process in it has. Does not wait.
+    /// namespace goes when the last process in it has. Does not wait for any of it.
     pub fn release(&self, lease: Lease) {
         let address = lease.address;
         drop(lease);
@@ -260,8 +269,8 @@ impl Network {
         )
     }
 
-    fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
-        let (reply, answer) = mpsc::channel();
+    fn ask<T>(&self, command: impl FnOnce(SyncSender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = mpsc::sync_channel(1);
         self.commands.send(command(reply)).map_err(|_| self.closed())?;
         match answer.recv_timeout(REPLY_TIMEOUT) {
             Ok(result) => result,
@@ -292,7 +301,7 @@ impl Network {
             }
             if !asked {
                 asked = true;
-                let _ = self.commands.send(Command::Refill);
+                let _ = self.commands.try_send(Command::Refill);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

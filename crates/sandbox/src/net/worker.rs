@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -32,20 +32,20 @@ const VERIFY_EVERY: Duration = Duration::from_secs(15);
 
 /// What callers ask of the thread.
 pub(super) enum Command {
-    SetPolicy(Ipv4Addr, Egress, Sender<Result<()>>),
+    SetPolicy(Ipv4Addr, Egress, SyncSender<Result<()>>),
     Release(Ipv4Addr),
     Adopt {
         id: String,
         address: Ipv4Addr,
-        reply: Sender<Result<()>>,
+        reply: SyncSender<Result<()>>,
     },
-    Sweep(Sender<Result<Vec<Ipv4Addr>>>),
+    Sweep(SyncSender<Result<Vec<Ipv4Addr>>>),
     /// The pool has become smaller.
     Refill,
     /// Ends the thread; with `destroy`, everything of the network on the host goes too.
     Close {
         destroy: bool,
-        reply: Sender<Result<()>>,
+        reply: SyncSender<Result<()>>,
     },
 }
 
@@ -93,6 +93,8 @@ pub(super) struct Worker {
     pub(super) unclaimed: BTreeSet<Ipv4Addr>,
     pub(super) shared: Arc<Shared>,
     pub(super) retry: Option<(Instant, Duration)>,
+    /// Came in while namespaces were being built.
+    pub(super) pending: Vec<Command>,
 }
 
 impl Drop for Worker {
@@ -115,11 +117,14 @@ impl Worker {
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         let mut verified = Instant::now();
         loop {
-            let mut batch = match self.next(commands, verified) {
-                Ok(first) => Vec::from([first]),
-                Err(RecvTimeoutError::Timeout) => Vec::new(),
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
+            let mut batch = std::mem::take(&mut self.pending);
+            if batch.is_empty() {
+                match self.next(commands, verified) {
+                    Ok(first) => batch.push(first),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
             batch.extend(commands.try_iter());
             if let Some((destroy, reply)) = self.handle(batch) {
                 let result = if destroy { self.destroy() } else { self.close() };
@@ -130,7 +135,7 @@ impl Worker {
                 self.verify();
                 verified = Instant::now();
             }
-            if let Err(error) = self.refill() {
+            if let Err(error) = self.refill(commands) {
                 tracing::error!(network = %self.scope.name, error = &error as &dyn std::error::Error, "network thread ends");
                 self.note_failure(error);
                 return;
@@ -154,7 +159,7 @@ impl Worker {
     }
 
     /// Carries out commands that arrived together; answers the one to close, if there is one.
-    fn handle(&mut self, batch: Vec<Command>) -> Option<(bool, Sender<Result<()>>)> {
+    fn handle(&mut self, batch: Vec<Command>) -> Option<(bool, SyncSender<Result<()>>)> {
         let (mut changes, mut after, mut close) = (Vec::new(), Vec::new(), None);
         let mut sweeps = Vec::new();
         for command in batch {
@@ -196,7 +201,7 @@ impl Worker {
         self.firewall.admitted(address) && !self.unclaimed.contains(&address) && !waiting()
     }
 
-    fn settle(&mut self, changes: &[Change], replies: Vec<Option<Sender<Result<()>>>>) {
+    fn settle(&mut self, changes: &[Change], replies: Vec<Option<SyncSender<Result<()>>>>) {
         let mut freed = Vec::new();
         let results = if changes.is_empty() {
             Vec::new()
@@ -278,8 +283,8 @@ impl Worker {
         Ok(stale)
     }
 
-    /// Builds up to a chunk of what the pool lacks. An error means that this thread cannot go on.
-    fn refill(&mut self) -> Result<()> {
+    /// Builds up to a chunk of what the pool lacks, less if somebody waits for an answer. An error means that this thread cannot go on.
+    fn refill(&mut self, commands: &Receiver<Command>) -> Result<()> {
         let paused = self.retry.is_some_and(|(at, _)| at > Instant::now());
         let count = self.missing().min(CHUNK);
         if paused || count == 0 {
@@ -287,7 +292,7 @@ impl Worker {
         }
         let (mut built, mut spoiled) = (Vec::new(), Vec::new());
         let mut failure = None;
-        while built.len() < count && failure.is_none() {
+        while built.len() < count && failure.is_none() && !self.awaited(commands) {
             match self.addresses.take(now_ms()) {
                 Err(error) => failure = Some(error),
                 Ok(address) => {
@@ -326,6 +331,16 @@ impl Worker {
             None => self.retry = None,
         }
         Ok(())
+    }
+
+    /// Whether a command has come in that is more than a call to go on building.
+    fn awaited(&mut self, commands: &Receiver<Command>) -> bool {
+        self.pending.extend(
+            commands
+                .try_iter()
+                .filter(|command| !matches!(command, Command::Refill)),
+        );
+        !self.pending.is_empty()
     }
 
     fn publish(&self, ready: Vec<Ready>) {
