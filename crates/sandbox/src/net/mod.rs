@@ -122,13 +122,7 @@ impl Network {
         })?;
         let rest_ms = u64::try_from(config.quarantine.as_millis()).unwrap_or(u64::MAX);
         let addresses = Addresses::open(&config.state_dir.join("addresses"), config.subnet, rest_ms, now_ms())?;
-        let existed = link::interface(&mut builder.host, &scope.bridge)?.is_some();
-        let established = establish(&mut builder, &scope, nft, gateway, uplink.mtu);
-        if established.is_err() && !existed {
-            // The error that matters is the one that made this necessary.
-            let _ = link::delete(&mut builder.host, &scope.bridge);
-        }
-        let (bridge, firewall) = established?;
+        let (bridge, firewall) = establish(&mut builder, &scope, nft, gateway, uplink.mtu)?;
         let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
         let shared = Arc::new(Shared::default());
         let default_policy = config.default_policy;
@@ -377,10 +371,40 @@ fn scope(config: &NetworkConfig) -> Result<Scope> {
     })
 }
 
-/// Rules before the bridge is up, and the bridge before anything is forwarded. Returns the bridge's index.
+/// Bridge, rules and forwarding. Returns the bridge's index. What a first attempt made is removed if it fails;
+/// what an earlier agent made stays.
 fn establish(builder: &mut Builder, scope: &Scope, nft: Nft, gateway: Ipv4Addr, mtu: u32) -> Result<(u32, Firewall)> {
+    let existed = link::interface(&mut builder.host, &scope.bridge)?.is_some();
     let bridge = bridge(builder, scope, gateway)?;
-    let firewall = Firewall::open(scope.clone(), nft, host::forwarding(&scope.uplink)?)?;
+    let undo = |builder: &mut Builder, firewall: Option<Firewall>, error: Error| {
+        if !existed {
+            let rules = firewall.map_or(Ok(Vec::new()), |mut firewall| firewall.destroy());
+            let forwarding = rules.and_then(|list| list.iter().try_for_each(|name| host::set_forwarding(name, false)));
+            for left in [forwarding, link::delete(&mut builder.host, &scope.bridge)] {
+                if let Err(error) = left {
+                    tracing::debug!(network = %scope.name, error = &error as &dyn std::error::Error, "not undone");
+                }
+            }
+        }
+        error
+    };
+    let opened = host::forwarding(&scope.uplink).and_then(|forwarded| Firewall::open(scope.clone(), nft, forwarded));
+    let firewall = opened.map_err(|error| undo(builder, None, error))?;
+    match activate(builder, scope, &firewall, &bridge, gateway, mtu) {
+        Ok(()) => Ok((bridge.index, firewall)),
+        Err(error) => Err(undo(builder, Some(firewall), error)),
+    }
+}
+
+/// Brings the bridge up and lets packets through, once the rules are there.
+fn activate(
+    builder: &mut Builder,
+    scope: &Scope,
+    firewall: &Firewall,
+    bridge: &Interface,
+    gateway: Ipv4Addr,
+    mtu: u32,
+) -> Result<()> {
     for chain in firewall.obstacles()? {
         tracing::warn!(
             network = %scope.name, bridge = %scope.bridge, chain,
@@ -389,10 +413,9 @@ fn establish(builder: &mut Builder, scope: &Scope, nft: Nft, gateway: Ipv4Addr, 
         );
     }
     host::disable_ipv6(&scope.bridge)?;
-    link::configure_bridge(&mut builder.host, &bridge, (gateway, scope.subnet.prefix()), mtu)?;
+    link::configure_bridge(&mut builder.host, bridge, (gateway, scope.subnet.prefix()), mtu)?;
     host::set_forwarding(&scope.bridge, true)?;
-    host::set_forwarding(&scope.uplink, true)?;
-    Ok((bridge.index, firewall))
+    host::set_forwarding(&scope.uplink, true)
 }
 
 /// Finds our bridge, or makes it.

@@ -10,6 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    mount::MsFlags,
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use super::world::{FAR, HOST, Host, connect, output, say, seen_as, within};
 use crate::net::{
     Cidr, Egress, Error, Lease, Network, NetworkConfig, Protocol, Rule,
@@ -112,6 +119,27 @@ fn a_network_is_open_once_and_refuses_what_cannot_work() {
         .expect("and opens again")
         .destroy()
         .expect("destroy");
+}
+
+#[test]
+fn a_host_that_forbids_forwarding_is_told_so_and_left_as_it_was() {
+    let host = Host::enter("readonly");
+    let before = surroundings();
+    // A mount namespace of this thread alone, where kernel settings cannot be written.
+    unshare(CloneFlags::CLONE_NEWNS).expect("mount namespace");
+    let mount = |source: Option<&str>, target: &str, flags| {
+        nix::mount::mount(source, target, None::<&str>, flags, None::<&str>).expect("mount");
+    };
+    mount(None, "/", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    mount(Some("/proc/sys"), "/proc/sys", MsFlags::MS_BIND);
+    mount(
+        None,
+        "/proc/sys",
+        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
+    );
+    let told = Network::open(host.config()).expect_err("cannot work").to_string();
+    assert!(told.contains("/proc/sys/net/") && told.contains("read-only"), "{told}");
+    assert_eq!(surroundings(), before);
 }
 
 #[test]
@@ -223,6 +251,15 @@ fn config_in(folder: &Path) -> NetworkConfig {
     config
 }
 
+/// A process that stands for a sandbox, ended with the test.
+struct Sandbox(Pid);
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
 #[test]
 fn a_killed_agent_leaves_its_sandboxes_connected_for_the_next_to_adopt() {
     let host = Host::enter("killed");
@@ -247,6 +284,7 @@ fn a_killed_agent_leaves_its_sandboxes_connected_for_the_next_to_adopt() {
         .expect("the agent gets ready");
     let words: Vec<&str> = ready.split(' ').collect();
     let (kept, lost): (Ipv4Addr, Ipv4Addr) = (words[1].parse().expect("address"), words[3].parse().expect("address"));
+    let sandboxes = [words[2], words[4]].map(|pid| Sandbox(Pid::from_raw(pid.parse().expect("pid"))));
     agent.kill().expect("kill -9");
     agent.wait().expect("wait");
 
@@ -280,10 +318,7 @@ fn a_killed_agent_leaves_its_sandboxes_connected_for_the_next_to_adopt() {
     }
     network.set_policy(kept, &Egress::public()).expect("policy");
     seen_as(&lease, (FAR, 9090)).expect("and follows the new agent");
-    for pid in [words[2], words[4]] {
-        let pid = nix::unistd::Pid::from_raw(pid.parse().expect("pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).expect("end the sandbox");
-    }
+    drop(sandboxes);
     network.destroy().expect("destroy");
     assert_eq!(surroundings(), before);
 }
