@@ -6,6 +6,7 @@
 pub mod cell;
 pub mod edge;
 pub mod error;
+pub mod v3;
 
 /// A route that a surface serves: method and path template with `{parameter}` segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,115 @@
+//! Builds and droplets.
+
+use super::{Guid, Lifecycle, Links, Metadata, ToOne};
+use model::Timestamp;
+use model::id::{AppId, BuildId, DropletId, PackageId, UserId};
+use model::resource::BuildState;
+use model::staging::BuildFailure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A build.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Build {
+    pub guid: BuildId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub state: BuildState,
+    pub staging_memory_in_mb: u32,
+    pub staging_disk_in_mb: u32,
+    /// CF's one line: `<class> - <title>`.
+    pub error: Option<String>,
+    /// Ours: class, cause and remedy of a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<BuildFailure>,
+    /// Ours: an earlier droplet of the same input was taken, nothing was staged.
+    #[serde(default)]
+    pub reused: bool,
+    pub lifecycle: Lifecycle,
+    pub package: Guid<PackageId>,
+    pub droplet: Option<Guid<DropletId>>,
+    pub created_by: CreatedBy,
+    pub relationships: BuildRelationships,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// Who made something.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatedBy {
+    pub guid: UserId,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub email: String,
+}
+
+/// What a build belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuildRelationships {
+    pub app: ToOne<AppId>,
+}
+
+/// `POST /v3/builds`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuildCreate {
+    pub package: Guid<PackageId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging_memory_in_mb: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging_disk_in_mb: Option<u32>,
+}
+
+/// A droplet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Droplet {
+    pub guid: DropletId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    /// `STAGED`: only then there is one.
+    pub state: String,
+    pub error: Option<String>,
+    pub lifecycle: Lifecycle,
+    pub checksum: super::Checksum,
+    pub buildpacks: Vec<DropletBuildpack>,
+    pub stack: String,
+    pub execution_metadata: String,
+    /// Commands by process type.
+    pub process_types: BTreeMap<String, String>,
+    /// Ours: what it consists of.
+    #[serde(default)]
+    pub layers: Vec<DropletLayer>,
+    pub relationships: BuildRelationships,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// A layer of a droplet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DropletLayer {
+    pub name: String,
+    pub digest: model::Digest,
+    pub size_bytes: u64,
+}
+
+/// A buildpack that took part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DropletBuildpack {
+    pub name: String,
+    #[serde(default)]
+    pub detect_output: Option<String>,
+    #[serde(default)]
+    pub version: Option<String>,
+    #[serde(default)]
+    pub buildpack_name: Option<String>,
+}

@@ -1,0 +1,87 @@
+//! Deployments: rollouts.
+
+use super::{Guid, Links, Metadata, ToOne};
+use model::Timestamp;
+use model::id::{AppId, DeploymentId, DropletId, ProcessId};
+use serde::{Deserialize, Serialize};
+
+/// A deployment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployment {
+    pub guid: DeploymentId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub status: DeploymentStatus,
+    /// `rolling`.
+    pub strategy: String,
+    pub options: DeploymentOptions,
+    pub droplet: Guid<DropletId>,
+    #[serde(default)]
+    pub previous_droplet: Option<Guid<DropletId>>,
+    #[serde(default)]
+    pub new_processes: Vec<DeploymentProcess>,
+    pub relationships: DeploymentRelationships,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// How far a deployment is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentStatus {
+    /// `ACTIVE` or `FINALIZED`.
+    pub value: String,
+    /// `DEPLOYING`, `CANCELING`; `DEPLOYED`, `CANCELED`, `SUPERSEDED`.
+    pub reason: String,
+    pub details: DeploymentDetails,
+}
+
+/// More about the status.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentDetails {
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_status_change: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_successful_healthcheck: Timestamp,
+    /// Why the platform cancelled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Options of a deployment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeploymentOptions {
+    /// New instances at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
+}
+
+/// A process that a deployment changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentProcess {
+    pub guid: ProcessId,
+    #[serde(rename = "type")]
+    pub process_type: String,
+}
+
+/// What a deployment belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentRelationships {
+    pub app: ToOne<AppId>,
+}
+
+/// `POST /v3/deployments`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentCreate {
+    /// Absent: the app's current droplet, restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub droplet: Option<Guid<DropletId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<DeploymentOptions>,
+    pub relationships: DeploymentRelationships,
+}

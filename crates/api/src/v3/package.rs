@@ -1,0 +1,81 @@
+//! Packages, and asking which files are known.
+
+use super::{Links, Metadata, ToOne};
+use model::Timestamp;
+use model::id::{AppId, PackageId};
+use model::resource::PackageState;
+use serde::{Deserialize, Serialize};
+
+/// A package.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Package {
+    pub guid: PackageId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub data: PackageData,
+    pub state: PackageState,
+    pub relationships: PackageRelationships,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// What a package holds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PackageData {
+    #[serde(default)]
+    pub error: Option<String>,
+    /// Names the tree, whatever archive it came in.
+    #[serde(default)]
+    pub checksum: Option<Checksum>,
+}
+
+/// A checksum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// `sha256`; in [`Resource`] CF means `sha1`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Hexadecimal.
+    pub value: Option<String>,
+}
+
+/// What a package belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackageRelationships {
+    pub app: ToOne<AppId>,
+}
+
+/// `POST /v3/packages`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackageCreate {
+    /// `bits`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub relationships: PackageRelationships,
+}
+
+/// `POST /v3/resource_matches`, and its answer: those that need not be uploaded. Also the field `resources` of
+/// `POST /v3/packages/{guid}/upload`, as a list of [`Resource`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ResourceMatches {
+    pub resources: Vec<Resource>,
+}
+
+/// A file by its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// SHA-1, 40 hexadecimal digits.
+    pub checksum: Checksum,
+    pub size_in_bytes: u64,
+    #[serde(default)]
+    pub path: String,
+    /// Permission bits as octal digits, such as `644`.
+    #[serde(default)]
+    pub mode: String,
+}

@@ -1,0 +1,196 @@
+//! Organisations, spaces, users, roles, stacks and buildpacks.
+
+use super::{Links, Metadata, ToOne};
+use model::Timestamp;
+use model::id::{BuildpackId, OrgId, RoleId, SpaceId, StackId, UserId};
+use model::resource::RoleType;
+use serde::{Deserialize, Serialize};
+
+/// An organisation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Organization {
+    pub guid: OrgId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub name: String,
+    #[serde(default)]
+    pub suspended: bool,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// `POST` and `PATCH /v3/organizations`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct OrganizationWrite {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// A space.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Space {
+    pub guid: SpaceId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub name: String,
+    pub relationships: SpaceRelationships,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// What a space belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpaceRelationships {
+    pub organization: ToOne<OrgId>,
+}
+
+/// `POST /v3/spaces`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpaceCreate {
+    pub name: String,
+    pub relationships: SpaceRelationships,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// `PATCH /v3/spaces/{guid}`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SpaceUpdate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// A role.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Role {
+    pub guid: RoleId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    #[serde(rename = "type")]
+    pub role: RoleType,
+    pub relationships: RoleRelationships,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// Who has a role where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoleRelationships {
+    pub user: ToOne<UserId>,
+    #[serde(default = "none")]
+    pub organization: ToOne<OrgId>,
+    #[serde(default = "none")]
+    pub space: ToOne<SpaceId>,
+}
+
+fn none<Id>() -> ToOne<Id> {
+    ToOne { data: None }
+}
+
+/// `POST /v3/roles`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoleCreate {
+    #[serde(rename = "type")]
+    pub role: RoleType,
+    pub relationships: RoleCreateRelationships,
+}
+
+/// Who gets a role where: a user by id or by name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoleCreateRelationships {
+    pub user: RoleUser,
+    #[serde(default = "none")]
+    pub organization: ToOne<OrgId>,
+    #[serde(default = "none")]
+    pub space: ToOne<SpaceId>,
+}
+
+/// The user of a new role.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoleUser {
+    pub data: RoleUserData,
+}
+
+/// By id, or by name and origin.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RoleUserData {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guid: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+/// A user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct User {
+    pub guid: UserId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub username: Option<String>,
+    pub presentation_name: String,
+    pub origin: Option<String>,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// A stack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stack {
+    pub guid: StackId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub name: String,
+    pub description: String,
+    pub default: bool,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
+
+/// A buildpack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Buildpack {
+    pub guid: BuildpackId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: Timestamp,
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: Timestamp,
+    pub name: String,
+    pub stack: Option<String>,
+    pub state: String,
+    pub filename: Option<String>,
+    /// From 1, in the order in which they are tried.
+    pub position: u32,
+    pub enabled: bool,
+    pub locked: bool,
+    pub lifecycle: String,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub links: Links,
+}
