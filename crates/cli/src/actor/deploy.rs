@@ -1,0 +1,81 @@
+//! Rollouts: begun, watched, cancelled.
+
+use super::push::follow::Follow;
+use super::push::track::Track;
+use super::{Cx, InFlight, Target};
+use crate::client::Client;
+use crate::client::wire::{App, Deployment};
+use crate::errors::Error;
+use std::time::{Duration, Instant};
+
+/// Begins a rollout of `droplet`, or of the app as it is, and waits for its end unless `detach` is set.
+///
+/// # Errors
+/// Where it can't be begun, or fails.
+pub async fn roll_out(
+    cx: &Cx,
+    client: &Client,
+    app: &App,
+    droplet: Option<&str>,
+    follow: &mut Follow,
+    detach: bool,
+) -> Result<Deployment, Error> {
+    let served_before = app.state == "STARTED";
+    let deployment = client.create_deployment(&app.guid, droplet).await?;
+    cx.set_in_flight(Some(InFlight {
+        client: client.clone(),
+        what: format!("the deployment of {}", app.name),
+        resume: format!("paas deploy attach {}", app.name),
+        deployment: Some(deployment.guid.clone()),
+    }));
+    if detach {
+        cx.ui.tip(&format!(
+            "the deployment goes on; watch it with `paas deploy attach {}`",
+            app.name
+        ));
+        return Ok(deployment);
+    }
+    let ended = follow.deployed(&deployment, served_before).await?;
+    cx.set_in_flight(None);
+    Ok(ended)
+}
+
+/// Replaces all instances of an app by new ones of the same droplet.
+///
+/// # Errors
+/// As [`roll_out`].
+pub async fn restart(
+    cx: &Cx,
+    target: &Target,
+    app: &App,
+    detach: bool,
+    timeout: Duration,
+) -> Result<Deployment, Error> {
+    let client = &target.client;
+    let stream = client.stream(&app.guid, true, None).await?;
+    let started = Instant::now();
+    let deadline = started + timeout;
+    let mut follow = Follow::new(
+        cx.clone(),
+        client.clone(),
+        app.clone(),
+        stream,
+        Track::new(started),
+        deadline,
+        timeout,
+    );
+    roll_out(cx, client, app, None, &mut follow, detach).await
+}
+
+/// Cancels the rollout of an app that is under way.
+///
+/// # Errors
+/// Where there is none.
+pub async fn cancel(target: &Target, app: &App) -> Result<Deployment, Error> {
+    let latest = target.client.latest_deployment(&app.guid).await?;
+    let active = latest
+        .filter(|deployment| !deployment.status.is_final())
+        .ok_or_else(|| Error::NothingInFlight { app: app.name.clone() })?;
+    target.client.cancel_deployment(&active.guid).await?;
+    target.client.deployment(&active.guid).await
+}

@@ -1,0 +1,275 @@
+//! Push: from a folder to running instances.
+//!
+//! The order: scan every folder (what can't be pushed is refused before anything is made), apply the manifest while the
+//! files are hashed, and then for each app: match, upload, stage, roll out, watch until the true outcome is known.
+
+pub mod follow;
+pub mod history;
+pub mod plan;
+pub mod send;
+pub mod track;
+
+use super::{Cx, InFlight, Target};
+use crate::client::v3::guid_of;
+use crate::client::wire::{App, Deployment, Instance, Process};
+use crate::errors::Error;
+use crate::manifest::Entry;
+use crate::source::hash::Hashed;
+use crate::source::{Tree, hash, scan};
+use crate::ui::format;
+use crate::ui::waterfall::Span;
+use follow::Follow;
+use plan::Plan;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use track::Track;
+
+/// What a push came to.
+#[derive(Debug, Serialize)]
+pub struct Pushed {
+    pub app: App,
+    pub urls: Vec<String>,
+    /// Absent where the app was not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<Deployment>,
+    pub build: String,
+    pub droplet: String,
+    /// Whether an equal earlier build was taken.
+    pub reused: bool,
+    pub files: u64,
+    pub files_sent: u64,
+    pub bytes_sent: u64,
+    pub instances: Vec<Instance>,
+    pub phases: Vec<Span>,
+    pub total_ms: u64,
+}
+
+/// A folder that was looked through.
+struct Scanned {
+    entry: Entry,
+    tree: Tree,
+}
+
+/// Pushes the apps of `plan`, one after the other.
+///
+/// # Errors
+/// Of the first app that fails.
+pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
+    let started = Instant::now();
+    let mut scanned = Vec::new();
+    for entry in &plan.manifest.apps {
+        if entry.is_image() {
+            return Err(Error::usage(format!(
+                "{} is a container image, which can't be pushed yet",
+                entry.name
+            )));
+        }
+        let folder = entry.folder.clone();
+        scanned.push(Scanned {
+            entry: entry.clone(),
+            tree: blocking(move || scan::scan(&folder)).await?,
+        });
+    }
+    let target = cx.target().await?;
+    let yaml = plan.manifest.to_yaml()?;
+    let apply = target.client.apply_manifest(&target.space.guid, yaml);
+    let first = scanned.first().map(|scanned| hash_files(cx, &target, scanned));
+    let (applied, first) = tokio::join!(apply, async {
+        match first {
+            Some(first) => Some(first.await),
+            None => None,
+        }
+    });
+    applied?;
+    let mut first = first;
+    let mut pushed = Vec::new();
+    for scanned in scanned {
+        let (hashed, started) = match first.take() {
+            Some(hashed) => (hashed?, started),
+            None => {
+                let started = Instant::now();
+                (hash_files(cx, &target, &scanned).await?, started)
+            }
+        };
+        pushed.push(push_one(cx, &target, &plan, scanned, hashed, started).await?);
+        cx.set_in_flight(None);
+    }
+    Ok(pushed)
+}
+
+/// The digests of an app's files, with the time that it took.
+async fn hash_files(cx: &Cx, target: &Target, scanned: &Scanned) -> Result<(Hashed, Duration), Error> {
+    let phase = cx.ui.phase(
+        "hash",
+        &format!("{} files of {}", scanned.tree.files.len(), scanned.entry.name),
+    );
+    let (files, cache, root) = (
+        scanned.tree.files.clone(),
+        target.config.cache.clone(),
+        scanned.entry.folder.clone(),
+    );
+    let hashed = blocking(move || hash::hash(&files, &cache, &root)).await?;
+    let unread = if hashed.cached == 0 {
+        String::new()
+    } else {
+        format!(", {} known unchanged", hashed.cached)
+    };
+    let files = format::count(scanned.tree.files.len(), "file", "files");
+    let took = phase.done(&format!("{files}, {}{unread}", format::bytes(scanned.tree.bytes())));
+    Ok((hashed, took))
+}
+
+async fn push_one(
+    cx: &Cx,
+    target: &Target,
+    plan: &Plan,
+    scanned: Scanned,
+    (hashed, hash_time): (Hashed, Duration),
+    started: Instant,
+) -> Result<Pushed, Error> {
+    let client = &target.client;
+    let app = target.app(&scanned.entry.name).await?;
+    let mut track = Track::new(started);
+    track.local("hash", Duration::ZERO, hash_time);
+    // Opened before anything is begun: no event of it can be missed.
+    let stream = client.stream(&app.guid, true, None).await?;
+    let deadline = started + plan.timeout;
+    let mut follow = Follow::new(
+        cx.clone(),
+        client.clone(),
+        app.clone(),
+        stream,
+        track,
+        deadline,
+        plan.timeout,
+    );
+    let sent = send::send(cx, client, &app, &scanned.tree, &hashed.digests, &mut follow).await?;
+    let build = client.create_build(&sent.package).await?;
+    cx.set_in_flight(Some(InFlight {
+        client: client.clone(),
+        what: format!("staging {}", app.name),
+        resume: format!("paas deploy attach {}", app.name),
+        deployment: None,
+    }));
+    let staged = follow.staged(&build).await?;
+    let deployment = if plan.no_start {
+        client.set_droplet(&app.guid, &staged.droplet).await?;
+        None
+    } else {
+        Some(super::deploy::roll_out(cx, client, &app, Some(&staged.droplet), &mut follow, plan.detach).await?)
+    };
+    let view = view(target, &app.guid).await?;
+    let track = follow.into_track();
+    let total_ms = millis(started.elapsed());
+    let phases = history::compare(
+        &target.config,
+        &app.guid,
+        track.spans(),
+        total_ms,
+        deployment.is_some() && !plan.detach,
+    );
+    Ok(Pushed {
+        app: view.app,
+        urls: view.urls,
+        deployment,
+        build: build.guid,
+        droplet: staged.droplet,
+        reused: staged.reused,
+        files: scanned.tree.files.len() as u64,
+        files_sent: sent.files,
+        bytes_sent: sent.bytes,
+        instances: view.instances,
+        phases,
+        total_ms,
+    })
+}
+
+/// The app as it is now.
+pub struct View {
+    pub app: App,
+    pub urls: Vec<String>,
+    pub processes: Vec<Process>,
+    /// Of the web process.
+    pub instances: Vec<Instance>,
+}
+
+/// Asks for the app as it is now.
+///
+/// # Errors
+/// Where it can't be asked for.
+pub async fn view(target: &Target, app: &str) -> Result<View, Error> {
+    let client = &target.client;
+    let (found, routes, processes, links) = tokio::try_join!(
+        client.app_by_guid(app),
+        client.app_routes(app),
+        client.processes(app),
+        client.links()
+    )?;
+    let urls = routes
+        .iter()
+        .map(|route| super::routes::url(route, links, client.api()))
+        .collect();
+    let web = processes.iter().find(|process| process.kind == "web");
+    let instances = match web {
+        Some(web) => client.stats(&web.guid).await?,
+        None => Vec::new(),
+    };
+    Ok(View {
+        app: found,
+        urls,
+        processes,
+        instances,
+    })
+}
+
+/// Goes on with a staging that an earlier push began: waits for it, then rolls its droplet out.
+///
+/// # Errors
+/// As the push itself.
+pub async fn attach(cx: &Cx, target: &Target, app: &App, timeout: Duration) -> Result<Deployment, Error> {
+    let client = &target.client;
+    let stream = client.stream(&app.guid, true, None).await?;
+    let started = Instant::now();
+    let track = Track::new(started);
+    let mut follow = Follow::new(
+        cx.clone(),
+        client.clone(),
+        app.clone(),
+        stream,
+        track,
+        started + timeout,
+        timeout,
+    );
+    let (deployment, build) = tokio::try_join!(client.latest_deployment(&app.guid), client.latest_build(&app.guid))?;
+    if let Some(deployment) = deployment.filter(|deployment| !deployment.status.is_final()) {
+        return follow.deployed(&deployment, app.state == "STARTED").await;
+    }
+    let Some(build) = build else {
+        return Err(Error::NothingInFlight { app: app.name.clone() });
+    };
+    let current = client.current_droplet(&app.guid).await?.map(|droplet| droplet.guid);
+    match build.state.as_str() {
+        "STAGING" => {}
+        "STAGED" if guid_of(build.droplet.as_ref()) != current.as_deref() => {}
+        _ => return Err(Error::NothingInFlight { app: app.name.clone() }),
+    }
+    let staged = follow.staged(&build).await?;
+    super::deploy::roll_out(cx, client, app, Some(&staged.droplet), &mut follow, false).await
+}
+
+/// Runs blocking work beside the runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::File {
+            operation: "read",
+            path: PathBuf::from("the app"),
+            detail: error.to_string(),
+        })
+    })
+}
+
+/// Whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

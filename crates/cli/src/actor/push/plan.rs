@@ -1,0 +1,210 @@
+//! What a push is to do: the manifest and the flags made one.
+
+use crate::args::push::Push;
+use crate::errors::Error;
+use crate::manifest::{self, Manifest, Overrides};
+use serde_yaml::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A push, before anything is asked of the server.
+#[derive(Debug)]
+pub struct Plan {
+    pub manifest: Manifest,
+    pub no_start: bool,
+    pub detach: bool,
+    pub timeout: Duration,
+}
+
+/// Reads the manifest, or makes one, and applies the flags.
+///
+/// # Errors
+/// Where the manifest can't be used, or there is no such folder.
+pub fn plan(args: &Push, cwd: &Path) -> Result<Plan, Error> {
+    let (folder, name_from_path) = folder_or_name(args, cwd)?;
+    let name = args.name.clone().or(name_from_path);
+    let path = args
+        .manifest
+        .as_ref()
+        .map(|path| cwd.join(path))
+        .or_else(|| manifest::find(&folder));
+    let mut manifest = match &path {
+        Some(path) => {
+            let mut manifest = manifest::read(&manifest_file(path)?, &variables(args, cwd)?)?;
+            if let Some(name) = &name {
+                manifest.select(name)?;
+            }
+            // A folder beside a manifest elsewhere is what is pushed, as long as it is clear for which app.
+            if let (Some(_), true, [only]) = (&args.manifest, args.path.is_some(), manifest.apps.as_mut_slice()) {
+                only.folder.clone_from(&folder);
+            }
+            manifest
+        }
+        None => {
+            let name = name.map_or_else(|| name_of(&folder), Ok)?;
+            manifest::synthesise(&name, &folder)
+        }
+    };
+    manifest.apply(&overrides(args))?;
+    Ok(Plan {
+        manifest,
+        no_start: args.no_start,
+        detach: args.detach,
+        timeout: args.timeout,
+    })
+}
+
+/// The folder that is meant. A word that is no folder but an app of the manifest here means that app, as `cf push` has it.
+fn folder_or_name(args: &Push, cwd: &Path) -> Result<(PathBuf, Option<String>), Error> {
+    let Some(path) = &args.path else {
+        return Ok((cwd.to_owned(), None));
+    };
+    let folder = cwd.join(path);
+    if folder.is_dir() {
+        return Ok((folder, None));
+    }
+    let word = path
+        .to_str()
+        .filter(|word| !word.contains(std::path::MAIN_SEPARATOR) && !folder.exists());
+    let manifest = args
+        .manifest
+        .as_ref()
+        .map(|path| cwd.join(path))
+        .or_else(|| manifest::find(cwd));
+    if let (Some(word), Some(manifest)) = (word, manifest)
+        && manifest::read(&manifest, &variables(args, cwd)?)
+            .is_ok_and(|all| all.apps.iter().any(|app| app.name == word))
+    {
+        return Ok((cwd.to_owned(), Some(word.to_owned())));
+    }
+    Err(Error::NoSuchFolder { path: path.clone() })
+}
+
+/// A manifest that is given as a folder is looked for in it.
+fn manifest_file(path: &Path) -> Result<PathBuf, Error> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    manifest::find(path).ok_or_else(|| Error::Manifest {
+        path: path.to_owned(),
+        detail: "there is no manifest.yml in this folder".into(),
+    })
+}
+
+fn variables(args: &Push, cwd: &Path) -> Result<BTreeMap<String, Value>, Error> {
+    let mut vars = BTreeMap::new();
+    for file in &args.var_files {
+        vars.extend(manifest::read_vars(&cwd.join(file))?);
+    }
+    // A number on the command line is a number in the manifest, as in a file.
+    let typed = |text: &String| {
+        serde_yaml::from_str::<Value>(text)
+            .ok()
+            .filter(|value| !value.is_mapping())
+    };
+    for (name, text) in &args.vars {
+        vars.insert(name.clone(), typed(text).unwrap_or_else(|| text.clone().into()));
+    }
+    Ok(vars)
+}
+
+fn overrides(args: &Push) -> Overrides {
+    Overrides {
+        instances: args.instances,
+        memory: args.memory.clone(),
+        disk: args.disk.clone(),
+        command: args.command.clone(),
+        buildpacks: args.buildpacks.clone(),
+        stack: args.stack.clone(),
+        start_timeout: args.start_timeout,
+        env: args.env.clone(),
+        random_route: args.random_route,
+        no_route: args.no_route,
+    }
+}
+
+/// An app's name from its folder's.
+fn name_of(folder: &Path) -> Result<String, Error> {
+    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    absolute
+        .file_name()
+        .and_then(|name| model::name::host_label(&name.to_string_lossy()))
+        .map(|label| label.as_str().to_owned())
+        .ok_or_else(|| Error::Usage {
+            message: format!("{} makes no name for an app", absolute.display()),
+            hint: Some("name it with -n".into()),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+
+    fn planned(folder: &Path, args: &[&str]) -> Result<Plan, Error> {
+        let args = ["paas", "push"].iter().chain(args).copied();
+        let Command::Push(push) = Cli::try_parse_from(args).expect("parses").command else {
+            panic!("not a push")
+        };
+        plan(&push, folder)
+    }
+
+    #[test]
+    fn without_a_manifest_the_folder_names_the_app() {
+        let root = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(root.path().join("My Shop")).expect("made");
+        let plan = planned(root.path(), &["My Shop", "-i", "3", "-m", "64M", "--env", "A=1"]).expect("plans");
+        assert_eq!(plan.manifest.apps[0].name, "my-shop");
+        insta::assert_snapshot!(plan.manifest.to_yaml().expect("writes"));
+    }
+
+    #[test]
+    fn the_manifest_of_the_folder_counts_and_flags_beat_it() {
+        let root = tempfile::tempdir().expect("folder");
+        std::fs::write(
+            root.path().join("manifest.yml"),
+            "applications:\n- {name: a, path: web, memory: 1G}\n",
+        )
+        .expect("written");
+        let plan = planned(root.path(), &["-m", "64M", "-n", "b"]).expect("plans");
+        assert_eq!(plan.manifest.apps[0].name, "b");
+        assert_eq!(plan.manifest.apps[0].folder, root.path().join("web"));
+        assert!(plan.manifest.to_yaml().expect("writes").contains("memory: 64M"));
+    }
+
+    #[test]
+    fn a_word_is_an_app_of_the_manifest_or_an_error() {
+        let root = tempfile::tempdir().expect("folder");
+        assert!(matches!(
+            planned(root.path(), &["shop"]),
+            Err(Error::NoSuchFolder { .. })
+        ));
+        std::fs::write(
+            root.path().join("manifest.yml"),
+            "applications: [{name: shop}, {name: other}]",
+        )
+        .expect("written");
+        let plan = planned(root.path(), &["shop"]).expect("plans");
+        assert_eq!(plan.manifest.apps.len(), 1);
+        assert!(matches!(
+            planned(root.path(), &["shpo"]),
+            Err(Error::NoSuchFolder { .. })
+        ));
+    }
+
+    #[test]
+    fn variables_come_from_files_and_flags() {
+        let root = tempfile::tempdir().expect("folder");
+        std::fs::write(
+            root.path().join("m.yml"),
+            "applications: [{name: ((n)), instances: ((i))}]",
+        )
+        .expect("written");
+        std::fs::write(root.path().join("vars.yml"), "n: a\ni: 1\n").expect("written");
+        let plan = planned(root.path(), &["-f", "m.yml", "--var-file", "vars.yml", "--var", "i=4"]).expect("plans");
+        let yaml = plan.manifest.to_yaml().expect("writes");
+        assert!(yaml.contains("instances: 4") && yaml.contains("name: a"), "{yaml}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Arguments of the commands about logins, tenants, operators and the program itself.
+
+use super::Listing;
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+
+const LOGIN_EXAMPLES: &str = "\
+Examples:
+  paas login https://api.example.com -u ann          asks for the password
+  paas login -u ann < password.txt                   the API of the present context, password from standard input
+  paas login https://api.example.com --context prod  a second platform beside the first
+
+Where a platform runs on this machine (`paasd dev`) no login is needed.";
+
+/// Log in to a platform.
+#[derive(Debug, Args)]
+#[command(after_help = LOGIN_EXAMPLES)]
+pub struct Login {
+    /// Address of the API; the present context's where it is left out.
+    #[arg(value_name = "API")]
+    pub api: Option<String>,
+    /// User name; asked for where it is left out.
+    #[arg(short, long, value_name = "USER")]
+    pub username: Option<String>,
+    /// Read the password from standard input; also done where that is no terminal.
+    #[arg(short, long)]
+    pub password_stdin: bool,
+}
+
+/// Forget the tokens of the present context.
+#[derive(Debug, Args)]
+pub struct Logout {}
+
+/// Show or choose the organisation and the space that commands work in.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The organisation; its only space is chosen with it.
+    #[arg(short = 'o', value_name = "ORG", id = "target_org")]
+    pub org: Option<String>,
+    /// The space.
+    #[arg(short = 's', value_name = "SPACE", id = "target_space")]
+    pub space: Option<String>,
+}
+
+/// List the organisations that you may see.
+#[derive(Debug, Args)]
+pub struct Orgs {
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// List the spaces of the organisation.
+#[derive(Debug, Args)]
+pub struct Spaces {
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// Make an organisation.
+#[derive(Debug, Args)]
+pub struct CreateOrg {
+    /// Its name.
+    pub name: String,
+}
+
+/// Make a space.
+#[derive(Debug, Args)]
+pub struct CreateSpace {
+    /// Its name.
+    pub name: String,
+    /// The organisation; the targeted one where it is left out.
+    #[arg(short = 'o', value_name = "ORG", id = "of_org")]
+    pub org: Option<String>,
+}
+
+/// For operators of the platform.
+#[derive(Debug, Args)]
+pub struct Admin {
+    #[command(subcommand)]
+    pub command: AdminCommand,
+}
+
+/// What operators do.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// List the hosts that run apps, or keep new work away from one.
+    Cells {
+        #[command(flatten)]
+        listing: Listing,
+        #[command(subcommand)]
+        action: Option<CellAction>,
+    },
+}
+
+/// What to do with a cell.
+#[derive(Debug, Subcommand)]
+pub enum CellAction {
+    /// Give a cell no new work; what it has stays.
+    Cordon {
+        /// Its name or id.
+        cell: String,
+    },
+    /// Give a cell new work again.
+    Uncordon {
+        /// Its name or id.
+        cell: String,
+    },
+}
+
+/// Show where settings come from, and choose among contexts.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show each setting with its value and where it comes from.
+    Explain,
+    /// List the contexts.
+    Contexts,
+    /// Use another context from now on.
+    Use {
+        /// The context.
+        name: String,
+    },
+}
+
+/// Find out what stands between you and a push.
+#[derive(Debug, Args)]
+pub struct Doctor {}
+
+/// Show the versions of this program and of the server.
+#[derive(Debug, Args)]
+pub struct Version {}
+
+/// Print a script that completes commands in a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  paas completion bash > ~/.local/share/bash-completion/completions/paas")]
+pub struct Completion {
+    /// The shell.
+    pub shell: Shell,
+}

@@ -1,0 +1,64 @@
+//! `paas login` and `paas logout`.
+
+use crate::actor::{Cx, login as actor};
+use crate::args::platform::Login;
+use crate::config::file::UserFile;
+use crate::errors::Error;
+use serde_json::json;
+
+/// Logs in and remembers it.
+pub async fn login(cx: &Cx, args: Login) -> Result<(), Error> {
+    let user = match args.username.or_else(|| cx.env.var("PAAS_USERNAME")) {
+        Some(user) => user,
+        None => cx.ui.ask("User", "give it with -u")?,
+    };
+    let password = match cx.env.var("PAAS_PASSWORD").filter(|_| !args.password_stdin) {
+        Some(password) => model::Secret::new(password),
+        None => cx.ui.ask_secret("Password", "give the password on standard input")?,
+    };
+    if password.expose().is_empty() {
+        return Err(Error::Usage {
+            message: "no password was given".into(),
+            hint: Some("type it, or give it on standard input: `paas login -u USER < FILE`".into()),
+        });
+    }
+    cx.ui.doing(&format!("Logging in as {user}"));
+    let done = actor::login(cx, args.api.as_deref(), &user, &password).await?;
+    if cx.ui.json() {
+        let document =
+            json!({"context": done.context, "api": done.api, "user": done.user, "org": done.org, "space": done.space});
+        cx.ui.document(&document);
+        return Ok(());
+    }
+    cx.ui.out_line(&format!(
+        "logged in to {} as {} (context {})",
+        done.api, done.user, done.context
+    ));
+    match (&done.org, &done.space) {
+        (Some(org), Some(space)) => cx.ui.out_line(&format!("target: org {org} / space {space}")),
+        (Some(org), None) => cx.ui.tip(&format!(
+            "target: org {org}; choose a space with `paas target -s SPACE`"
+        )),
+        _ => cx.ui.tip("choose where to work with `paas target -o ORG -s SPACE`"),
+    }
+    Ok(())
+}
+
+/// Forgets the tokens of the context in use.
+pub fn logout(cx: &Cx) -> Result<(), Error> {
+    let config = cx.config()?;
+    let name = config.context_name.clone();
+    UserFile::update(&config.user_path, |file| {
+        if let Some(context) = file.contexts.get_mut(&name) {
+            context.access_token = None;
+            context.refresh_token = None;
+            context.dev_login = None;
+        }
+    })?;
+    if cx.ui.json() {
+        cx.ui.document(&json!({"context": name}));
+    } else {
+        cx.ui.out_line(&format!("logged out of context {name}"));
+    }
+    Ok(())
+}

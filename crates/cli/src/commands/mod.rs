@@ -1,0 +1,92 @@
+//! One file for each verb: from arguments to a use case, and from its result to what is shown.
+
+mod admin;
+mod app;
+mod apps;
+mod completion;
+mod config;
+mod delete;
+mod deploy;
+mod doctor;
+mod env;
+mod events;
+mod exec;
+mod login;
+mod logs;
+mod push;
+mod routes;
+mod scale;
+mod state;
+mod target;
+mod tenants;
+mod version;
+mod why;
+
+use crate::actor::Cx;
+use crate::args::{Command, Listing, Output};
+use crate::errors::Error;
+use crate::ui::Ui;
+use crate::ui::table::Table;
+use serde::Serialize;
+
+/// Runs a command; returns the exit code of one that succeeded, which is 0 but for `exec`.
+///
+/// # Errors
+/// Why the command failed.
+pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
+    match command {
+        Command::Exec(args) => return exec::run(cx, args).await,
+        Command::Login(args) => login::login(cx, args).await,
+        Command::Logout(_) => login::logout(cx),
+        Command::Target(args) => target::run(cx, args).await,
+        Command::Push(args) => push::run(cx, &args).await,
+        Command::Apps(args) => apps::run(cx, args).await,
+        Command::App(args) => app::run(cx, args).await,
+        Command::Logs(args) => logs::run(cx, args).await,
+        Command::Events(args) => events::run(cx, args).await,
+        Command::Why(args) => why::run(cx, args).await,
+        Command::Scale(args) => scale::run(cx, args).await,
+        Command::Restart(args) => state::restart(cx, args).await,
+        Command::Start(args) => state::start(cx, args).await,
+        Command::Stop(args) => state::stop(cx, args).await,
+        Command::Delete(args) => delete::run(cx, args).await,
+        Command::Env(args) => env::show(cx, args).await,
+        Command::SetEnv(args) => env::set(cx, args).await,
+        Command::UnsetEnv(args) => env::unset(cx, args).await,
+        Command::MapRoute(args) => routes::map(cx, args).await,
+        Command::UnmapRoute(args) => routes::unmap(cx, args).await,
+        Command::Routes(args) => routes::list(cx, args).await,
+        Command::Deploy(args) => deploy::run(cx, args).await,
+        Command::Orgs(args) => tenants::orgs(cx, args).await,
+        Command::Spaces(args) => tenants::spaces(cx, args).await,
+        Command::CreateOrg(args) => tenants::create_org(cx, args).await,
+        Command::CreateSpace(args) => tenants::create_space(cx, args).await,
+        Command::Admin(args) => admin::run(cx, args).await,
+        Command::Config(args) => config::run(cx, args),
+        Command::Doctor(_) => doctor::run(cx).await,
+        Command::Version(_) => version::run(cx).await,
+        Command::Completion(args) => completion::run(cx, args),
+    }
+    .map(|()| 0)
+}
+
+/// The form in which a list is shown.
+fn form(ui: &Ui, listing: &Listing) -> Output {
+    if ui.json() { Output::Json } else { listing.output }
+}
+
+/// Shows a list: as a document, as names, or as a table.
+fn show_list<T: Serialize>(
+    ui: &Ui,
+    listing: &Listing,
+    items: &[T],
+    name: impl Fn(&T) -> String,
+    table: impl FnOnce(bool) -> Table,
+    empty: &str,
+) {
+    match form(ui, listing) {
+        Output::Json => ui.document(&serde_json::json!({"resources": items})),
+        Output::Name => items.iter().for_each(|item| ui.out_line(&name(item))),
+        form => ui.table(&table(form == Output::Wide), empty, !listing.no_headers),
+    }
+}
