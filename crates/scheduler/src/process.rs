@@ -118,10 +118,12 @@ impl Planner<'_> {
             }
         }
         // The last one that serves stays until another does, even if its index is no longer wanted.
-        if !stay.values().any(|work| self.healthy(process, work))
-            && let Some(last) = above.iter().position(|work| self.healthy(process, work))
-        {
-            above.remove(last);
+        if !stay.values().any(|work| self.serves(process, work)) {
+            let serving = above.iter().position(|work| self.serves(process, work));
+            let last = serving.or_else(|| above.iter().position(|work| self.healthy(process, work)));
+            if let Some(last) = last {
+                above.remove(last);
+            }
         }
         leave.extend(above);
         (stay, leave)

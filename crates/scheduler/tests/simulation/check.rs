@@ -70,8 +70,10 @@ impl World {
             .collect();
         for process in wanted {
             let everywhere = self.routers.iter().all(|router| {
-                let slots = router.table.iter().filter_map(|work| self.rows.get(work));
-                slots.map(|row| row.slot).any(|slot| matches!(slot, Slot::Instance { process: of, .. } if of == process))
+                let rows = router.table.iter().filter_map(|work| self.rows.get(work));
+                // What is on its way out does not count: a stop and a start may follow each other closely.
+                let mut slots = rows.filter(|row| row.wanted == Wanted::Run).map(|row| row.slot);
+                slots.any(|slot| matches!(slot, Slot::Instance { process: of, .. } if of == process))
             });
             if everywhere {
                 self.up.insert(process);

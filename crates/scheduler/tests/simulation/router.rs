@@ -35,7 +35,7 @@ impl FakeRouter {
 
 impl World {
     pub fn router_table(&mut self, router: usize, revision: u64, set: BTreeSet<WorkId>) {
-        if self.routers[router].connected {
+        if self.routers[router].connected && revision >= self.routers[router].revision {
             self.routers[router].table = set;
             self.routers[router].revision = revision;
             self.acknowledge(router);

@@ -115,7 +115,8 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let cells = usize::try_from(rng.range(1, 5)).expect("small");
-        let memory = if rng.chance(300) { 768 } else { 8192 };
+        // Small ones are full in the chaos, and hold each app twice at rest.
+        let memory = if rng.chance(300) { 1536 } else { 8192 };
         let now = Timestamp::UNIX_EPOCH + Duration::days(20_000);
         let mut world = Self {
             now,
