@@ -6,6 +6,7 @@ pub mod digest;
 pub mod health;
 pub mod id;
 pub mod limits;
+pub mod manifest;
 pub mod name;
 pub mod resource;
 pub mod secret;

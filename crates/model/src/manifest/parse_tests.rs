@@ -1,0 +1,146 @@
+//! Manifests that are read, and manifests that are refused with words that help.
+
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(manifest) => panic!("accepted: {manifest:?}"),
+        Err(problems) => problems
+            .0
+            .iter()
+            .map(|p| format!("{p}{}", p.hint.as_ref().map(|h| format!(" ({h})")).unwrap_or_default()))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_full_manifest_is_read() {
+    let manifest = parse(
+        "_defaults: &defaults\n  memory: 64M\n  env: {A: 1, B: true, C: x}\n\
+         version: 1\napplications:\n- name: shop\n  <<: *defaults\n  path: ./app\n  buildpacks: [nodejs_buildpack]\n  \
+         stack: host\n  instances: 2\n  disk_quota: 1G\n  command: node server.js\n  timeout: 30\n  \
+         health-check-type: http\n  health-check-http-endpoint: /health\n  default-route: true\n  \
+         log-rate-limit-per-second: 16K\n  metadata: {labels: {team: a}}\n  \
+         routes:\n  - route: shop.example.com/cart\n  processes:\n  - type: worker\n    instances: 3\n    memory: 32M\n  \
+         - type: web\n    memory: 128M\n",
+    )
+    .expect("valid");
+    let app = &manifest.apps[0];
+    assert_eq!(app.path.as_deref(), Some("./app"));
+    assert_eq!(
+        app.env
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.expose()))
+            .collect::<Vec<_>>(),
+        [("A", "1"), ("B", "true"), ("C", "x")]
+    );
+    assert_eq!(app.routes.named, ["shop.example.com/cart"]);
+    assert!(app.routes.default);
+    let [web, worker] = &app.processes[..] else {
+        panic!("{:?}", app.processes)
+    };
+    assert_eq!(
+        (web.memory_mb, web.instances, web.disk_mb),
+        (Some(128), Some(2), Some(1024))
+    );
+    assert_eq!(web.command, Some(Some("node server.js".into())));
+    assert_eq!(web.log_bytes_per_second, Some(Some(16384)));
+    assert_eq!(web.health.kind, Some(HealthKind::Http));
+    assert_eq!((worker.memory_mb, worker.instances), (Some(32), Some(3)));
+}
+
+#[test]
+fn unknown_keys_are_named_with_what_was_meant() {
+    assert_eq!(
+        problems("applications:\n- name: a\n  memroy: 64M\n  disk_qouta: 1G\n  colour: red\n"),
+        [
+            "applications[0].memroy: unknown key (did you mean \"memory\"?)",
+            "applications[0].disk_qouta: unknown key (did you mean \"disk-quota\"?)",
+            "applications[0].colour: unknown key",
+        ]
+    );
+    assert_eq!(
+        problems("aplications: []\n"),
+        [
+            "aplications: unknown key (did you mean \"applications\"?)",
+            "applications: is missing (list at least one app under it, each with a name)"
+        ]
+    );
+}
+
+#[test]
+fn wrong_types_and_limits_are_all_found() {
+    let found = problems(
+        "applications:\n- name: a\n  instances: many\n  memory: lots\n  env: [a]\n  routes: x\n  buildpacks: [1]\n  \
+         timeout: 9999\n  no-route: maybe\n  health-check-type: ping\n  processes:\n  - instances: 1\n",
+    );
+    assert_eq!(found.len(), 9, "{found:#?}");
+    assert!(found.contains(&"applications[0].instances: has to be a whole number, not a text".to_owned()));
+    assert!(found.contains(&"applications[0].timeout: has to be between 1 and 600".to_owned()));
+    assert!(found.contains(&"applications[0].processes[0].type: is missing".to_owned()));
+}
+
+#[test]
+fn what_is_not_done_yet_is_refused_by_name() {
+    let found = problems("applications:\n- name: a\n  services: [db]\n  docker: {image: x}\n");
+    assert_eq!(
+        found[0],
+        "applications[0].services: is not supported (services are not available yet: remove the key)"
+    );
+    assert!(parse("applications:\n- name: a\n  services: []\n").is_ok());
+}
+
+#[test]
+fn broken_documents_are_refused() {
+    assert!(problems("applications: [")[0].contains("not valid YAML"));
+    assert!(problems("- a")[0].contains("has to be a map"));
+    assert!(problems("applications: []")[0].contains("at least one app"));
+    assert!(problems("applications:\n- name: a\n- name: a\n")[0].contains("another app named"));
+    assert!(problems("applications:\n- path: x\n")[0].contains("name: is missing"));
+    assert!(problems(&"#".repeat(MAX_BYTES + 1))[0].contains("larger"));
+    let bomb = "a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
+                d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]\n\
+                g: [*e,*e,*e,*e,*e,*e,*e,*e]\n";
+    assert!(!problems(bomb).is_empty());
+}
+
+#[test]
+fn names_of_the_platform_are_kept_free() {
+    for name in ["PORT", "VCAP_SERVICES", "vcap_x", "VMC_A", "", "A=B"] {
+        assert!(check_env_name(name).is_err(), "{name}");
+    }
+    assert!(check_env_name("DATABASE_URL").is_ok());
+    assert!(problems("applications:\n- name: a\n  env: {PORT: 1}\n")[0].contains("set by the platform"));
+    assert!(!problems("applications:\n- name: a\n  env: {A: {b: hunter2}}\n")[0].contains("hunter2"));
+}
+
+#[test]
+fn null_goes_back_to_the_default() {
+    let manifest =
+        parse("applications:\n- name: a\n  command: null\n  buildpack: default\n  memory: 1G\n").expect("valid");
+    let app = &manifest.apps[0];
+    assert_eq!(app.processes[0].command, Some(None));
+    assert_eq!(app.buildpacks, Some(Vec::new()));
+}
+
+#[test]
+fn health_checks_change_where_something_is_said() {
+    let check = HealthCheck::default();
+    let http = HealthChange {
+        kind: Some(HealthKind::Http),
+        start_timeout_seconds: Some(5),
+        ..HealthChange::default()
+    }
+    .apply(&check);
+    assert_eq!(http.probe, Probe::Http { endpoint: "/".into() });
+    assert_eq!(
+        (http.start_timeout_seconds, http.interval_seconds),
+        (5, check.interval_seconds)
+    );
+    let other = HealthChange {
+        endpoint: Some("/h".into()),
+        ..HealthChange::default()
+    };
+    assert_eq!(other.apply(&http).probe, Probe::Http { endpoint: "/h".into() });
+    assert_eq!(other.apply(&check).probe, Probe::Port);
+}
