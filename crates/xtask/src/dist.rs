@@ -4,6 +4,7 @@
 //! dist/bin/{paas,paasd}                          host programs
 //! dist/libexec/{paas-init,paas-lifecycle}        static programs for the inside of sandboxes
 //! dist/buildpacks/<folder>/{buildpack.toml,bin/} built-in buildpacks
+//! dist/buildpacks/order.toml                     the order in which they are tried
 //! ```
 //! A file is replaced only when its contents changed, by rename, so a daemon that runs from `dist/` is not disturbed.
 
@@ -49,9 +50,11 @@ pub fn guest(profile: &str) -> Result<()> {
         println!("no guest programs yet (a package declares them by [package.metadata.paas] guest = true)");
     } else {
         let names: Vec<&str> = guests.iter().map(|package| package.name.as_str()).collect();
-        for program in build(&workspace, profile, &names, true)? {
-            place_guest(&workspace, &dist, &program)?;
+        let built = build(&workspace, profile, &names, true)?;
+        for program in &built.programs {
+            place_guest(&workspace, &dist, program)?;
         }
+        built.complete(&names)?;
     }
     place_buildpack_files(&workspace.root.join("buildpacks"), &dist.join("buildpacks"))
 }
@@ -60,9 +63,12 @@ pub fn guest(profile: &str) -> Result<()> {
 pub fn dist(profile: &str) -> Result<()> {
     guest(profile)?;
     let workspace = Workspace::load()?;
-    let built = build(&workspace, profile, &["cli", "paasd"], false)?;
+    let packages = ["cli", "paasd"];
+    let built = build(&workspace, profile, &packages, false)?;
+    built.complete(&packages)?;
     for name in ["paas", "paasd"] {
         let program = built
+            .programs
             .iter()
             .find(|program| program.name == name)
             .with_context(|| format!("no package builds a program named {name}"))?;
@@ -83,6 +89,22 @@ fn buildpack_folder(workspace: &Workspace, manifest: &Path) -> Option<String> {
     (!name.is_empty() && !name.contains('/') && folder.join("buildpack.toml").is_file()).then(|| name.to_owned())
 }
 
+/// What cargo made of some packages.
+struct Built {
+    programs: Vec<Program>,
+    /// Whether all of them were built.
+    complete: bool,
+}
+
+impl Built {
+    fn complete(&self, packages: &[&str]) -> Result<()> {
+        if !self.complete {
+            bail!("cargo build of {} failed", packages.join(", "));
+        }
+        Ok(())
+    }
+}
+
 /// One message of cargo's `--message-format=json`, of which only finished artifacts matter.
 #[derive(Deserialize)]
 struct Message {
@@ -97,16 +119,16 @@ struct MessageTarget {
     name: String,
 }
 
-/// Builds all programs of `packages` and says where cargo put them.
-fn build(workspace: &Workspace, profile: &str, packages: &[&str], is_static: bool) -> Result<Vec<Program>> {
+/// Builds all programs of `packages` and says where cargo put those that it could build.
+fn build(workspace: &Workspace, profile: &str, packages: &[&str], is_static: bool) -> Result<Built> {
     let mut command = cargo(&workspace.root);
     command.args([
         "build",
         "--bins",
+        "--keep-going",
         "--message-format=json-render-diagnostics",
-        "--profile",
-        profile,
     ]);
+    command.args(["--profile", profile]);
     if is_static {
         command.args(["--target", GUEST_TARGET]);
         command.env(
@@ -121,9 +143,6 @@ fn build(workspace: &Workspace, profile: &str, packages: &[&str], is_static: boo
         .stderr(Stdio::inherit())
         .output()
         .context("failed to run cargo build")?;
-    if !output.status.success() {
-        bail!("cargo build of {} failed", packages.join(", "));
-    }
     let mut programs = Vec::new();
     for line in output
         .stdout
@@ -144,19 +163,28 @@ fn build(workspace: &Workspace, profile: &str, packages: &[&str], is_static: boo
             });
         }
     }
-    Ok(programs)
+    Ok(Built {
+        programs,
+        complete: output.status.success(),
+    })
 }
 
-/// Puts a guest where it belongs: a buildpack's program under both names of the contract, any other into `libexec`.
+/// Puts a guest where it belongs. Of a buildpack the program named like its package answers to both names of the
+/// contract and any other keeps its own, all in the buildpack's `bin/`; whatever is no buildpack goes into `libexec`.
 fn place_guest(workspace: &Workspace, dist: &Path, program: &Program) -> Result<()> {
-    match buildpack_folder(workspace, &program.manifest) {
-        Some(folder) => {
-            let bin = dist.join("buildpacks").join(folder).join("bin");
-            place(&program.file, &bin.join("detect"), 0o755)?;
-            place(&program.file, &bin.join("build"), 0o755)
-        }
-        None => place(&program.file, &dist.join("libexec").join(&program.name), 0o755),
+    let Some(folder) = buildpack_folder(workspace, &program.manifest) else {
+        return place(&program.file, &dist.join("libexec").join(&program.name), 0o755);
+    };
+    let package = workspace
+        .packages
+        .iter()
+        .find(|package| package.manifest_path == program.manifest);
+    let bin = dist.join("buildpacks").join(folder).join("bin");
+    if package.is_some_and(|package| package.name != program.name) {
+        return place(&program.file, &bin.join(&program.name), 0o755);
     }
+    place(&program.file, &bin.join("detect"), 0o755)?;
+    place(&program.file, &bin.join("build"), 0o755)
 }
 
 /// Copies what lies beside the source of each buildpack: `buildpack.toml`, scripts under `bin/`, data files.
@@ -166,6 +194,10 @@ fn place_buildpack_files(source: &Path, target: &Path) -> Result<()> {
     }
     for folder in fs::read_dir(source).with_context(|| format!("failed to list {}", source.display()))? {
         let folder = folder?.path();
+        if folder.is_file() && folder.extension().is_some_and(|extension| extension == "toml") {
+            // Such as the order in which buildpacks are tried.
+            place(&folder, &target.join(folder.file_name().unwrap_or_default()), 0o644)?;
+        }
         if !folder.join("buildpack.toml").is_file() {
             continue;
         }
@@ -269,6 +301,7 @@ mod tests {
             ("shell/src/main.rs", ""),
             ("shell/Cargo.toml", ""),
             ("library/src/lib.rs", ""),
+            ("order.toml", ""),
         ] {
             let path = source.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -281,6 +314,7 @@ mod tests {
         assert_eq!(detect.permissions().mode() & 0o777, 0o755);
         assert!(target.join("shell/buildpack.toml").is_file());
         assert!(!target.join("shell/src").exists() && !target.join("shell/Cargo.toml").exists());
+        assert!(target.join("order.toml").is_file());
         assert!(
             !target.join("library").exists(),
             "a folder without buildpack.toml is no buildpack"

@@ -8,9 +8,11 @@
 )]
 
 mod dist;
+mod tidy;
 mod workspace;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(
@@ -31,6 +33,8 @@ enum Command {
         #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
         profile: String,
     },
+    /// Check the invariants that the compiler does not see
+    Tidy,
     /// Build everything that is shipped into dist/: `guest` plus dist/bin/paas and dist/bin/paasd
     Dist {
         /// Cargo profile to build with
@@ -39,9 +43,17 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
         Command::Guest { profile } => dist::guest(&profile),
+        Command::Tidy => tidy::run(),
         Command::Dist { profile } => dist::dist(&profile),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
