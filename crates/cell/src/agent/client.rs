@@ -1,0 +1,254 @@
+//! The cell's side of its contract with controllers: typed requests with deadlines. When to make them is the agent's.
+
+use api::cell::{self, Down, LogBatch, Registered, Report, Reported};
+use futures_util::{Stream, StreamExt as _};
+use model::Secret;
+use model::id::CellId;
+use model::resource::CellInfo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Time to reach a controller.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time for one answer.
+const ANSWER: Duration = Duration::from_secs(15);
+/// Silence after which the feed counts as lost: two pings and some.
+const SILENCE: Duration = Duration::from_secs(25);
+/// Bytes of an answer or of an error that are read.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Speaks to a controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Secret,
+    cell: CellId,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The controller was not reached, or the connection broke.
+    #[error("the controller was not reached")]
+    Transport(#[source] reqwest::Error),
+    /// It answered with an error.
+    #[error("the controller answered {status}: {body}")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        body: String,
+    },
+    /// It answered something that is not understood.
+    #[error("the controller's answer can't be read")]
+    Answer(#[source] serde_json::Error),
+    /// A line of the feed is longer than allowed.
+    #[error("a line of the feed is longer than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// The feed ended or went silent.
+    #[error("the feed ended")]
+    Ended,
+}
+
+impl Failure {
+    /// Whether the same request will never be taken.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                status: 400 | 413 | 415 | 422,
+                ..
+            }
+        )
+    }
+
+    /// Whether the controller does not know this cell (any more).
+    pub(crate) const fn is_unknown_cell(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+}
+
+impl Client {
+    pub(crate) fn new(base: &str, token: Secret, cell: CellId) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(Failure::Transport)?;
+        Ok(Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+            cell,
+        })
+    }
+
+    pub(crate) async fn register(&self, info: &CellInfo) -> Result<Registered, Failure> {
+        self.post(cell::REGISTER, info).await
+    }
+
+    pub(crate) async fn report(&self, report: &Report) -> Result<Reported, Failure> {
+        self.post(cell::REPORT, report).await
+    }
+
+    pub(crate) async fn logs(&self, batch: &LogBatch) -> Result<(), Failure> {
+        let sent = self
+            .request(reqwest::Method::POST, cell::LOGS)
+            .json(batch)
+            .timeout(ANSWER)
+            .send()
+            .await;
+        accept(sent.map_err(Failure::Transport)?).await.map(drop)
+    }
+
+    /// Opens the feed. It yields messages until it fails; then it is over.
+    pub(crate) async fn feed(&self) -> Result<impl Stream<Item = Result<Down, Failure>> + Send + use<>, Failure> {
+        let opening = self.request(reqwest::Method::GET, cell::FEED).send();
+        let sent = tokio::time::timeout(ANSWER, opening)
+            .await
+            .map_err(|_| Failure::Ended)?;
+        let answer = accept(sent.map_err(Failure::Transport)?).await?;
+        let lines = Lines {
+            bytes: answer.bytes_stream().boxed(),
+            buffer: Vec::new(),
+            searched: 0,
+        };
+        Ok(futures_util::stream::unfold(Some(lines), |lines| async move {
+            let mut lines = lines?;
+            match lines.next().await {
+                Ok(message) => Some((Ok(message), Some(lines))),
+                Err(failure) => Some((Err(failure), None)),
+            }
+        }))
+    }
+
+    /// Address and token for the cell's end of an exec session.
+    pub(crate) fn session(&self, session: Uuid) -> (String, &Secret) {
+        let path = cell::SESSION.path.replace("{session}", &session.to_string());
+        (format!("{}{path}", self.base.replacen("http", "ws", 1)), &self.token)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, route: api::Route, body: &impl Serialize) -> Result<T, Failure> {
+        let sent = self
+            .request(reqwest::Method::POST, route)
+            .json(body)
+            .timeout(ANSWER)
+            .send()
+            .await;
+        let answer = accept(sent.map_err(Failure::Transport)?).await?;
+        let bytes = answer.bytes().await.map_err(Failure::Transport)?;
+        serde_json::from_slice(&bytes[..bytes.len().min(MAX_ANSWER)]).map_err(Failure::Answer)
+    }
+
+    fn request(&self, method: reqwest::Method, route: api::Route) -> reqwest::RequestBuilder {
+        let url = format!("{}{}", self.base, cell::path_for(route, self.cell));
+        self.http.request(method, url).bearer_auth(self.token.expose())
+    }
+}
+
+async fn accept(answer: reqwest::Response) -> Result<reqwest::Response, Failure> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let mut stream = answer.bytes_stream();
+    let mut body = Vec::new();
+    while body.len() < 2048
+        && let Ok(Some(Ok(bytes))) = tokio::time::timeout(ANSWER, stream.next()).await
+    {
+        body.extend_from_slice(&bytes);
+    }
+    Err(Failure::Status {
+        status: status.as_u16(),
+        body: String::from_utf8_lossy(&body).chars().take(500).collect(),
+    })
+}
+
+/// Cuts a stream of bytes into the messages of its lines.
+struct Lines {
+    bytes: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that hold no line end.
+    searched: usize,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Down, Failure> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') {
+                let rest = self.buffer.split_off(self.searched + at + 1);
+                let line = std::mem::replace(&mut self.buffer, rest);
+                self.searched = 0;
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map_err(Failure::Answer);
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > cell::MAX_FEED_LINE {
+                return Err(Failure::TooLong {
+                    limit: cell::MAX_FEED_LINE,
+                });
+            }
+            match tokio::time::timeout(SILENCE, self.bytes.next()).await {
+                Ok(Some(Ok(bytes))) => self.buffer.extend_from_slice(&bytes),
+                Ok(Some(Err(error))) => return Err(Failure::Transport(error)),
+                Ok(None) | Err(_) => return Err(Failure::Ended),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&'static str]) -> Lines {
+        let chunks: Vec<_> = chunks
+            .iter()
+            .map(|text| Ok(bytes::Bytes::from_static(text.as_bytes())))
+            .collect();
+        Lines {
+            bytes: futures_util::stream::iter(chunks).boxed(),
+            buffer: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_are_cut_however_they_arrive() {
+        let mut lines = lines(&[
+            "{\"type\":\"pi",
+            "ng\"}\n\n{\"type\":\"assignments\",\"revision\":4,",
+            "\"assignments\":[]}\n{\"type\":\"ping\"}\n",
+            "{\"type\"",
+        ]);
+        assert!(matches!(lines.next().await, Ok(Down::Ping)));
+        assert!(matches!(lines.next().await, Ok(Down::Assignments { revision: 4, .. })));
+        assert!(matches!(lines.next().await, Ok(Down::Ping)));
+        assert!(matches!(lines.next().await, Err(Failure::Ended)));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_ends_the_feed() {
+        assert!(matches!(lines(&["nonsense\n"]).next().await, Err(Failure::Answer(_))));
+    }
+
+    #[test]
+    fn sessions_are_dialled_at_the_controller() {
+        let cell = CellId(Uuid::nil());
+        let client = Client::new("http://127.0.0.1:1/", Secret::new("t"), cell).expect("a client");
+        let session = Uuid::from_u128(5);
+        assert_eq!(
+            client.session(session).0,
+            format!("ws://127.0.0.1:1/cell/v1/sessions/{session}")
+        );
+    }
+}

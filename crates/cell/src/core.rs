@@ -1,0 +1,52 @@
+//! What all work of a cell shares: configuration, caches, the sandbox runtime, and the way to tell the agent.
+
+use crate::agent::client::Client;
+use crate::config::Config;
+use crate::layers::Layers;
+use crate::ledger::Ledger;
+use crate::logs::Logs;
+use crate::packages::Packages;
+use crate::stack::Stacks;
+use crate::work::Update;
+use model::id::CellId;
+use sandbox::Runtime;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+/// Shared by the agent and the actors of work.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub config: Config,
+    pub cell: CellId,
+    pub runtime: Runtime,
+    pub layers: Layers,
+    pub packages: Packages,
+    pub stacks: Stacks,
+    pub ledger: Arc<Ledger>,
+    pub logs: Logs,
+    pub client: Client,
+    /// Sandboxes being made.
+    pub starts: Semaphore,
+    /// Exec sessions.
+    pub sessions: Arc<Semaphore>,
+    /// Until when the controller counts this cell as alive; `None` before the first report.
+    pub lease: watch::Receiver<Option<Instant>>,
+    /// To the agent.
+    pub updates: mpsc::UnboundedSender<Update>,
+}
+
+impl Core {
+    /// Waits until the lease is held: without it other cells may have been given the same work.
+    pub(crate) async fn leased(&self) {
+        let mut lease = self.lease.clone();
+        // An error means that the agent is gone, and with it everything that could renew the lease.
+        if lease
+            .wait_for(|until| until.is_some_and(|until| until > Instant::now()))
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+}

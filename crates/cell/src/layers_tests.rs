@@ -1,0 +1,128 @@
+//! Layers from a real blob store in a folder.
+
+use super::*;
+use sha2::{Digest as _, Sha256};
+use std::io::Write as _;
+
+const LIMITS: unpack::Limits = unpack::Limits {
+    bytes: 1 << 20,
+    entries: 1000,
+};
+
+struct World {
+    dir: tempfile::TempDir,
+    blobs: Blobstore,
+    layers: Layers,
+}
+
+fn world(budget: u64) -> World {
+    let dir = tempfile::tempdir().expect("folder");
+    let blobs = Blobstore::open_directory(&dir.path().join("blobs"), blobstore::Limits::default()).expect("blobs");
+    let layers = Layers::open(&dir.path().join("layers"), blobs.clone(), budget, 1, LIMITS).expect("layers");
+    World { dir, blobs, layers }
+}
+
+/// A layer with one file, as (digest, `tar.zst`).
+fn packed(name: &str, contents: &str) -> (Digest, Vec<u8>) {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(contents.len() as u64);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, name, contents.as_bytes()).expect("append");
+    let tar = tar.into_inner().expect("finish");
+    let digest = Digest::from_sha256(Sha256::digest(&tar).into());
+    (digest, zstd::encode_all(tar.as_slice(), 1).expect("compress"))
+}
+
+async fn stored(world: &World, digest: &Digest, packed: Vec<u8>) {
+    let put = world.blobs.put_bytes(Kind::Layer, digest, packed.into(), true);
+    put.await.expect("stored");
+}
+
+fn written(world: &World, packed: &[u8]) -> File {
+    let path = world.dir.path().join("1.tar.zst");
+    File::create(&path).expect("create").write_all(packed).expect("write");
+    File::open(&path).expect("open")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetched_once_for_many_at_once() {
+    let world = world(1 << 20);
+    let (digest, bytes) = packed("home/vcap/app/index.html", "hello");
+    stored(&world, &digest, bytes).await;
+    let asked = (0..8).map(|_| world.layers.acquire(&digest));
+    let got = futures_util::future::try_join_all(asked).await.expect("all");
+    let made = got.iter().filter(|(_, spent)| *spent != Spent::default()).count();
+    assert_eq!(made, 1, "one did the work");
+    let text = std::fs::read_to_string(got[0].0.path().join("home/vcap/app/index.html"));
+    assert_eq!(text.expect("file"), "hello");
+    world.blobs.delete(Kind::Layer, &digest).await.expect("deleted");
+    assert!(world.layers.acquire(&digest).await.is_ok(), "from the cache");
+}
+
+#[tokio::test]
+async fn a_layer_that_is_not_what_its_digest_says_leaves_nothing() {
+    let world = world(1 << 20);
+    let (digest, _) = packed("a", "right");
+    let (other, bytes) = packed("a", "wrong");
+    stored(&world, &digest, bytes).await;
+    let error = world.layers.acquire(&digest).await.expect_err("refused");
+    assert!(
+        crate::error::chain(&error).contains(&format!("have the digest {other}")),
+        "{error:?}"
+    );
+    assert!(world.layers.hold(&digest).is_none());
+    let error = world.layers.acquire(&other).await.expect_err("missing");
+    assert!(crate::error::chain(&error).contains("there is no layer"), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_build_wrote_is_verified_stored_and_unpacked_in_one_pass() {
+    let world = world(1 << 20);
+    let (digest, bytes) = packed("layers/x/y/z", "built");
+    let file = written(&world, &bytes);
+    let size = world.layers.adopt(&digest, file, 1 << 20).await.expect("adopted");
+    assert_eq!(size, bytes.len() as u64);
+    let blob = world.blobs.read(Kind::Layer, &digest, 1 << 20).await.expect("stored");
+    assert_eq!(blob, bytes);
+    let again = written(&world, &bytes);
+    assert_eq!(
+        world.layers.adopt(&digest, again, 1 << 20).await.expect("idempotent"),
+        size
+    );
+    assert_eq!(world.layers.acquire(&digest).await.expect("cached").1, Spent::default());
+}
+
+#[tokio::test]
+async fn a_build_can_claim_no_layer_that_it_does_not_hold() {
+    let world = world(1 << 20);
+    let (secret, bytes) = packed("etc/secret", "of another tenant");
+    let (_, own) = packed("a", "own");
+    assert!(
+        world
+            .layers
+            .adopt(&secret, written(&world, &own), 1 << 20)
+            .await
+            .is_err(),
+        "unknown"
+    );
+    assert!(
+        world.blobs.head(Kind::Layer, &secret).await.expect("head").is_none(),
+        "nothing stored"
+    );
+    stored(&world, &secret, bytes.clone()).await;
+    drop(world.layers.acquire(&secret).await.expect("cached"));
+    assert!(
+        world
+            .layers
+            .adopt(&secret, written(&world, &own), 1 << 20)
+            .await
+            .is_err(),
+        "known"
+    );
+    let long = written(&world, &bytes);
+    assert!(
+        world.layers.adopt(&secret, long, 8).await.is_err(),
+        "larger than allowed"
+    );
+}

@@ -1,0 +1,99 @@
+//! Makes the trees of a piece of work available: stack, layers, package. Everything at once, each only once per cell.
+
+use crate::cache::Tree;
+use crate::core::Core;
+use crate::error::{Error, blocking, chain};
+use crate::layers::Spent;
+use futures_util::future::{join_all, try_join_all};
+use model::staging::BuildInput;
+use model::work::{BuildSpec, WorkKind, WorkSpec};
+use sandbox::Bind;
+use std::path::PathBuf;
+
+/// What a sandbox is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// Folders rooted at `/`, uppermost first.
+    pub lowers: Vec<PathBuf>,
+    /// Host folders shown inside.
+    pub binds: Vec<Bind>,
+    /// Keeps the cached ones of `lowers`.
+    pub trees: Vec<Tree>,
+    /// Of a build: what the lifecycle is told, with the layers that could be restored.
+    pub input: Option<BuildInput>,
+    /// How long it took.
+    pub spent: Spent,
+}
+
+/// Prepares `spec`.
+pub(crate) async fn prepare(core: &Core, spec: &WorkSpec) -> Result<Prepared, Error> {
+    let (stacks, name) = (core.stacks.clone(), spec.stack.clone());
+    let root = blocking(move || stacks.root(&name)).await?;
+    let mut prepared = Prepared {
+        binds: root.binds,
+        ..Prepared::default()
+    };
+    match &spec.kind {
+        WorkKind::Instance(instance) => droplet(core, &mut prepared, &instance.layers).await?,
+        WorkKind::Task(task) => droplet(core, &mut prepared, &task.layers).await?,
+        WorkKind::Build(build) => sources(core, &mut prepared, build).await?,
+    }
+    prepared.lowers.extend(root.lowers);
+    Ok(prepared)
+}
+
+async fn droplet(core: &Core, prepared: &mut Prepared, layers: &[model::staging::DropletLayer]) -> Result<(), Error> {
+    for (tree, spent) in try_join_all(layers.iter().map(|layer| core.layers.acquire(&layer.digest))).await? {
+        prepared.add(tree, spent);
+    }
+    Ok(())
+}
+
+async fn sources(core: &Core, prepared: &mut Prepared, build: &BuildSpec) -> Result<(), Error> {
+    let mut input = build.input.clone();
+    let restored = input.restored.iter_mut().filter(|layer| layer.contents).map(async |layer| {
+        let acquired = core.layers.acquire(&layer.digest).await;
+        if let Err(error) = &acquired {
+            // A cache that can't be had makes a build slower, not impossible.
+            tracing::warn!(layer.digest = %layer.digest, error = %chain(error), "a layer of the last build is not restored");
+            layer.contents = false;
+        }
+        acquired.ok()
+    });
+    let (restored, package) = tokio::join!(join_all(restored), core.packages.acquire(&build.package_digest));
+    for (tree, spent) in restored.into_iter().flatten() {
+        prepared.add(tree, spent);
+    }
+    let (tree, spent) = package?;
+    prepared.add(tree, spent);
+    prepared.input = Some(input);
+    Ok(())
+}
+
+/// Takes hold of the trees that the sandbox of `spec` uses, for one that an earlier agent made.
+pub(crate) fn hold(core: &Core, spec: &WorkSpec) -> Vec<Tree> {
+    let layers = |layers: &[model::staging::DropletLayer]| -> Vec<Tree> {
+        layers
+            .iter()
+            .filter_map(|layer| core.layers.hold(&layer.digest))
+            .collect()
+    };
+    match &spec.kind {
+        WorkKind::Instance(instance) => layers(&instance.layers),
+        WorkKind::Task(task) => layers(&task.layers),
+        WorkKind::Build(build) => {
+            let restored = build.input.restored.iter().filter(|layer| layer.contents);
+            let mut trees: Vec<Tree> = restored.filter_map(|layer| core.layers.hold(&layer.digest)).collect();
+            trees.extend(core.packages.hold(&build.package_digest));
+            trees
+        }
+    }
+}
+
+impl Prepared {
+    fn add(&mut self, tree: Tree, spent: Spent) {
+        self.lowers.push(tree.path().to_owned());
+        self.trees.push(tree);
+        self.spent += spent;
+    }
+}

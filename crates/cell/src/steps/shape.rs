@@ -1,0 +1,196 @@
+//! The sandbox of a piece of work: what runs in it, with what, and what it may use. Pure.
+
+use crate::config::Config;
+use crate::env;
+use crate::error::Error;
+use crate::logs::Source;
+use crate::steps::prepare::Prepared;
+use crate::unpack::OWNER;
+use model::id::WorkId;
+use model::staging::BuildInput;
+use model::work::{WorkKind, WorkSpec};
+use sandbox::{Bind, ExecSpec, Limits, LogPolicy, MAX_LINE, Network, Process, Rlimit, RlimitKind, Spec};
+use std::path::{Path, PathBuf};
+
+/// The lifecycle, as sandboxes see it.
+const LIFECYCLE: &str = "/.paas/lifecycle";
+/// Where builds find the built-in buildpacks.
+const BUILDPACKS: &str = "/.paas/buildpacks";
+/// What the lifecycle of a build reads.
+const BUILD_INPUT: &str = "/paas/build.json";
+/// Open files of a process.
+const OPEN_FILES: u64 = 16_384;
+/// A shell for sessions that name no command.
+const SHELL: &str = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi";
+/// What the sandbox replaces by its own address in values of the environment: it can't do that yet.
+const ADDRESS: Option<&str> = None;
+const MIB: u64 = 1 << 20;
+
+/// The sandbox of `work`.
+pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: &Prepared) -> Result<Spec, Error> {
+    let build = matches!(spec.kind, WorkKind::Build(_));
+    let mut binds = prepared.binds.clone();
+    binds.push(readonly(&config.lifecycle_path, LIFECYCLE));
+    if build {
+        binds.push(readonly(&config.buildpacks_dir, BUILDPACKS));
+    }
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {work}\n");
+    let mut files = vec![(PathBuf::from("/etc/hosts"), hosts.into_bytes(), 0o644)];
+    if let Some(input) = &prepared.input {
+        files.push((PathBuf::from(BUILD_INPUT), encode(input)?, 0o600));
+    }
+    let policy = if build {
+        &config.egress_staging
+    } else {
+        &config.egress_running
+    };
+    Ok(Spec {
+        id: work.to_string(),
+        hostname: work.to_string(),
+        layers: prepared.lowers.clone(),
+        disk_bytes: u64::from(spec.limits.disk_mb).max(16) * MIB,
+        inodes: if build {
+            config.limits.build_inodes
+        } else {
+            config.limits.inodes
+        },
+        binds,
+        process: process(config, work, spec),
+        limits: Limits {
+            memory_bytes: u64::from(spec.limits.memory_mb).max(4) * MIB,
+            cpu_weight: spec.limits.cpu_weight(),
+            cpu_quota: None,
+            pids: spec.limits.pids.max(4),
+        },
+        network: Network::Isolated { policy: policy.clone() },
+        log: log_policy(config, spec),
+        files,
+    })
+}
+
+fn readonly(source: &Path, target: &str) -> Bind {
+    Bind {
+        source: source.to_owned(),
+        target: target.into(),
+        readonly: true,
+    }
+}
+
+fn encode(input: &BuildInput) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(input).map_err(|error| Error::Result {
+        reason: format!("its input can't be written: {error}"),
+    })
+}
+
+fn process(config: &Config, work: WorkId, spec: &WorkSpec) -> Process {
+    let (argv, cwd) = match &spec.kind {
+        WorkKind::Instance(instance) => {
+            let mut argv = launch(instance.process_type.as_str());
+            if let Some(command) = &instance.command {
+                argv.extend(["--".to_owned(), command.clone()]);
+            }
+            (argv, env::HOME)
+        }
+        WorkKind::Task(task) => {
+            let mut argv = launch("task");
+            argv.extend(["--".to_owned(), task.command.clone()]);
+            (argv, env::HOME)
+        }
+        WorkKind::Build(_) => {
+            let argv = [LIFECYCLE, "build", "--input", BUILD_INPUT].map(str::to_owned);
+            (argv.to_vec(), env::BUILD_HOME)
+        }
+    };
+    Process {
+        argv,
+        env: environment(config, work, spec),
+        cwd: cwd.into(),
+        uid: OWNER,
+        gid: OWNER,
+        terminal: false,
+        rlimits: vec![
+            Rlimit {
+                resource: RlimitKind::Nofile,
+                soft: OPEN_FILES,
+                hard: OPEN_FILES,
+            },
+            Rlimit {
+                resource: RlimitKind::Core,
+                soft: 0,
+                hard: 0,
+            },
+        ],
+    }
+}
+
+fn launch(process_type: &str) -> Vec<String> {
+    [LIFECYCLE, "launch", "--process", process_type]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn environment(config: &Config, work: WorkId, spec: &WorkSpec) -> Vec<(String, String)> {
+    match &spec.kind {
+        WorkKind::Instance(instance) => env::instance(work, spec, instance, ADDRESS),
+        WorkKind::Task(_) => env::task(work, spec, ADDRESS),
+        WorkKind::Build(_) => env::build(work, spec, &config.staging_env, ADDRESS),
+    }
+}
+
+fn log_policy(config: &Config, spec: &WorkSpec) -> LogPolicy {
+    let rate = spec
+        .limits
+        .log_bytes_per_second
+        .unwrap_or(config.limits.log_bytes_per_second);
+    LogPolicy {
+        rate_bytes_per_second: rate,
+        burst_bytes: rate.saturating_mul(2).max(64 << 10),
+        keep_bytes: config.limits.log_keep_bytes,
+        max_line: MAX_LINE,
+    }
+}
+
+/// A command that somebody runs in `work`, in the environment that its process has.
+pub(crate) fn session(
+    config: &Config,
+    work: WorkId,
+    spec: &WorkSpec,
+    command: &[String],
+    terminal: Option<(u16, u16)>,
+) -> ExecSpec {
+    let process_type = match &spec.kind {
+        WorkKind::Instance(instance) => instance.process_type.as_str(),
+        WorkKind::Task(_) | WorkKind::Build(_) => "task",
+    };
+    let mut argv = launch(process_type);
+    argv.push("--".to_owned());
+    match command {
+        [] => argv.push(SHELL.to_owned()),
+        command => argv.extend(command.iter().cloned()),
+    }
+    ExecSpec {
+        argv,
+        env: env::session(environment(config, work, spec), terminal.is_some()),
+        cwd: env::HOME.into(),
+        uid: OWNER,
+        tty: terminal,
+    }
+}
+
+/// Whose log lines the work writes.
+pub(crate) fn source(work: WorkId, spec: &WorkSpec) -> Source {
+    let (source_type, instance) = match &spec.kind {
+        WorkKind::Instance(instance) => {
+            let process_type = instance.process_type.as_str().to_ascii_uppercase();
+            (format!("APP/PROC/{process_type}"), instance.index)
+        }
+        WorkKind::Task(task) => (format!("APP/TASK/{}", task.name), 0),
+        WorkKind::Build(_) => ("STG".to_owned(), 0),
+    };
+    Source {
+        work,
+        app: spec.owner.app,
+        source_type,
+        instance: instance.to_string(),
+    }
+}
