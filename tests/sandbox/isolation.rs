@@ -108,10 +108,12 @@ fn what_tells_about_the_host_is_masked() {
     let sandbox = host.create(&host.spec("masked", &["sleep"]));
     let inside = |argv: &[&str]| crate::lifecycle::exec_output(&sandbox, argv).1;
     for file in ["/proc/kcore", "/proc/keys", "/proc/interrupts", "/proc/timer_list"] {
-        assert_eq!(inside(&["read", file]).trim_end(), "", "{file}");
+        let content = inside(&["read", file]);
+        // Not every kernel has each of them.
+        assert!(matches!(content.trim_end(), "" | "error 2"), "{file}: {content}");
     }
     for folder in ["/sys/firmware", "/proc/acpi", "/sys/block", "/sys/dev"] {
-        assert_eq!(inside(&["list", folder]).trim_end(), "", "{folder}");
+        assert!(matches!(inside(&["list", folder]).trim_end(), "" | "unreadable"), "{folder}");
     }
     assert_eq!(inside(&["write", "/sys/fs/cgroup/pids/pids.max", "max"]).trim_end(), "error 30");
     assert_eq!(inside(&["read", "/etc/secret"]).trim_end(), "error 13");

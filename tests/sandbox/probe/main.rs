@@ -175,14 +175,17 @@ fn calls() {
     for path in [
         "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory",
         "/sys/kernel/uevent_helper", "/proc/1/mem", "/proc/kcore", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory.max", "/dev/mem", "/dev/kmsg", "/dev/loop0", "/dev/vda", "/dev/new", "/proc/self/oom_adj",
-        "/proc/self/uid_map", "/etc/written", "/new",
+        "/sys/fs/cgroup/memory.max", "/dev/mem", "/dev/kmsg", "/dev/loop0", "/dev/vda", "/dev/new",
+        "/etc/written", "/new",
     ] {
         let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let errno = opened.err().map_or(0, |e| e.raw_os_error().unwrap_or(-1));
         println!("write {path}={errno}");
     }
-    println!("lower_oom={}", std::fs::write("/proc/self/oom_score_adj", "-500").err().map_or(0, |e| e.raw_os_error().unwrap_or(-1)));
+    for (path, text) in [("/proc/self/oom_score_adj", "-500"), ("/proc/self/uid_map", "0 0 1"), ("/proc/self/setgroups", "allow")] {
+        let errno = std::fs::write(path, text).err().map_or(0, |e| e.raw_os_error().unwrap_or(-1));
+        println!("write {path}={errno}");
+    }
 }
 
 fn sleep() {

@@ -107,6 +107,7 @@ impl Groups for Hybrid {
             oom_event_control: Some(memory.join("cgroup.event_control")),
             memory_peak: Some(memory.join("memory.max_usage_in_bytes")),
             pids_events: self.pids.join(id).join("pids.events"),
+            pids_announced: false,
         }
     }
 

@@ -37,6 +37,8 @@ pub struct GroupPlan {
     pub memory_peak: Option<PathBuf>,
     /// Where refused forks are counted.
     pub pids_events: PathBuf,
+    /// Whether a change of that file is announced to who polls it.
+    pub pids_announced: bool,
 }
 
 /// Memory, CPU and process figures.

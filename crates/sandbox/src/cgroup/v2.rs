@@ -85,6 +85,7 @@ impl Groups for Unified {
             oom_event_control: None,
             memory_peak: peak.exists().then_some(peak),
             pids_events: group.join("pids.events"),
+            pids_announced: true,
         }
     }
 

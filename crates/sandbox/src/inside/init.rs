@@ -1,6 +1,6 @@
 //! PID 1 of a sandbox at work: one thread, one loop, no wait but the one for events.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -27,6 +27,8 @@ const END_SECONDS: u64 = 5;
 const OOM_DOUBT: Duration = Duration::from_secs(2);
 /// Refused forks are told at most this often.
 const PIDS_PAUSE: Duration = Duration::from_secs(10);
+/// Refused forks are looked for this often where nothing announces them.
+const PIDS_LOOK: Duration = Duration::from_secs(2);
 const TERMINAL_SIZE: (u16, u16) = (24, 80);
 
 /// What init holds when it starts to work.
@@ -35,8 +37,8 @@ pub struct Hands<'a> {
     pub log: OwnedFd,
     /// Where the agent connects.
     pub control: OwnedFd,
-    /// Where the start is reported.
-    pub report: BorrowedFd<'a>,
+    /// Where the start is reported; closed afterwards.
+    pub report: &'a mut Option<OwnedFd>,
     /// Figures of the groups.
     pub meters: Meters,
 }
@@ -77,7 +79,10 @@ pub fn run(spec: Spec, hands: Hands<'_>) -> Result<(), Failure> {
     let pump = Pump::new(log_copy, &spec.log, sys::now_ns());
     let started_ns = sys::now_ns();
     let (app, sources) = start_app(&spec)?;
-    wire::send(hands.report, &Report::Started { started_ns }, &[]).stage("report")?;
+    if let Some(report) = hands.report.take() {
+        // An agent that died meanwhile finds the app running.
+        let _ = wire::send(report.as_fd(), &Report::Started { started_ns }, &[]);
+    }
     let mut init = Init {
         spec,
         app,
@@ -153,7 +158,7 @@ impl Init {
             if ready.memory || self.oom_doubt.is_some() {
                 self.check_memory(ready.memory);
             }
-            if ready.pids {
+            if ready.pids || self.pids_due() {
                 self.tell_pids();
             }
             self.serve(&ready.connections);
@@ -180,10 +185,9 @@ impl Init {
         }
         let has_memory = fds.len() > memory;
         next = fds.len();
-        let has_pids = self.pids_pause.is_none_or(|until| until <= Instant::now());
-        if has_pids {
-            fds.push(PollFd::new(self.meters.pids_counter(), PollFlags::PRI));
-        }
+        let pids = self.meters.pids_counter().filter(|_| self.pids_pause.is_none_or(|until| until <= Instant::now()));
+        let has_pids = pids.is_some();
+        fds.extend(pids.map(|counter| PollFd::new(counter, PollFlags::PRI)));
         let first_source = fds.len();
         fds.extend(self.sources.iter().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
         let first_connection = fds.len();
@@ -209,6 +213,11 @@ impl Init {
         let doubt = self.oom_doubt.map(|_| Duration::from_millis(10));
         let pause = self.pids_pause.map(|until| until.saturating_duration_since(Instant::now()));
         [pump, doubt, pause.filter(|p| !p.is_zero())].into_iter().flatten().min()
+    }
+
+    /// Whether it is time to look for refused forks unannounced.
+    fn pids_due(&self) -> bool {
+        self.meters.pids_counter().is_none() && self.pids_pause.is_none_or(|until| until <= Instant::now())
     }
 
     fn pump_ready(&mut self, ready: &[bool], now: u64) {
@@ -269,6 +278,7 @@ impl Init {
 
     fn tell_pids(&mut self) {
         let refused = self.meters.pids_refused();
+        self.pids_pause = self.meters.pids_counter().is_none().then(|| Instant::now() + PIDS_LOOK);
         if refused > self.pids_told {
             let text = format!(
                 "app instance reached its limit of {} processes and threads: {} could not be started",

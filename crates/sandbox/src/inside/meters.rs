@@ -17,6 +17,7 @@ pub struct Meters {
     counter: File,
     peak: Option<File>,
     pids_events: File,
+    pids_announced: bool,
     event: Option<OwnedFd>,
     limit_bytes: u64,
 }
@@ -37,6 +38,7 @@ impl Meters {
         Ok(Meters {
             peak: plan.memory_peak.as_ref().map(File::open).transpose()?,
             pids_events: File::open(&plan.pids_events)?,
+            pids_announced: plan.pids_announced,
             counter,
             event,
             limit_bytes: limits.memory_bytes,
@@ -53,9 +55,10 @@ impl Meters {
         self.event.is_none().then_some(&self.counter)
     }
 
-    /// Has an exceptional condition when a fork is refused.
-    pub fn pids_counter(&self) -> &File {
-        &self.pids_events
+    /// v2: has an exceptional condition when a fork is refused. On v1 the figure has to be
+    /// looked at from time to time.
+    pub fn pids_counter(&self) -> Option<&File> {
+        self.pids_announced.then_some(&self.pids_events)
     }
 
     /// Takes the event, so that the next one is noticed.

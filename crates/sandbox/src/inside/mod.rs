@@ -105,14 +105,22 @@ pub fn live(birth: Birth) -> ! {
 
 fn run(birth: Birth) {
     let Birth { plan, report, control, userns } = birth;
-    if let Err(failure) = prepare_and_run(plan, &report, control, &userns) {
+    let mut report = Some(report);
+    if let Err(failure) = prepare_and_run(plan, &mut report, control, userns)
+        && let Some(report) = report
+    {
         let errno = failure.errno();
         let failed = Report::Failed { stage: failure.stage, errno, program: failure.program };
         let _ = wire::send(report.as_fd(), &failed, &[]);
     }
 }
 
-fn prepare_and_run(plan: OwnedFd, report: &OwnedFd, control: OwnedFd, userns: &OwnedFd) -> Result<(), Failure> {
+fn prepare_and_run(
+    plan: OwnedFd,
+    report: &mut Option<OwnedFd>,
+    control: OwnedFd,
+    userns: OwnedFd,
+) -> Result<(), Failure> {
     let _ = rustix::thread::set_name(c"paas-init");
     let plan: Plan = wire::from_memfd(plan).stage("read plan")?;
     for tasks in &plan.groups.tasks {
@@ -120,12 +128,15 @@ fn prepare_and_run(plan: OwnedFd, report: &OwnedFd, control: OwnedFd, userns: &O
         std::fs::write(tasks, "0").stage("join group")?;
     }
     let meters = meters::Meters::open(&plan.groups, &plan.spec.limits).stage("watch groups")?;
-    let tree = tree::build(&plan, userns)?;
-    wire::send(report.as_fd(), &Report::Built, &[tree.upper.as_fd()]).stage("report")?;
+    let tree = tree::build(&plan, &userns)?;
+    if let Some(report) = report.as_ref() {
+        wire::send(report.as_fd(), &Report::Built, &[tree.upper.as_fd()]).stage("report")?;
+    }
     let log = tree.log;
     drop(tree.upper);
+    seal::standard_streams().stage("close the spawner's streams")?;
     seal::namespaces(&plan).stage("set up namespaces")?;
     seal::give_up_root(userns).stage("leave the host's root")?;
     seal::restrict()?;
-    init::run(plan.spec, init::Hands { log, control, report: report.as_fd(), meters })
+    init::run(plan.spec, init::Hands { log, control, report, meters })
 }

@@ -12,6 +12,15 @@ use crate::{Network, sys};
 /// Highest capability number tried; those the kernel does not know are skipped.
 const CAPABILITIES: u32 = 63;
 
+/// Lets go of what the spawner has as standard streams: its listening socket among them,
+/// which would seem alive for as long as a sandbox is.
+pub fn standard_streams() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
+}
+
 /// What can only be set as the host's root: host name, groups' root, keyring, loopback.
 pub fn namespaces(plan: &Plan) -> io::Result<()> {
     nix::unistd::sethostname(&plan.spec.hostname)?;
@@ -25,8 +34,8 @@ pub fn namespaces(plan: &Plan) -> io::Result<()> {
 }
 
 /// Becomes root of the sandbox's user namespace, which is nobody on the host.
-pub fn give_up_root(userns: &OwnedFd) -> io::Result<()> {
-    nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER)?;
+pub fn give_up_root(userns: OwnedFd) -> io::Result<()> {
+    nix::sched::setns(&userns, CloneFlags::CLONE_NEWUSER)?;
     rustix::thread::set_thread_groups(&[])?;
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
