@@ -8,6 +8,11 @@
 )]
 
 mod dist;
+mod leftovers;
+mod needs;
+mod postgres;
+mod shell;
+mod suite;
 mod tidy;
 mod workspace;
 
@@ -33,6 +38,21 @@ enum Command {
         #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
         profile: String,
     },
+    /// Set up what the tests need, build everything, run the whole suite, and check that nothing is left behind
+    Test {
+        /// Cargo profile of the programs under test
+        #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
+        profile: String,
+        /// For cargo nextest, to run a part of the suite
+        #[arg(last = true)]
+        nextest: Vec<String>,
+    },
+    /// What has to pass before a change is merged: format, invariants, lints, then `test`
+    Ci {
+        /// Cargo profile of the programs under test
+        #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
+        profile: String,
+    },
     /// Check the invariants that the compiler does not see
     Tidy,
     /// Build everything that is shipped into dist/: `guest` plus dist/bin/paas and dist/bin/paasd
@@ -46,6 +66,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Guest { profile } => dist::guest(&profile),
+        Command::Test { profile, nextest } => suite::test(&profile, &nextest),
+        Command::Ci { profile } => suite::ci(&profile),
         Command::Tidy => tidy::run(),
         Command::Dist { profile } => dist::dist(&profile),
     };

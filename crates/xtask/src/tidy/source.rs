@@ -22,7 +22,7 @@ impl Source {
     pub fn new(path: PathBuf, text: String) -> Self {
         let (code, comments) = split(&text);
         let tests = if is_test_file(&path) {
-            vec![0..text.len()]
+            std::iter::once(0..text.len()).collect()
         } else {
             test_items(&code)
         };

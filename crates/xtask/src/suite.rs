@@ -1,0 +1,126 @@
+//! `cargo xtask test` and `ci`: everything that has to hold, on this machine, with what it needs set up and taken down.
+
+use crate::leftovers::Snapshot;
+use crate::needs::{self, Purpose};
+use crate::postgres::{self, Postgres};
+use crate::workspace::{cargo, root};
+use crate::{dist, shell, tidy};
+use anyhow::{Context as _, Result, bail};
+use std::io::{BufReader, IsTerminal as _, Read as _, Write as _};
+use std::process::Stdio;
+
+/// Bytes of nextest's output that are kept to find its last line.
+const TAIL: usize = 4096;
+
+/// The whole suite. `arguments` go to nextest, to run a part of it.
+pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
+    if !shell::is_root() {
+        bail!("the tests start real sandboxes, which only root may: run `sudo env \"PATH=$PATH\" cargo xtask test`");
+    }
+    needs::ensure(Purpose::Test)?;
+    needs::ensure_nextest()?;
+    tidy::run()?;
+    dist::dist(profile)?;
+    let before = Snapshot::take();
+    let server = Postgres::start()?;
+    let outcome = nextest(&server.url(), arguments);
+    drop(server);
+    // Both are worth knowing: a failed test may be why something was left.
+    match (outcome, before.check()) {
+        (Err(error), Err(left)) => Err(error.context(format!("{left}"))),
+        (outcome, left) => outcome.and(left),
+    }
+}
+
+/// What has to pass before a change is merged: format, lints and invariants, then the whole suite.
+pub fn ci(profile: &str) -> Result<()> {
+    let root = root();
+    shell::run(cargo(&root).args(["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ];
+    shell::run(cargo(&root).args(clippy))?;
+    test(profile, &[])
+}
+
+/// Runs the tests, shows what nextest shows, and reads its last line: a skipped test is not a passed one.
+fn nextest(url: &str, arguments: &[String]) -> Result<()> {
+    let color = if std::io::stderr().is_terminal() {
+        "always"
+    } else {
+        "never"
+    };
+    let mut command = cargo(&root());
+    command
+        .args(["nextest", "run", "--workspace", "--no-fail-fast", "--color", color])
+        .args(arguments);
+    command.env(postgres::URL_VARIABLE, url).stderr(Stdio::piped());
+    let mut child = command.spawn().context("failed to run cargo nextest")?;
+    let mut reader = BufReader::new(child.stderr.take().context("its output is piped")?);
+    let (mut buffer, mut tail) = (vec![0; TAIL], Vec::new());
+    loop {
+        let read = reader
+            .read(&mut buffer)
+            .context("failed to read the output of cargo nextest")?;
+        if read == 0 {
+            break;
+        }
+        std::io::stderr()
+            .write_all(&buffer[..read])
+            .context("failed to show the output of cargo nextest")?;
+        tail.extend_from_slice(&buffer[..read]);
+        tail.drain(..tail.len().saturating_sub(TAIL));
+    }
+    let status = child.wait().context("failed to wait for cargo nextest")?;
+    if !status.success() {
+        bail!("cargo nextest failed: {status}");
+    }
+    // A part of the suite was asked for: the rest is skipped on purpose.
+    match skipped(&String::from_utf8_lossy(&tail)) {
+        Some(0) => Ok(()),
+        Some(count) if arguments.is_empty() => bail!("{count} tests were skipped: every test has to run"),
+        Some(_) => Ok(()),
+        None => bail!("cargo nextest did not say how many tests it skipped"),
+    }
+}
+
+/// The number in nextest's `Summary [...] 34 tests run: 34 passed, 0 skipped`.
+fn skipped(output: &str) -> Option<u32> {
+    let summary = output.lines().rev().find(|line| line.contains("Summary"))?;
+    let plain = without_color(summary);
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    let at = words.iter().position(|word| word.starts_with("skipped"))?;
+    words.get(at.checked_sub(1)?)?.parse().ok()
+}
+
+/// A line without terminal escapes.
+fn without_color(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or("", |(_, text)| text));
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_summary() {
+        let plain = "   PASS x\n     Summary [   5.900s] 34 tests run: 34 passed, 3 skipped\n";
+        assert_eq!(skipped(plain), Some(3));
+        let colored = "\u{1b}[32;1m     Summary\u{1b}[0m [ 1s] \u{1b}[1m2\u{1b}[0m tests run: \u{1b}[1m2\u{1b}[0m \
+                       \u{1b}[32;1mpassed\u{1b}[0m, \u{1b}[1m0\u{1b}[0m \u{1b}[33;1mskipped\u{1b}[0m\n";
+        assert_eq!(skipped(colored), Some(0));
+        assert_eq!(skipped("nothing"), None);
+    }
+}
