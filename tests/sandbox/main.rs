@@ -1,6 +1,8 @@
 //! The sandbox suite: real sandboxes on this machine, judged from inside by a probe and from
 //! outside by what is left. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
+
 mod isolation;
 mod kit;
 mod lifecycle;

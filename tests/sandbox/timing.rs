@@ -1,5 +1,7 @@
 //! How long things take; prints, judges nothing. Run with `--run-ignored only`.
 
+#![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
 use std::time::{Duration, Instant};
 
 use crate::kit::{Host, ended, printed};

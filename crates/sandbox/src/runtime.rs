@@ -28,6 +28,9 @@ const START_SECONDS: u64 = 30;
 /// For what has been killed to be gone.
 const END_SECONDS: u64 = 10;
 
+/// Path inside, content, mode.
+type WrittenFile = (PathBuf, Vec<u8>, u32);
+
 /// Creates and finds the sandboxes of one host. Cheap to clone; all methods block, from any
 /// thread.
 #[derive(Clone, Debug)]
@@ -269,8 +272,8 @@ impl Inner {
     }
 
     /// The address and namespace wanted, and the file that names its resolvers.
-    fn lease(&self, spec: &Spec) -> Result<(Option<Lease>, Vec<(PathBuf, Vec<u8>, u32)>)> {
-        let Network::Isolated { policy } = &spec.network else { return Ok((None, Vec::new())) };
+    fn lease(&self, spec: &Spec) -> Result<(Option<Lease>, Option<WrittenFile>)> {
+        let Network::Isolated { policy } = &spec.network else { return Ok((None, None)) };
         let failed = |source: net::Error| Error::Network {
             operation: format!("give sandbox {} a network", spec.id),
             source: Box::new(source),
@@ -279,10 +282,10 @@ impl Inner {
         let lease = network.lease_with(policy).map_err(failed)?;
         let path = Path::new("/etc/resolv.conf");
         if spec.files.iter().any(|(given, _, _)| given == path) {
-            return Ok((Some(lease), Vec::new()));
+            return Ok((Some(lease), None));
         }
         let text: String = network.resolvers().iter().map(|address| format!("nameserver {address}\n")).collect();
-        Ok((Some(lease), vec![(path.to_owned(), text.into_bytes(), 0o644)]))
+        Ok((Some(lease), Some((path.to_owned(), text.into_bytes(), 0o644))))
     }
 
     fn adopt_lease(&self, id: &str, pid: i32, address: std::net::Ipv4Addr) -> Result<Option<Lease>> {

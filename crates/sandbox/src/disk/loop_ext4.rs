@@ -89,11 +89,13 @@ impl LoopExt4 {
     }
 }
 
-/// Size of an image in which about `bytes` can be used after ext4's own tables.
+/// Size of an image in which at least `bytes` can be used, besides ext4's own tables and what
+/// it holds back (a fiftieth, at most 16 MiB).
 fn image_bytes(bytes: u64, inodes: u64) -> u64 {
     let tables = inodes.max(64) * INODE_BYTES;
+    let held_back = (bytes / 48).min(17 << 20);
     let groups = (bytes + tables).div_ceil(128 << 20) * (64 << 10);
-    (bytes + bytes / 256 + tables + groups + (1 << 20)).next_multiple_of(4096)
+    (bytes + held_back + bytes / 1024 + tables + groups + (256 << 10)).next_multiple_of(4096)
 }
 
 impl Disk for LoopExt4 {
@@ -180,16 +182,23 @@ mod tests {
 
     #[test]
     fn a_copy_is_sparse_and_mounts_with_the_space_promised() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = LoopExt4::probe(dir.path()).unwrap();
-        let DiskPlan::LoopExt4 { image } = disk.prepare(dir.path(), 64 << 20, 4096).unwrap() else { panic!() };
-        let mount = mount(&image).unwrap();
+        for (bytes, inodes) in [(8 << 20, 512), (64 << 20, 4096), (1 << 30, 65_536), (8 << 30, 262_144)] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = LoopExt4::probe(dir.path()).unwrap();
+            let DiskPlan::LoopExt4 { image } = disk.prepare(dir.path(), bytes, inodes).unwrap() else { panic!() };
+            has_what_was_promised(&image, bytes, inodes);
+        }
+    }
+
+    fn has_what_was_promised(image: &Path, bytes: u64, inodes: u64) {
+        let mount = mount(image).unwrap();
         let fs = rustix::fs::fstatfs(&mount).unwrap();
         let free = fs.f_bavail * fs.f_bsize as u64;
-        assert!((64 << 20..66 << 20).contains(&free), "{free}");
-        assert!((4000..5200).contains(&fs.f_ffree), "{}", fs.f_ffree);
+        let slack = (1 << 20) + bytes / 64;
+        assert!((bytes..bytes + slack).contains(&free), "{bytes}: {free}");
+        assert!((inodes - 32..inodes + inodes / 8 + 1024).contains(&fs.f_ffree), "{inodes}: {}", fs.f_ffree);
         use std::os::unix::fs::MetadataExt;
-        assert!(std::fs::metadata(&image).unwrap().blocks() * 512 < 4 << 20);
+        assert!(std::fs::metadata(image).unwrap().blocks() * 512 < 8 << 20);
         assert!(rustix::fs::openat(&mount, "upper", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).is_ok());
     }
 }

@@ -105,7 +105,7 @@ mod tests {
         names.sort();
         assert_eq!(names.last().unwrap(), &segment_name(20));
         let total: u64 = names.iter().map(|n| dir.path().join(n).metadata().unwrap().len()).sum();
-        assert!(total <= 512 << 10 && total >= 256 << 10, "{total}");
+        assert!((256 << 10..=512 << 10).contains(&total), "{total}");
     }
 
     #[test]

@@ -78,28 +78,24 @@ impl Server {
                 while children.read_signal()?.is_some() {}
                 self.reap();
             }
-            let mut at = 0;
             let mut closed = Vec::new();
-            for connection in &connections {
-                if ready[at + 2] {
-                    match self.serve_one(connection.as_fd()) {
-                        Ok(Some(true)) => {}
-                        Ok(Some(false)) => return Ok(()),
-                        Ok(None) | Err(_) => closed.push(at),
-                    }
+            for (at, connection) in connections.iter().enumerate().filter(|(at, _)| ready[at + 2]) {
+                match self.serve_one(connection.as_fd()) {
+                    Ok(Some(true)) => {}
+                    Ok(Some(false)) => return Ok(()),
+                    Ok(None) | Err(_) => closed.push(at),
                 }
-                at += 1;
             }
             for at in closed.into_iter().rev() {
                 connections.remove(at);
             }
-            if ready[0] {
-                if let Ok(connection) = accept_with(listener, SocketFlags::CLOEXEC) {
-                    if connections.len() >= MAX_CONNECTIONS {
-                        connections.remove(0);
-                    }
-                    connections.push(connection);
+            if ready[0]
+                && let Ok(connection) = accept_with(listener, SocketFlags::CLOEXEC)
+            {
+                if connections.len() >= MAX_CONNECTIONS {
+                    connections.remove(0);
                 }
+                connections.push(connection);
             }
         }
     }
