@@ -8,4 +8,5 @@ mod kit;
 mod lifecycle;
 mod limits;
 mod logs;
+mod network;
 mod timing;

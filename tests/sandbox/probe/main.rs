@@ -39,6 +39,8 @@ fn main() {
         "cat" => cat(),
         "make" => make(),
         "daemon" => daemon(),
+        "serve" => serve(arg(1)),
+        "connect" => connect(&args[1..]),
         other => {
             eprintln!("probe: unknown subcommand {other:?}");
             std::process::exit(64);
@@ -360,4 +362,22 @@ fn daemon() {
         }
     }
     println!("left a daemon");
+}
+
+/// Answers every connection with one line.
+fn serve(port: &str) {
+    let listener = std::net::TcpListener::bind(format!("0.0.0.0:{port}")).expect("bind");
+    println!("serving");
+    for connection in listener.incoming().flatten() {
+        let _ = (&connection).write_all(b"from inside\n");
+    }
+}
+
+/// `address=result` for each address.
+fn connect(addresses: &[String]) {
+    for address in addresses {
+        let parsed = address.parse().expect("an address and a port");
+        let result = std::net::TcpStream::connect_timeout(&parsed, std::time::Duration::from_secs(3));
+        println!("{address}={}", result.map_or_else(|e| format!("{:?}", e.kind()), |_| "connected".to_owned()));
+    }
 }
