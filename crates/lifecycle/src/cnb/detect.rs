@@ -12,6 +12,8 @@ use std::path::Path;
 const DECLINED: i32 = 100;
 /// Longest text shown of what a bin/detect said.
 const WORDS: usize = 200;
+/// Longest text of a bin/detect that explains its failure.
+const ALERTS: usize = 2000;
 
 /// What a bin/detect answered.
 #[derive(Debug, Clone)]
@@ -178,6 +180,17 @@ fn ask(buildpack: &Buildpack, around: &Surroundings, plan: &Path) -> Answer {
             ))
         }
     }
+}
+
+/// What the buildpack itself says of its failure, in lines that begin with ` !`.
+fn alerts(text: &str) -> Option<String> {
+    let alerts: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix('!'))
+        .map(str::trim)
+        .collect();
+    let all = alerts.join("\n");
+    (!all.is_empty()).then(|| all.chars().take(ALERTS).collect())
 }
 
 fn first_words(text: &str) -> String {

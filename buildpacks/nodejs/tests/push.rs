@@ -1,0 +1,181 @@
+//! Apps pushed against the real registry, started from their layers, and pushed again.
+
+use lifecycle::testing::{Running, Stage, free_port};
+use model::staging::{BuildResult, LayerKind};
+use std::path::Path;
+
+fn stage() -> Stage {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut stage = Stage::new();
+    stage.add_program(
+        "nodejs_buildpack",
+        &here.join("buildpack.toml"),
+        env!("CARGO_BIN_EXE_buildpack-nodejs").as_ref(),
+    );
+    stage
+}
+
+fn start(stage: &Stage, result: &BuildResult) -> Running {
+    let port = free_port();
+    let port_text = port.to_string();
+    let env = [
+        ("PORT", port_text.as_str()),
+        ("MEMORY_LIMIT", "256m"),
+        ("CF_INSTANCE_INDEX", "0"),
+    ];
+    Running::start(stage.launch(result, "web", &env).unwrap(), port)
+}
+
+fn written(result: &BuildResult) -> Vec<&str> {
+    let all = result.layers.iter().chain(&result.cache_files);
+    let mut names: Vec<&str> = all
+        .filter(|layer| layer.file.is_some())
+        .map(|layer| layer.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// No test may wait for a registry that an unchanged push must not ask.
+fn cut_off(stage: &mut Stage) {
+    stage
+        .platform
+        .push(("npm_config_registry".to_owned(), "http://127.0.0.1:9".to_owned()));
+}
+
+#[test]
+fn express_by_its_lock_file() {
+    let mut stage = stage();
+    stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-express"));
+    let first = stage.push().unwrap();
+    assert_eq!(first.buildpacks[0].detected, "Node.js 22.x (package.json engines.node)");
+    assert_eq!(first.processes[0].command, "node server.js");
+    assert_eq!(first.processes[0].source, "package.json scripts.start");
+    assert_eq!(
+        written(&first),
+        ["app", "config", "paas/nodejs:deps", "paas/nodejs:node"]
+    );
+    assert!(first.layers.iter().any(|layer| layer.kind == LayerKind::Dependencies));
+    let mut running = start(&stage, &first);
+    assert!(running.get("/").contains("Hello from Express on Node.js v22."));
+    let env = running.get("/env");
+    for part in [
+        r#""node_env":"production""#,
+        "--max-old-space-size=192",
+        r#""web_concurrency":"1""#,
+    ] {
+        assert!(env.contains(part), "{env}");
+    }
+    assert!(running.stop().success(), "SIGTERM reaches the app itself");
+
+    cut_off(&mut stage);
+    assert_eq!(written(&stage.push().unwrap()), ["app", "config"], "an unchanged push");
+    let source = std::fs::read_to_string(stage.source().join("server.js")).unwrap();
+    stage.write("server.js", source.replace("Hello from", "Greetings from"));
+    let changed = stage.push().unwrap();
+    assert_eq!(written(&changed), ["app", "config"], "one file changed");
+    assert!(start(&stage, &changed).get("/").contains("Greetings from Express"));
+}
+
+#[test]
+fn modules_find_each_other_and_what_is_for_development_stays_behind() {
+    let mut stage = stage();
+    stage.write(
+        "package.json",
+        r#"{"type":"module","main":"dist/main.js","scripts":{"build":"node build.js"},
+            "dependencies":{"express":"4.21.2"},"devDependencies":{"kleur":"4.1.5"}}"#,
+    );
+    stage.write(
+        "build.js",
+        "import 'kleur'; import fs from 'fs'; fs.mkdirSync('dist', { recursive: true });
+         fs.mkdirSync('node_modules/.cache', { recursive: true }); fs.writeFileSync('node_modules/.cache/x', 'x');
+         fs.copyFileSync('main.js', 'dist/main.js'); console.log('built', process.env.NODE_ENV)",
+    );
+    stage.write(
+        "main.js",
+        "import express from 'express'; import { createRequire } from 'module';
+         const require = createRequire(import.meta.url); let kleur = 'absent';
+         try { await import('kleur'); kleur = 'present' } catch {}
+         const same = require('express') === express;
+         express().get('/', (q, r) => r.send(`kleur ${kleur}, same ${same}`)).listen(process.env.PORT)",
+    );
+    let first = stage.push().unwrap();
+    assert_eq!(first.processes[0].command, "node dist/main.js");
+    let expected = [
+        "app",
+        "config",
+        "paas/nodejs:build-deps",
+        "paas/nodejs:deps",
+        "paas/nodejs:node",
+        "paas/nodejs:tool-cache",
+    ];
+    assert_eq!(written(&first), expected);
+    assert!(start(&stage, &first).get("/").ends_with("kleur absent, same true"));
+    cut_off(&mut stage);
+    let again = stage.push().unwrap();
+    assert_eq!(written(&again), ["app", "config"]);
+    assert!(start(&stage, &again).get("/").ends_with("kleur absent, same true"));
+}
+
+#[test]
+fn workspaces_and_install_scripts() {
+    let mut stage = stage();
+    stage.write(
+        "package.json",
+        r#"{"workspaces":["packages/*"],"scripts":{"start":"node index.js","postinstall":"node generate.js"}}"#,
+    );
+    stage.write(
+        "generate.js",
+        "require('fs').writeFileSync('node_modules/generated.js', 'module.exports = 1')",
+    );
+    stage.write("index.js", "require('http').createServer((q, r) => r.end(require('one')() + require('generated'))).listen(process.env.PORT)");
+    stage.write(
+        "packages/one/package.json",
+        r#"{"name":"one","version":"1.0.0","dependencies":{"ms":"2.1.3"}}"#,
+    );
+    stage.write("packages/one/index.js", "module.exports = () => require('ms')(60000)");
+    let first = stage.push().unwrap();
+    assert!(start(&stage, &first).get("/").ends_with("1m1"));
+    cut_off(&mut stage);
+    let again = stage.push().unwrap();
+    assert_eq!(written(&again), ["app", "config"]);
+    assert!(start(&stage, &again).get("/").ends_with("1m1"));
+}
+
+#[test]
+fn pnpm_and_yarn_by_their_lock_files() {
+    let yarn = "# yarn lockfile v1\n\n\nms@2.1.3:\n  version \"2.1.3\"\n  integrity sha512-6FlzubTLZG3J2a/NVCAleEhjzq5oxgHyaCU9yYXvcLsvoVaHJq/s5xXI6/XXP6tz7R9xAOtHnSO/tXtF3WRTlA==\n";
+    let pnpm = "lockfileVersion: '9.0'\nsettings:\n  autoInstallPeers: true\n  excludeLinksFromLockfile: false\nimporters:\n  .:\n    dependencies:\n      ms:\n        specifier: 2.1.3\n        version: 2.1.3\npackages:\n  ms@2.1.3:\n    resolution: {integrity: sha512-6FlzubTLZG3J2a/NVCAleEhjzq5oxgHyaCU9yYXvcLsvoVaHJq/s5xXI6/XXP6tz7R9xAOtHnSO/tXtF3WRTlA==}\nsnapshots:\n  ms@2.1.3: {}\n";
+    for (name, lock) in [("yarn.lock", yarn), ("pnpm-lock.yaml", pnpm)] {
+        let mut stage = stage();
+        stage.write("package.json", r#"{"dependencies":{"ms":"2.1.3"}}"#);
+        stage.write(name, lock);
+        stage.write(
+            "server.js",
+            "require('http').createServer((q, r) => r.end(require('ms')(1000))).listen(process.env.PORT)",
+        );
+        let first = stage.push().unwrap();
+        assert!(start(&stage, &first).get("/").ends_with("1s"), "{name}");
+        cut_off(&mut stage);
+        assert_eq!(written(&stage.push().unwrap()), ["app", "config"], "{name}");
+    }
+}
+
+#[test]
+fn failures_say_what_to_do() {
+    let mut stage = stage();
+    stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-express"));
+    let package = std::fs::read_to_string(stage.source().join("package.json")).unwrap();
+    stage.write(
+        "package.json",
+        package.replace("\"morgan\"", "\"kleur\": \"4.1.5\", \"morgan\""),
+    );
+    let failure = stage.push().unwrap_err().explain();
+    assert_eq!(failure.cause, "package.json and the lock file disagree");
+    stage.write("package.json", package.replace("22.x", "banana"));
+    let failure = stage.push().unwrap_err().explain();
+    assert!(failure.cause.contains("banana"), "{failure:?}");
+    stage.write("package.json", package.replace("22.x", "^99"));
+    let failure = stage.push().unwrap_err().explain();
+    assert!(failure.cause.contains("no published Node.js satisfies"), "{failure:?}");
+}
