@@ -7,6 +7,8 @@
     reason = "a developer's tool: its terminal is its only interface"
 )]
 
+mod bench;
+mod demo;
 mod dist;
 mod leftovers;
 mod needs;
@@ -32,6 +34,30 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build, start a platform in the background, push a sample app, and say what to try next
+    Demo {
+        /// Directory that the platform keeps everything in
+        #[arg(long, default_value = "/var/lib/paas")]
+        state: std::path::PathBuf,
+        /// End the platform and its apps
+        #[arg(long)]
+        stop: bool,
+        /// With --stop: remove its state too
+        #[arg(long, requires = "stop")]
+        purge: bool,
+        /// Cargo profile to build with
+        #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
+        profile: String,
+    },
+    /// Measure the platform on this machine
+    Bench {
+        /// What to measure
+        #[arg(value_parser = ["push"])]
+        what: String,
+        /// Rounds; medians are told
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+    },
     /// Build the static programs that run inside sandboxes into dist/libexec and dist/buildpacks
     Guest {
         /// Cargo profile to build with
@@ -65,6 +91,16 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Demo {
+            state,
+            stop,
+            purge,
+            profile,
+        } => {
+            let demo = demo::Demo { state, profile };
+            if stop { demo.stop(purge) } else { demo.start() }
+        }
+        Command::Bench { what, rounds } => bench::run(&what, rounds),
         Command::Guest { profile } => dist::guest(&profile),
         Command::Test { profile, nextest } => suite::test(&profile, &nextest),
         Command::Ci { profile } => suite::ci(&profile),

@@ -1,0 +1,86 @@
+//! Real apps pushed to a real platform: they answer, a push without a change does nothing twice, a change is live.
+
+use std::path::Path;
+use tests::{Platform, app};
+
+/// Pushes `name` from `folder`, and what it answers at `/`.
+fn push(platform: &Platform, name: &str, folder: &Path) -> String {
+    let ended = platform
+        .paas(["push", folder.to_str().expect("UTF-8"), "-n", name])
+        .ok();
+    let (status, body) = platform.get(&format!("{name}.localhost"), "/");
+    assert_eq!(status, 200, "{body}\n{}", ended.stderr);
+    body
+}
+
+/// Pushes, pushes again unchanged, changes one file, and pushes that.
+fn three_times(platform: &Platform, name: &str, file: &str, from: &str, to: &str) {
+    let folder = app(name);
+    let first = push(platform, name, folder.path());
+    assert!(first.contains(from), "{first}");
+    assert_eq!(push(platform, name, folder.path()), first);
+    let path = folder.path().join(file);
+    let text = std::fs::read_to_string(&path).expect("readable");
+    assert!(text.contains(from), "{file} has no {from:?}");
+    std::fs::write(&path, text.replace(from, to)).expect("written");
+    let changed = push(platform, name, folder.path());
+    assert!(changed.contains(to), "{changed}");
+}
+
+#[test]
+fn an_express_app() {
+    three_times(
+        &Platform::start(),
+        "node-express",
+        "server.js",
+        "Hello from Express",
+        "Hello again",
+    );
+}
+
+#[test]
+fn a_flask_app() {
+    three_times(
+        &Platform::start(),
+        "python-flask",
+        "main.py",
+        "Hello from Flask",
+        "Hello again",
+    );
+}
+
+#[test]
+fn a_static_site() {
+    three_times(
+        &Platform::start(),
+        "static-site",
+        "index.html",
+        "Hello from a static site",
+        "Hello again",
+    );
+}
+
+#[test]
+fn a_compiled_binary() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = tests::root().join("tests/apps/binary/server.c");
+    let build = |define: &str| {
+        let output = folder.path().join("server");
+        let mut cc = std::process::Command::new("cc");
+        let status = cc
+            .arg("-O2")
+            .arg(define)
+            .arg("-o")
+            .arg(&output)
+            .arg(&source)
+            .status()
+            .expect("cc starts");
+        assert!(status.success());
+    };
+    let platform = Platform::start();
+    build("-DGREETING=\"Hello from C\"");
+    assert!(push(&platform, "binary", folder.path()).contains("Hello from C"));
+    assert!(push(&platform, "binary", folder.path()).contains("Hello from C"));
+    build("-DGREETING=\"Hello again\"");
+    assert!(push(&platform, "binary", folder.path()).contains("Hello again"));
+}
