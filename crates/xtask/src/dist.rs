@@ -19,6 +19,8 @@ use std::process::Stdio;
 
 /// The one target of guests: static glibc, so that they run on any stack.
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Guests that every sandbox needs.
+const LIBEXEC: [&str; 2] = ["paas-init", "paas-lifecycle"];
 /// Files of a buildpack's folder that are its source and not part of what is shipped.
 const NOT_SHIPPED: [&str; 7] = [
     "Cargo.toml",
@@ -46,15 +48,16 @@ pub fn guest(profile: &str) -> Result<()> {
         .filter(|package| is_guest(&workspace, package) && package.has_program())
         .collect();
     let dist = workspace.root.join("dist");
-    if guests.is_empty() {
-        println!("no guest programs yet (a package declares them by [package.metadata.paas] guest = true)");
-    } else {
-        let names: Vec<&str> = guests.iter().map(|package| package.name.as_str()).collect();
-        let built = build(&workspace, profile, &names, true)?;
-        for program in &built.programs {
-            place_guest(&workspace, &dist, program)?;
+    let names: Vec<&str> = guests.iter().map(|package| package.name.as_str()).collect();
+    let built = build(&workspace, profile, &names, true)?;
+    for program in &built.programs {
+        place_guest(&workspace, &dist, program)?;
+    }
+    built.complete(&names)?;
+    for name in LIBEXEC {
+        if !dist.join("libexec").join(name).is_file() {
+            bail!("no package that declares [package.metadata.paas] guest = true builds {name}");
         }
-        built.complete(&names)?;
     }
     place_buildpack_files(&workspace.root.join("buildpacks"), &dist.join("buildpacks"))
 }
