@@ -206,7 +206,8 @@ fn signals_reach_a_further_process() {
     output.read_exact(&mut first).unwrap();
     assert_eq!(exec.wait(Instant::now()).unwrap(), None);
     exec.signal(libc::SIGTERM).unwrap();
-    assert_eq!(finish(&exec), Some(42));
+    let ended = exec.wait(Instant::now() + PATIENCE).unwrap().expect("it ends");
+    assert_eq!((ended.code, ended.signal), (Some(42), None));
     readable(exec.pidfd(), PATIENCE);
     assert_eq!(sandbox.exit().unwrap(), None);
     sandbox.destroy().unwrap();
