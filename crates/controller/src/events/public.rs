@@ -1,0 +1,132 @@
+//! Our additions to the public API: an app's stream, its explanation, commands inside it; and cells for operators.
+
+use super::{StreamQuery, Why, stream, why};
+use crate::auth::{Caller, Need, app_for};
+use crate::error::Failure;
+use crate::exec::{self, Command};
+use crate::{Context, Control, feeds};
+use api::error::Code;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use http::StatusCode;
+use model::id::{AppId, CellId};
+use model::work::{Wanted, Work, WorkKind, WorkState};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The routes, to be merged into those of the public API.
+pub fn routes(control: Control) -> Router<Context> {
+    Router::new()
+        .route("/paas/v1/apps/{guid}/stream", get(app_stream))
+        .route("/paas/v1/apps/{guid}/why", get(app_why))
+        .route("/paas/v1/apps/{guid}/exec", get(app_exec))
+        .route("/admin/v1/cells", get(cells))
+        .route("/admin/v1/cells/{id}/cordon", post(cordon))
+        .route("/admin/v1/cells/{id}/uncordon", post(uncordon))
+        .layer(Extension(control))
+}
+
+async fn app_stream(
+    caller: Caller,
+    State(context): State<Context>,
+    Extension(control): Extension<Control>,
+    Path(app): Path<AppId>,
+    Query(query): Query<StreamQuery>,
+) -> Result<Response, Failure> {
+    app_for(&context.store, &caller, app, Need::Read, "App").await?;
+    stream(&control, app, query).await
+}
+
+async fn app_why(
+    caller: Caller,
+    State(context): State<Context>,
+    Extension(control): Extension<Control>,
+    Path(app): Path<AppId>,
+) -> Result<Json<Why>, Failure> {
+    app_for(&context.store, &caller, app, Need::Read, "App").await?;
+    why(&control, app).await?.map(Json).ok_or_else(|| Failure::not_found("App"))
+}
+
+/// Which instance, and what to run in it.
+#[derive(Debug, Deserialize)]
+struct ExecQuery {
+    #[serde(default = "web")]
+    process: String,
+    #[serde(default)]
+    index: u32,
+    /// A JSON list of texts.
+    #[serde(default)]
+    command: Option<String>,
+    rows: Option<u16>,
+    columns: Option<u16>,
+}
+
+fn web() -> String {
+    "web".to_owned()
+}
+
+async fn app_exec(
+    caller: Caller,
+    State(context): State<Context>,
+    Extension(control): Extension<Control>,
+    Path(app): Path<AppId>,
+    Query(query): Query<ExecQuery>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Failure> {
+    let (app, _) = app_for(&context.store, &caller, app, Need::Write, "App").await?;
+    let argv = match &query.command {
+        None => Vec::new(),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|_| Failure::new(Code::BadQueryParameter, "command is not a JSON list of texts"))?,
+    };
+    let works = context.store.works_of_apps(&[app.id]).await?;
+    let work = works
+        .iter()
+        .filter(|work| is_instance(work, &query))
+        .max_by_key(|work| (work.wanted == Wanted::Run, work.created_at))
+        .ok_or_else(|| {
+            let text = format!("Instance {} of process {} is not running", query.index, query.process);
+            Failure::refused(text).hint(format!("See what it does: paas why {}", app.name))
+        })?;
+    let command = Command { argv, terminal: query.rows.zip(query.columns) };
+    exec::open(&control, work, command, upgrade)
+}
+
+/// Commands run in what has a process: also in an instance that is not healthy yet, to find out why.
+fn is_instance(work: &Work, query: &ExecQuery) -> bool {
+    let runs = matches!(work.state, WorkState::Starting | WorkState::Running);
+    let WorkKind::Instance(instance) = &work.spec.kind else {
+        return false;
+    };
+    runs && instance.index == query.index && instance.process_type.as_str() == query.process
+}
+
+fn operator(caller: &Caller) -> Result<(), Failure> {
+    if caller.admin { Ok(()) } else { Err(Failure::forbidden()) }
+}
+
+async fn cells(caller: Caller, Extension(control): Extension<Control>) -> Result<Json<Value>, Failure> {
+    operator(&caller)?;
+    feeds::list_cells(&control).await.map(Json)
+}
+
+async fn cordon(
+    caller: Caller,
+    Extension(control): Extension<Control>,
+    Path(cell): Path<CellId>,
+) -> Result<StatusCode, Failure> {
+    operator(&caller)?;
+    feeds::cordon(&control, cell, true).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn uncordon(
+    caller: Caller,
+    Extension(control): Extension<Control>,
+    Path(cell): Path<CellId>,
+) -> Result<StatusCode, Failure> {
+    operator(&caller)?;
+    feeds::cordon(&control, cell, false).await.map(|()| StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,143 @@
+//! A cell joins, and hears what it is to run.
+
+use super::{line, lines};
+use crate::error::Failure;
+use crate::Control;
+use api::cell::{Down, Registered};
+use api::error::Code;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use model::id::CellId;
+use model::resource::CellInfo;
+use std::time::Duration;
+use store::Topic;
+use tokio::sync::mpsc;
+
+/// Messages to a cell that wait for its feed.
+const DOWN_QUEUE: usize = 64;
+/// Pause before the set is read again after the database failed.
+const RETRY: Duration = Duration::from_millis(500);
+/// Longest name of a cell, a zone or a tag, and most tags and stacks.
+const MAX_TEXT: usize = 255;
+const MAX_ENTRIES: usize = 256;
+
+/// `POST /cell/v1/cells/{cell}/register`.
+pub(super) async fn register(
+    State(control): State<Control>,
+    Path(cell): Path<CellId>,
+    Json(info): Json<CellInfo>,
+) -> Result<Json<Registered>, Failure> {
+    if info.id != cell {
+        return Err(Failure::new(Code::UnprocessableEntity, "the cell's id is not the one in the path"));
+    }
+    let texts = [&info.name, &info.zone, &info.version].into_iter().chain(&info.tags).chain(&info.isolation);
+    let entries = info.tags.len().max(info.stacks.len()).max(info.isolation.len());
+    if entries > MAX_ENTRIES || texts.into_iter().any(|text| text.len() > MAX_TEXT * 4) {
+        return Err(Failure::new(Code::UnprocessableEntity, "the cell's description is too long"));
+    }
+    let turn = control.cells.turn(cell);
+    let _turn = turn.lock().await;
+    let now = control.context.now();
+    let lease_until = now + control.timing.cell_lease;
+    let tx = control.context.store.begin().await.map_err(Failure::from)?;
+    tx.cell_register(&info, now, lease_until).await.map_err(Failure::from)?;
+    tx.commit().await.map_err(Failure::from)?;
+    control.cells.registered(cell, lease_until);
+    tracing::info!(cell.id = %cell, cell.name = info.name, memory_mb = info.memory_mb, "a cell joined");
+    Ok(Json(Registered {
+        lease_ms: millis(control.timing.cell_lease),
+        heartbeat_ms: millis(control.timing.cell_heartbeat),
+    }))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `GET /cell/v1/cells/{cell}/feed`.
+pub(super) async fn feed(State(control): State<Control>, Path(cell): Path<CellId>) -> Result<Response, Failure> {
+    let known = control.context.store.cell_fetch(cell).await.map_err(Failure::from)?;
+    if known.is_none() {
+        return Err(Failure::not_found("Cell"));
+    }
+    let (out, response) = lines();
+    tokio::spawn(async move {
+        let (sender, down) = mpsc::channel(DOWN_QUEUE);
+        let number = control.cells.feed_opened(cell, sender);
+        Feed { control: control.clone(), cell, out, sent: None }.run(down).await;
+        control.cells.feed_closed(cell, number);
+    });
+    Ok(response)
+}
+
+struct Feed {
+    control: Control,
+    cell: CellId,
+    out: mpsc::Sender<Bytes>,
+    sent: Option<u64>,
+}
+
+impl Feed {
+    /// Sends the whole set whenever its revision moves, and what is to be said at once.
+    async fn run(mut self, mut down: mpsc::Receiver<Down>) {
+        let mut topics = self.control.context.store.subscribe();
+        let shutdown = self.control.shutdown.clone();
+        loop {
+            let pause = match self.assignments().await {
+                Ok(true) => self.control.timing.ping,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(cause = telemetry::chain(&error), cell.id = %self.cell, "failed to read a cell's set");
+                    RETRY
+                }
+            };
+            loop {
+                let message = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = self.out.closed() => return,
+                    topic = topics.next() => match topic {
+                        Some(Topic::Work(cell)) if cell == self.cell => break,
+                        Some(Topic::Resync) => break,
+                        Some(_) => continue,
+                        None => return,
+                    },
+                    // A newer feed of the same cell took over.
+                    message = down.recv() => match message {
+                        Some(message) => message,
+                        None => return,
+                    },
+                    () = tokio::time::sleep(pause) => {
+                        if pause == RETRY {
+                            break;
+                        }
+                        Down::Ping
+                    }
+                };
+                if !self.send(&message).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sends the set if it is newer than what was sent. False: the feed is over.
+    async fn assignments(&mut self) -> store::Result<bool> {
+        let Some((revision, assignments)) = self.control.context.store.cell_assignments(self.cell).await? else {
+            return Ok(false);
+        };
+        if self.sent.is_some_and(|sent| sent >= revision) {
+            return Ok(true);
+        }
+        self.sent = Some(revision);
+        Ok(self.send(&Down::Assignments { revision, assignments }).await)
+    }
+
+    async fn send(&self, message: &Down) -> bool {
+        let Some(line) = line(message) else {
+            return false;
+        };
+        self.out.send(line).await.is_ok()
+    }
+}

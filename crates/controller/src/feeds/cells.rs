@@ -1,0 +1,158 @@
+//! What is known of cells besides their rows: leases between two writes, who has said what it holds, open feeds.
+
+use api::cell::Down;
+use model::Timestamp;
+use model::id::{CellId, WorkId};
+use model::resource::Cell;
+use model::work::Work;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// State of all cells. Clones share it.
+#[derive(Clone)]
+pub struct Cells(Arc<Inner>);
+
+struct Inner {
+    /// No lease is taken to have ended before: cells get the time to find this controller.
+    floor: Timestamp,
+    cells: Mutex<HashMap<CellId, State>>,
+}
+
+#[derive(Default)]
+struct State {
+    lease_until: Option<Timestamp>,
+    persisted_until: Option<Timestamp>,
+    /// It said everything it holds, since it registered and without its lease ending in between.
+    synced: bool,
+    /// Work that it holds although it is no longer assigned: memory and disk in MiB.
+    foreign: HashMap<WorkId, (u32, u32)>,
+    feed: Option<(u64, mpsc::Sender<Down>)>,
+    feeds: u64,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the planner needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    pub lease_until: Timestamp,
+    pub synced: bool,
+    pub held_memory_mb: u64,
+    pub held_disk_mb: u64,
+}
+
+impl Cells {
+    pub(crate) fn new(floor: Timestamp) -> Self {
+        Self(Arc::new(Inner { floor, cells: Mutex::default() }))
+    }
+
+    fn with<T>(&self, cell: CellId, change: impl FnOnce(&mut State) -> T) -> T {
+        change(self.0.cells.lock().entry(cell).or_default())
+    }
+
+    /// The standing of a cell, from its row and what was heard since.
+    pub(crate) fn standing(&self, cell: &Cell, now: Timestamp) -> Standing {
+        self.with(cell.info.id, |state| {
+            let heard = state.lease_until.unwrap_or(cell.lease_until);
+            let lease_until = heard.max(cell.lease_until).max(self.0.floor);
+            Standing {
+                lease_until,
+                synced: state.synced && lease_until > now,
+                held_memory_mb: state.foreign.values().map(|(memory, _)| u64::from(*memory)).sum(),
+                held_disk_mb: state.foreign.values().map(|(_, disk)| u64::from(*disk)).sum(),
+            }
+        })
+    }
+
+    /// Whose reports are taken one after the other.
+    pub(crate) fn turn(&self, cell: CellId) -> Arc<tokio::sync::Mutex<()>> {
+        self.with(cell, |state| state.turn.clone())
+    }
+
+    /// A cell joined (again): it has yet to say what it holds.
+    pub(crate) fn registered(&self, cell: CellId, lease_until: Timestamp) {
+        self.with(cell, |state| {
+            state.lease_until = Some(lease_until);
+            state.persisted_until = Some(lease_until);
+            state.synced = false;
+        });
+    }
+
+    /// Whether a report may be taken: a full one always, another only from a cell that is in step.
+    pub(crate) fn accepts(&self, cell: CellId, full: bool, now: Timestamp) -> bool {
+        full || self.with(cell, |state| state.synced && state.lease_until.is_some_and(|until| until > now))
+    }
+
+    /// Whether the database is to hear of the lease: not every heartbeat is worth a write.
+    pub(crate) fn persist_due(&self, cell: CellId, lease_until: Timestamp, lease: std::time::Duration) -> bool {
+        self.with(cell, |state| {
+            state.persisted_until.is_none_or(|persisted| lease_until - persisted > lease / 2)
+        })
+    }
+
+    /// A report was taken. Returns whether the planner should look: the cell came (back) to life.
+    pub(crate) fn reported(&self, cell: CellId, lease_until: Timestamp, full: bool, persisted: bool) -> bool {
+        self.with(cell, |state| {
+            state.lease_until = Some(lease_until);
+            if persisted {
+                state.persisted_until = Some(lease_until);
+            }
+            let news = full && !state.synced;
+            state.synced |= full;
+            news
+        })
+    }
+
+    /// Work that the cell holds without being assigned it. With `full` there is no other.
+    pub(crate) fn foreign(
+        &self,
+        cell: CellId,
+        full: bool,
+        held: impl IntoIterator<Item = (WorkId, (u32, u32))>,
+        gone: &[WorkId],
+    ) -> bool {
+        self.with(cell, |state| {
+            let before = state.foreign.len();
+            if full {
+                state.foreign.clear();
+            }
+            state.foreign.extend(held);
+            for work in gone {
+                state.foreign.remove(work);
+            }
+            state.foreign.len() < before
+        })
+    }
+
+    /// Work of a cell that is away was given up: should the cell come back, it still holds it.
+    pub(crate) fn hold(&self, work: &Work) {
+        let limits = work.spec.limits;
+        self.with(work.cell, |state| {
+            state.foreign.insert(work.id, (limits.memory_mb, limits.disk_mb));
+            state.synced = false;
+        });
+    }
+
+    /// A feed was opened; the one before gets nothing any more.
+    pub(crate) fn feed_opened(&self, cell: CellId, feed: mpsc::Sender<Down>) -> u64 {
+        self.with(cell, |state| {
+            state.feeds += 1;
+            state.feed = Some((state.feeds, feed));
+            state.feeds
+        })
+    }
+
+    pub(crate) fn feed_closed(&self, cell: CellId, number: u64) {
+        self.with(cell, |state| {
+            if state.feed.as_ref().is_some_and(|(open, _)| *open == number) {
+                state.feed = None;
+            }
+        });
+    }
+
+    /// The way to say something to a cell now, where its feed is open here.
+    pub(crate) fn feed(&self, cell: CellId) -> Option<mpsc::Sender<Down>> {
+        self.with(cell, |state| state.feed.as_ref().map(|(_, feed)| feed.clone()))
+    }
+}

@@ -1,0 +1,149 @@
+//! The control loop: loads what is desired and observed, asks `scheduler::plan`, executes the answer.
+//!
+//! One task of the elected controller, woken by writes, reports, routers and the plan's own timer; never by a poll.
+//! It keeps in memory only what can be had again: crash counts (from ended work), since when something is wanted, and
+//! the last plan's explanations. Everything it decides is written in one transaction with its events.
+
+mod election;
+mod execute;
+mod history;
+mod load;
+mod settle;
+mod spec;
+mod step;
+
+use crate::Control;
+pub(crate) use execute::ended;
+pub(crate) use history::{crash_of, crashes_in_row};
+use election::Election;
+use history::Histories;
+use model::Timestamp;
+use model::id::WorkId;
+use model::work::Wanted;
+use scheduler::{Plan, Policy};
+use std::collections::HashMap;
+use std::time::Duration;
+use store::Topic;
+use tokio_util::sync::CancellationToken;
+
+/// Activations that come within this time are planned for together.
+const DEBOUNCE: Duration = Duration::from_millis(2);
+/// First and longest pause after a failed cycle.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Longest sleep: ended work is pruned, and nothing depends on it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// Why a cycle came to nothing; the next tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum CycleError {
+    /// The database failed.
+    #[error("failed to {operation}")]
+    Store {
+        /// What was being done.
+        operation: &'static str,
+        #[source]
+        source: store::StoreError,
+    },
+    /// Another controller was elected.
+    #[error("another controller holds the scheduler's lease")]
+    Deposed,
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(store::StoreError) -> CycleError {
+    move |source| CycleError::Store { operation, source }
+}
+
+/// State of the loop between two cycles.
+struct Loop {
+    control: Control,
+    policy: Policy,
+    election: Election,
+    histories: Histories,
+    /// What was last wanted of live work, and since when.
+    wanted: HashMap<WorkId, (Wanted, Timestamp)>,
+}
+
+/// Runs the loop until `shutdown`.
+pub async fn run(control: Control, shutdown: CancellationToken) {
+    let election = Election::new(&control.context);
+    let mut state = Loop {
+        policy: control.policy.clone(),
+        control,
+        election,
+        histories: Histories::default(),
+        wanted: HashMap::new(),
+    };
+    let mut topics = state.control.context.store.subscribe();
+    let mut pause = RETRY.0;
+    loop {
+        let sleep = match state.cycle().await {
+            Ok(sleep) => {
+                pause = RETRY.0;
+                sleep
+            }
+            Err(error) => {
+                let cause = telemetry::chain(&error);
+                tracing::warn!(cause, retry_ms = pause.as_millis(), "a scheduling cycle failed");
+                let sleep = pause;
+                pause = (pause * 2).min(RETRY.1);
+                sleep
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(sleep) => {}
+            () = state.control.context.wake.scheduler_woken() => tokio::time::sleep(DEBOUNCE).await,
+            () = relevant(&mut topics) => tokio::time::sleep(DEBOUNCE).await,
+        }
+    }
+    state.election.resign(&state.control.context).await;
+}
+
+/// Waits for a change that the planner looks at.
+async fn relevant(topics: &mut store::Subscription) {
+    loop {
+        match topics.next().await {
+            Some(Topic::Desired | Topic::Routes | Topic::Resync) => return,
+            Some(Topic::Work(_) | Topic::Events) => {}
+            // The store is gone, and with it this process's work.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Loop {
+    /// Plans and executes until there is nothing to execute; how long to sleep then.
+    async fn cycle(&mut self) -> Result<Duration, CycleError> {
+        let context = self.control.context.clone();
+        if let Some(wait) = self.election.hold(&context).await? {
+            self.histories.forget();
+            return Ok(wait);
+        }
+        loop {
+            let loaded = self.load().await?;
+            let now = loaded.now;
+            let plan = scheduler::plan(&loaded.desired, &loaded.observed, &loaded.cells, &self.policy, now);
+            self.control.explain(&plan, &loaded.observed.history);
+            self.announce_routed(&loaded).await?;
+            if plan.is_idle() {
+                return Ok(self.sleep(&plan, now));
+            }
+            self.execute(plan, &loaded).await?;
+        }
+    }
+
+    /// Until the plan's next instant, a lease's end or a router's.
+    fn sleep(&self, plan: &Plan, now: Timestamp) -> Duration {
+        let instants = [plan.next, plan.lease_watch].into_iter().flatten();
+        let until = instants.map(|at| Duration::try_from(at - now).unwrap_or(Duration::ZERO));
+        // A millisecond later, so that what is due then is due for sure.
+        let until = until.map(|time| time + Duration::from_millis(1));
+        let router = self.control.edge.next_deadline();
+        until
+            .chain(router)
+            .chain(self.election.renewal())
+            .min()
+            .unwrap_or(LONGEST_SLEEP)
+            .min(LONGEST_SLEEP)
+    }
+}

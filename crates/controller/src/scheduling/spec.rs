@@ -1,0 +1,165 @@
+//! Makes work specs from rows: environment, layers, limits. Once placed they never change.
+
+use super::load::PendingTask;
+use crate::config::Config;
+use model::health::Probe;
+use model::id::VersionId;
+use model::limits::Limits;
+use model::resource::App;
+use model::secret::SecretEnv;
+use model::staging::{BuildFailure, BuildInput, BuildpackMount, FailureClass};
+use model::work::{BuildSpec, InstanceSpec, Owner, TaskSpec, WorkKind, WorkSpec};
+use serde_json::json;
+use store::{DesiredProcess, DesiredVersion, PendingBuild};
+
+/// The port that apps are told to listen on. Each instance has a network of its own.
+pub(crate) const APP_PORT: u16 = 8080;
+/// Longest build.
+const BUILD_SECONDS: u32 = 15 * 60;
+/// Longest task.
+const TASK_SECONDS: u32 = 24 * 60 * 60;
+/// File descriptors of an instance, as `VCAP_APPLICATION` says them.
+const FILES: u32 = 16384;
+
+/// An instance of a version.
+pub(super) fn instance(config: &Config, of: &DesiredProcess, version: &DesiredVersion, index: u32) -> WorkSpec {
+    let DesiredVersion { version, droplet } = version;
+    let process = &of.process;
+    let listens = process.process_type.as_str() == "web" || !matches!(version.health.probe, Probe::Process);
+    let mut env = version.env.clone();
+    let mut about = application(config, &of.owner, &version.limits, &of.uris);
+    about["process_id"] = json!(process.id);
+    about["process_type"] = json!(process.process_type);
+    about["application_version"] = json!(version.id);
+    about["version"] = json!(version.id);
+    platform_env(&mut env, &about);
+    WorkSpec {
+        owner: of.owner.clone(),
+        limits: version.limits,
+        stack: droplet.stack.clone(),
+        env,
+        kind: WorkKind::Instance(InstanceSpec {
+            process: process.id,
+            process_type: process.process_type.clone(),
+            version: version.id,
+            index,
+            droplet: droplet.id,
+            layers: droplet.layers.clone(),
+            command: version.command.clone(),
+            health: version.health.clone(),
+            port: listens.then_some(APP_PORT),
+            grace_seconds: version.grace_seconds,
+            uris: of.uris.clone(),
+        }),
+    }
+}
+
+/// The version of a process that is to be placed, where it is there.
+pub(super) fn version(of: &DesiredProcess, id: VersionId) -> Option<&DesiredVersion> {
+    of.versions.iter().find(|version| version.version.id == id)
+}
+
+/// A build.
+///
+/// # Errors
+/// What to tell the user where it names a buildpack that the platform does not have.
+pub(super) fn build(config: &Config, pending: &PendingBuild) -> Result<WorkSpec, BuildFailure> {
+    let PendingBuild { build, app, owner, .. } = pending;
+    let mut env = app.env.clone();
+    platform_env(&mut env, &application(config, owner, &build.limits, &[]));
+    env.set("CF_STACK", build.stack.to_string());
+    let buildpacks = mounts(config, &build.buildpacks)?;
+    Ok(WorkSpec {
+        owner: owner.clone(),
+        limits: build.limits,
+        stack: build.stack.clone(),
+        env: env.clone(),
+        kind: WorkKind::Build(Box::new(BuildSpec {
+            build: build.id,
+            package: build.package,
+            package_digest: pending.package_digest.clone(),
+            input: BuildInput {
+                app_name: app.name.to_string(),
+                stack: build.stack.to_string(),
+                buildpacks,
+                detect: build.buildpacks.is_empty(),
+                env,
+                memory_mb: build.limits.memory_mb,
+                restored: pending.cache.layers.clone(),
+                store: pending.cache.store.clone(),
+            },
+            timeout_seconds: BUILD_SECONDS,
+        })),
+    })
+}
+
+/// A task.
+pub(super) fn task(config: &Config, pending: &PendingTask) -> WorkSpec {
+    let PendingTask { task, owner, droplet, app } = pending;
+    let App { env, .. } = app;
+    let mut env = env.clone();
+    platform_env(&mut env, &application(config, owner, &task.limits, &[]));
+    WorkSpec {
+        owner: owner.clone(),
+        limits: task.limits,
+        stack: droplet.stack.clone(),
+        env,
+        kind: WorkKind::Task(TaskSpec {
+            task: task.id,
+            name: task.name.clone(),
+            droplet: droplet.id,
+            layers: droplet.layers.clone(),
+            command: task.command.clone(),
+            timeout_seconds: TASK_SECONDS,
+        }),
+    }
+}
+
+fn mounts(config: &Config, names: &[String]) -> Result<Vec<BuildpackMount>, BuildFailure> {
+    let mount = |known: &crate::BuildpackInfo| BuildpackMount {
+        name: known.name.clone(),
+        path: format!("/.paas/buildpacks/{}", known.folder),
+    };
+    if names.is_empty() {
+        return Ok(config.buildpacks.iter().map(mount).collect());
+    }
+    let find = |name: &String| {
+        let known = config.buildpacks.iter().find(|known| known.name == *name || known.id == *name);
+        known.map(mount).ok_or_else(|| BuildFailure {
+            class: FailureClass::NoAppDetectedError,
+            title: format!("there is no buildpack {name}"),
+            cause: "the app names a buildpack that the platform does not have".to_owned(),
+            remedy: format!("use one of: {}", known_names(config)),
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn known_names(config: &Config) -> String {
+    let names: Vec<&str> = config.buildpacks.iter().map(|known| known.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// `VCAP_APPLICATION` without what only the cell knows.
+fn application(config: &Config, owner: &Owner, limits: &Limits, uris: &[String]) -> serde_json::Value {
+    json!({
+        "cf_api": config.public_url,
+        "limits": {"fds": FILES, "mem": limits.memory_mb, "disk": limits.disk_mb},
+        "application_id": owner.app,
+        "application_name": owner.app_name,
+        "name": owner.app_name,
+        "application_uris": uris,
+        "uris": uris,
+        "space_id": owner.space,
+        "space_name": owner.space_name,
+        "organization_id": owner.org,
+        "organization_name": owner.org_name,
+        "users": null,
+    })
+}
+
+/// The platform's own variables win over the user's.
+fn platform_env(env: &mut SecretEnv, application: &serde_json::Value) {
+    env.set("VCAP_APPLICATION", application.to_string());
+    env.set("VCAP_SERVICES", "{}");
+}
