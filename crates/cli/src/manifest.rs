@@ -16,7 +16,7 @@ const NAMES: [&str; 2] = ["manifest.yml", "manifest.yaml"];
 pub struct Manifest {
     /// Where it was read; `None` where it was made from flags alone.
     pub path: Option<PathBuf>,
-    /// Keys beside `applications`, such as `version`.
+    /// What is sent beside `applications`: `version`.
     rest: Mapping,
     pub apps: Vec<Entry>,
 }
@@ -86,6 +86,8 @@ pub fn read(path: &Path, vars: &BTreeMap<String, Value>) -> Result<Manifest, Err
     if let Some(twice) = apps.iter().find(|app| !names.insert(&app.name)) {
         return Err(broken(format!("the app {} is there twice", twice.name)));
     }
+    // Other keys hold anchors; the server would not know them.
+    rest.retain(|key, _| key.as_str() == Some("version"));
     Ok(Manifest {
         path: Some(path.to_owned()),
         rest,

@@ -150,13 +150,13 @@ mod tests {
 
     #[tokio::test]
     async fn input_and_its_end_go_out_and_the_exit_code_comes_back() {
-        let (sent, seen) = std::sync::mpsc::channel();
+        let (sent, seen) = std::sync::mpsc::sync_channel(8);
         let (end, ended) = tokio::sync::oneshot::channel();
         let mut end = Some(end);
         let sender = futures_util::sink::unfold((), move |(), message: Message| {
             let last = matches!(message, Message::Text(_));
             sent.send(message).expect("the test listens");
-            if let (true, Some(end)) = (last, end.take()) {
+            if last && let Some(end) = end.take() {
                 end.send(()).expect("the test listens");
             }
             async { Ok::<_, WsError>(()) }

@@ -169,7 +169,7 @@ pub struct SetEnv {
     /// The app.
     pub app: String,
     /// NAME VALUE, or NAME=VALUE once or more; NAME alone takes the value from standard input.
-    #[arg(required = true, value_name = "NAME=VALUE", allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "NAME=VALUE")]
     pub vars: Vec<String>,
 }
 

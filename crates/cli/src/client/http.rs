@@ -362,7 +362,7 @@ pub(super) fn refusal(answer: &Answer) -> Error {
         }
         None => (0, String::new(), plain_detail(&answer.body), None),
     };
-    Error::Refused(Refusal {
+    Error::Refused(Box::new(Refusal {
         status: answer.status.as_u16(),
         code,
         title,
@@ -370,7 +370,7 @@ pub(super) fn refusal(answer: &Answer) -> Error {
         hint,
         request_id,
         request: answer.request.clone(),
-    })
+    }))
 }
 
 /// What an answer outside CF's form says: the token server's description, or the beginning of its text.

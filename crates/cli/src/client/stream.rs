@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use model::id::WorkId;
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The server sends something at least every 5 s; a connection that is silent for longer is dead.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -41,6 +41,8 @@ pub struct EventStream {
     /// Newest event seen; `None` before the first connection said where it begins.
     since: Option<i64>,
     log_since: Option<i64>,
+    /// When the stream was opened, by our clock: where lines are asked for from if it breaks before any line came.
+    opened_ns: i64,
     /// Newest line seen of each work; within one, times grow.
     seen: HashMap<WorkId, i64>,
     connection: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
@@ -63,6 +65,7 @@ impl Client {
             logs,
             since: None,
             log_since,
+            opened_ns: now_ns(),
             seen: HashMap::new(),
             connection: None,
             parser: Parser::default(),
@@ -147,7 +150,10 @@ impl EventStream {
             if let Some(since) = self.since {
                 request = request.query(&[("since", since)]);
             }
-            if let Some(since) = self.log_since {
+            let log_since = self
+                .log_since
+                .or(self.connected_before.then(|| self.opened_ns - OVERLAP_NS));
+            if let Some(since) = log_since {
                 request = request.query(&[("log_since_ns", since)]);
             }
             if let Some(token) = &token {
@@ -253,6 +259,11 @@ impl EventStream {
         self.log_since = Some(self.log_since.map_or(from, |since| since.max(from)));
         self.ready.push_back(Item::Log(line));
     }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The newest sequence that a `hello` names: a number, or a document with `sequence`.

@@ -486,7 +486,7 @@ impl Client {
 
 /// A failed job as if its request had been refused: the same codes and texts.
 fn job_refusal(what: &str, error: api::error::ApiError) -> Error {
-    Error::Refused(crate::errors::Refusal {
+    Error::Refused(Box::new(crate::errors::Refusal {
         status: if error.code == 10_001 { 500 } else { 422 },
         code: error.code,
         title: error.title,
@@ -494,7 +494,7 @@ fn job_refusal(what: &str, error: api::error::ApiError) -> Error {
         hint: error.hint,
         request_id: None,
         request: what.to_owned(),
-    })
+    }))
 }
 
 /// The guid of a reference that may be missing.

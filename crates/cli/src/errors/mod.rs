@@ -108,7 +108,7 @@ pub enum Error {
         place: String,
         similar: Vec<String>,
     },
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// An answer that this program does not understand.
     Protocol {
         request: String,
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, title: &str, detail: &str) -> Error {
-        Error::Refused(Refusal {
+        Error::Refused(Box::new(Refusal {
             status,
             code: 1,
             title: title.into(),
@@ -287,7 +287,7 @@ mod tests {
             hint: None,
             request_id: Some("r-1".into()),
             request: "GET /v3/apps".into(),
-        })
+        }))
     }
 
     #[test]

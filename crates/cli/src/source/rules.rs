@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_bad_pattern_is_named_with_its_line() {
         let folder = tempfile::tempdir().expect("folder");
-        std::fs::write(folder.path().join(".paasignore"), "ok\na[\n").expect("written");
+        std::fs::write(folder.path().join(".paasignore"), "ok\n[z-a]\n").expect("written");
         let error = Rules::of(folder.path()).map(|_| ()).expect_err("refused");
         assert!(matches!(error, Error::Usage { message, .. } if message.contains(".paasignore, line 2")));
     }

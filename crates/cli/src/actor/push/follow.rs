@@ -186,15 +186,17 @@ impl Follow {
     fn build_state(&self, build: &Build) -> Option<Result<Staged, Error>> {
         match build.state.as_str() {
             "STAGED" => guid_of(build.droplet.as_ref()).map(|droplet| {
+                let reused = build.rest.get("reused").and_then(Value::as_bool).unwrap_or(false);
                 Ok(Staged {
                     droplet: droplet.to_owned(),
-                    reused: false,
+                    reused,
                 })
             }),
-            "FAILED" => Some(Err(staging_error(
-                &self.app.name,
-                build.error.as_ref().unwrap_or(&Value::Null),
-            ))),
+            "FAILED" => {
+                let ours = build.rest.get("failure").filter(|failure| failure.is_object());
+                let error = ours.or(build.error.as_ref()).unwrap_or(&Value::Null);
+                Some(Err(staging_error(&self.app.name, error)))
+            }
             _ => None,
         }
     }
