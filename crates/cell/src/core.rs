@@ -33,7 +33,7 @@ pub(crate) struct Core {
     /// Until when the controller counts this cell as alive; `None` before the first report.
     pub lease: watch::Receiver<Option<Instant>>,
     /// To the agent.
-    pub updates: mpsc::UnboundedSender<Update>,
+    pub updates: mpsc::Sender<Update>,
 }
 
 impl Core {

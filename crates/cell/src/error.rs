@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// An archive was refused or could not be unpacked.
     #[error("failed to unpack an archive")]
-    Unpack(#[source] crate::unpack::Error),
+    Unpack(#[source] Box<crate::unpack::Error>),
     /// The blob store failed.
     #[error("failed to {operation}")]
     Blob {
@@ -53,7 +53,7 @@ pub enum Error {
         operation: String,
         /// What the store said.
         #[source]
-        source: blobstore::Error,
+        source: Box<blobstore::Error>,
     },
     /// The files of a package could not be laid out.
     #[error("failed to lay out package {digest}")]
@@ -62,7 +62,7 @@ pub enum Error {
         digest: Digest,
         /// Why.
         #[source]
-        source: blobstore::pack::Error,
+        source: Box<blobstore::pack::Error>,
     },
     /// The sandbox failed.
     #[error("failed to {operation}")]
@@ -71,7 +71,7 @@ pub enum Error {
         operation: String,
         /// What the sandbox said.
         #[source]
-        source: sandbox::Error,
+        source: Box<sandbox::Error>,
     },
     /// There is no such stack on this cell.
     #[error("this cell has no stack {name:?}; it has: {known}")]
@@ -102,7 +102,7 @@ pub enum Error {
         operation: &'static str,
         /// Why.
         #[source]
-        source: crate::agent::client::Failure,
+        source: Box<crate::agent::client::Failure>,
     },
     /// A part of the agent has gone, because it is shutting down.
     #[error("the cell's agent is shutting down")]
@@ -122,20 +122,14 @@ pub(crate) fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Erro
 /// Shapes an error of the sandbox; `operation` completes "failed to".
 pub(crate) fn kernel(operation: impl Into<String>) -> impl FnOnce(sandbox::Error) -> Error {
     let operation = operation.into();
-    move |source| Error::Sandbox { operation, source }
+    move |source| Error::Sandbox {
+        operation,
+        source: Box::new(source),
+    }
 }
 
 /// The error and what caused it, in one line for logs and for people.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
+pub(crate) use telemetry::chain;
 
 /// Runs blocking work off the runtime's threads.
 ///
@@ -150,16 +144,5 @@ pub(crate) async fn blocking<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::ShuttingDown),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_whole_chain_is_told_once() {
-        let error = file("create", Path::new("/x"))(io::Error::other("no room"));
-        assert_eq!(chain(&error), "failed to create /x: no room");
     }
 }

@@ -89,7 +89,7 @@ impl Layers {
     pub async fn adopt(&self, digest: &Digest, file: File, limit_bytes: u64) -> Result<u64, Error> {
         let copy = self.blobs.temporary().map_err(|source| Error::Blob {
             operation: format!("store layer {digest}"),
-            source,
+            source: Box::new(source),
         })?;
         let copy = Arc::new(parking_lot::Mutex::new(copy));
         let tee = Tee {
@@ -115,7 +115,7 @@ impl Layers {
         let stored = self.blobs.put_temporary(Kind::Layer, digest, copy).await;
         let stored = stored.map_err(|source| Error::Blob {
             operation: format!("store layer {digest}"),
-            source,
+            source: Box::new(source),
         })?;
         Ok(stored.size_bytes)
     }
@@ -123,7 +123,7 @@ impl Layers {
     async fn fetch(&self, digest: &Digest, folder: &Path) -> Result<(Unpacked, Spent), Error> {
         let failed = |source| Error::Blob {
             operation: format!("read layer {digest}"),
-            source,
+            source: Box::new(source),
         };
         let began = Instant::now();
         let blob = self.blobs.get(Kind::Layer, digest).await.map_err(failed)?;
@@ -151,7 +151,7 @@ impl Layers {
         let _turn = self.turns.acquire().await;
         let unpacked = blocking(move || {
             let buffered = io::BufReader::with_capacity(256 << 10, compressed);
-            unpack::layer(buffered, into.as_deref(), limits).map_err(Error::Unpack)
+            unpack::layer(buffered, into.as_deref(), limits).map_err(|error| Error::Unpack(Box::new(error)))
         })
         .await?;
         if unpacked.digest == *digest {

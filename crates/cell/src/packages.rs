@@ -40,7 +40,7 @@ impl Packages {
     pub async fn acquire(&self, digest: &Digest) -> Result<(Tree, Spent), Error> {
         let failed = |source| Error::Package {
             digest: digest.clone(),
-            source,
+            source: Box::new(source),
         };
         let mut spent = Spent::default();
         let tree = self

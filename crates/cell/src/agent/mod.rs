@@ -96,7 +96,7 @@ impl State {
     async fn run(
         mut self,
         info: CellInfo,
-        mut updates: mpsc::UnboundedReceiver<Update>,
+        mut updates: mpsc::Receiver<Update>,
         mut commands: mpsc::Receiver<Command>,
         shutdown: CancellationToken,
     ) {
@@ -126,7 +126,11 @@ impl State {
                         (following, heard) = open(&self.core);
                     }
                 }
-                _ = measuring.tick() => self.measure(&measured_to),
+                _ = measuring.tick() => {
+                    self.measure(&measured_to);
+                    // What an actor was too busy to hear is told again.
+                    self.reconcile();
+                }
                 Some(figures) = measured.recv() => {
                     let news: Vec<WorkStats> = self.rates.take(&figures);
                     self.reports.measured(news);
@@ -213,7 +217,7 @@ impl State {
             .collect();
         for step in reconcile(&held, assigned) {
             match step {
-                Step::Begin(assignment) => self.begin(assignment),
+                Step::Begin(assignment) => self.begin(*assignment),
                 Step::Tell { work, wanted, epoch } => self.tell(work, wanted, epoch),
                 Step::Forget(work) => {
                     if let Some(entry) = self.works.get(&work) {

@@ -20,7 +20,7 @@ pub(crate) struct Held {
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// Take on new work.
-    Begin(Assignment),
+    Begin(Box<Assignment>),
     /// Tell work what is wanted of it now.
     Tell {
         /// The work.
@@ -47,7 +47,7 @@ pub(crate) fn reconcile(held: &BTreeMap<WorkId, Held>, assigned: &[Assignment]) 
             continue;
         }
         match held.get(&assignment.work) {
-            None => steps.push(Step::Begin(assignment.clone())),
+            None => steps.push(Step::Begin(Box::new(assignment.clone()))),
             Some(held) if assignment.epoch < held.epoch => {}
             Some(held) if (held.wanted, held.epoch) == (assignment.wanted, assignment.epoch) => {}
             Some(_) => steps.push(Step::Tell {

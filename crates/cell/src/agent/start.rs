@@ -17,12 +17,15 @@ use model::Timestamp;
 use model::id::CellId;
 use model::resource::CellInfo;
 use model::work::{Cause, Outcome, WorkState};
+use sandbox::net::Network;
 use sandbox::{Isolation, Runtime, Sandbox};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Updates of actors that wait for the agent; beyond it they wait, the agent never waits for them.
+const UPDATES: usize = 1024;
 /// Commands of the daemon that wait.
 const COMMANDS: usize = 4;
 
@@ -34,7 +37,7 @@ const COMMANDS: usize = 4;
 pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Agent>) -> Result<(), Error> {
     let opened = blocking(move || Opened::open(config)).await?;
     let cell = opened.cell;
-    let (sender, updates) = mpsc::unbounded_channel();
+    let (sender, updates) = mpsc::channel(UPDATES);
     let (lease_sender, lease) = watch::channel(None);
     let client = opened.client.clone();
     let logs_dir = opened.config.dir("logs");
@@ -84,7 +87,15 @@ pub fn teardown(config: &Config) -> Result<(), Error> {
         ledger.remove(record.work)?;
     }
     crate::cache::remove_tree(&config.dir("logs"))?;
-    runtime.close().map_err(kernel("close the sandboxes"))
+    runtime.close().map_err(kernel("close the sandboxes"))?;
+    // The runtime removes a network that it opened itself, which it did only where something had to be adopted.
+    Network::open(config.network.clone())
+        .and_then(Network::destroy)
+        .map_err(|source| sandbox::Error::Network {
+            operation: format!("remove network {}", config.network.name),
+            source: Box::new(source),
+        })
+        .map_err(kernel("remove the network of sandboxes"))
 }
 
 fn sandbox_config(config: &Config) -> sandbox::Config {
@@ -120,7 +131,7 @@ impl Opened {
         let client = Client::new(&config.controller, config.machine_token.clone(), cell);
         let client = client.map_err(|source| Error::Controller {
             operation: "prepare requests",
-            source,
+            source: Box::new(source),
         })?;
         let limits = config.limits;
         // First of all: it holds the lock that keeps a second agent away.
@@ -212,7 +223,7 @@ impl Opened {
         self,
         logs: crate::logs::Logs,
         lease: watch::Receiver<Option<tokio::time::Instant>>,
-        updates: mpsc::UnboundedSender<Update>,
+        updates: mpsc::Sender<Update>,
     ) -> Core {
         Core {
             starts: Semaphore::new(self.config.limits.starts_at_once.max(1)),

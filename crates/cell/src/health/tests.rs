@@ -26,8 +26,8 @@ async fn listen() -> (TcpListener, SocketAddrV4) {
 }
 
 /// Answers every connection with `answer` after reading the request; tells how the requests began.
-fn serve(listener: TcpListener, answer: &'static str) -> tokio::sync::mpsc::UnboundedReceiver<String> {
-    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+fn serve(listener: TcpListener, answer: &'static str) -> tokio::sync::mpsc::Receiver<String> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(8);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 1024];

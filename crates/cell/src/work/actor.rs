@@ -8,6 +8,7 @@ use crate::error::{Error, blocking, chain, kernel};
 use crate::ledger::Record;
 use crate::steps::{outputs, prepare, shape};
 use model::Timestamp;
+use model::id::WorkId;
 use model::staging::{BuildResult, PhaseTime};
 use model::work::{Cause, Observation, Outcome, Wanted, WorkEvent, WorkKind, WorkState};
 use sandbox::{Exit, Sandbox};
@@ -59,7 +60,7 @@ impl Actor {
             self.trees = prepare::hold(&self.core, &self.record.spec);
             self.follow(sandbox).await;
         }
-        self.publish();
+        self.publish().await;
         let sandbox = if self.record.state.is_final() {
             adopted
         } else {
@@ -109,7 +110,7 @@ impl Actor {
         if self.record.state == WorkState::Placed {
             self.step(WorkEvent::Prepare);
             self.save().await.map_err(|error| not_started(&error))?;
-            self.publish();
+            self.publish().await;
         }
         let core = Arc::clone(&self.core);
         let spec = self.record.spec.clone();
@@ -232,7 +233,8 @@ impl Actor {
             if let Err(error) = self.core.logs.ended(work, &sandbox.log_dir()).await {
                 tracing::warn!(work.id = %work, error = %chain(&error), "the rest of a log is lost");
             }
-            while let Err(error) = destroy(&self.core, &sandbox).await {
+            let mut sandbox = Some(sandbox);
+            while let Err(error) = destroy(&self.core, work, sandbox.take()).await {
                 tracing::error!(work.id = %work, error = %chain(&error), "failed to remove a sandbox, trying again");
                 tokio::time::sleep(CLEAN_AGAIN).await;
             }
@@ -242,7 +244,7 @@ impl Actor {
         if let Err(error) = self.save().await {
             tracing::warn!(work.id = %work, error = %chain(&error), "failed to write the ledger");
         }
-        let _ = self.core.updates.send(Update::Cleaned(work));
+        let _ = self.core.updates.send(Update::Cleaned(work)).await;
     }
 
     /// Stays until the controller knows how it ended.
@@ -252,14 +254,14 @@ impl Actor {
             let epoch = self.record.epoch;
             self.hear(message);
             if self.record.epoch != epoch {
-                self.publish();
+                self.publish().await;
             }
         }
         let (ledger, work) = (Arc::clone(&self.core.ledger), self.record.work);
         if let Err(error) = blocking(move || ledger.remove(work)).await {
             tracing::warn!(work.id = %work, error = %chain(&error), "failed to forget work");
         }
-        let _ = self.core.updates.send(Update::Forgotten(work));
+        let _ = self.core.updates.send(Update::Forgotten(work)).await;
     }
 
     /// Goes to the state after `event`.
@@ -274,10 +276,10 @@ impl Actor {
     }
 
     /// Tells the agent where the work stands.
-    pub(super) fn publish(&self) {
+    pub(super) async fn publish(&self) {
         let record = &self.record;
         let running = record.state == WorkState::Running;
-        let _ = self.core.updates.send(Update::Observed(Observation {
+        let seen = Observation {
             work: record.work,
             epoch: record.epoch,
             state: record.state.clone(),
@@ -285,7 +287,8 @@ impl Actor {
             address: self.address,
             since: record.since,
             phases: record.phases.clone(),
-        }));
+        };
+        let _ = self.core.updates.send(Update::Observed(seen)).await;
     }
 
     /// Writes the ledger.
@@ -298,7 +301,7 @@ impl Actor {
 
     /// Tells what was seen, then writes it down: if that fails, the next agent sees it again.
     pub(super) async fn save_seen(&mut self) {
-        self.publish();
+        self.publish().await;
         if let Err(error) = self.save().await {
             tracing::warn!(work.id = %self.record.work, error = %chain(&error), "failed to write the ledger");
         }
@@ -335,25 +338,29 @@ fn is_permanent(error: &Error) -> bool {
         Error::Layer { source, .. } => is_permanent(source),
         Error::Mismatch { .. } | Error::Unpack(_) => true,
         Error::Sandbox { source, .. } => {
-            matches!(source, sandbox::Error::Invalid { .. } | sandbox::Error::Program { .. })
+            matches!(**source, sandbox::Error::Invalid { .. } | sandbox::Error::Program { .. })
         }
         _ => false,
     }
 }
 
-/// Destroys a sandbox once nobody else looks at it.
-async fn destroy(core: &Core, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
-    let id = sandbox.id().to_owned();
-    let began = Instant::now();
-    while Arc::strong_count(sandbox) > 1 && began.elapsed() < LET_GO {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// Destroys the sandbox of `work` once nobody else looks at it; without a handle, whatever is left of it.
+async fn destroy(core: &Core, work: WorkId, handle: Option<Arc<Sandbox>>) -> Result<(), Error> {
+    let mut own = None;
+    if let Some(shared) = handle {
+        let began = Instant::now();
+        while Arc::strong_count(&shared) > 1 && began.elapsed() < LET_GO {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        own = Arc::into_inner(shared);
     }
     let runtime = core.runtime.clone();
-    blocking(
-        move || match runtime.adopt(&id).map_err(kernel(format!("find sandbox {id}")))? {
-            Some(found) => found.destroy().map_err(kernel(format!("destroy sandbox {id}"))),
-            None => Ok(()),
-        },
-    )
+    blocking(move || {
+        let found = match own {
+            Some(own) => Some(own),
+            None => runtime.adopt(&work.to_string()).map_err(kernel(format!("find work {work}")))?,
+        };
+        found.map_or(Ok(()), |found| found.destroy().map_err(kernel(format!("remove work {work}"))))
+    })
     .await
 }

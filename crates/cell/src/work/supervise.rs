@@ -73,7 +73,7 @@ pub(super) async fn supervise(actor: &mut Actor, sandbox: &Arc<Sandbox>) -> Watc
             }
             message = actor.inbox.recv() => {
                 let Some(message) = message else { return Watched::Abandoned };
-                if hear(actor, sandbox, message) && actor.record.ending.is_none() {
+                if hear(actor, sandbox, message).await && actor.record.ending.is_none() {
                     health = std::future::pending().boxed();
                     deadline = begin_end(actor, sandbox, Cause::Stopped { killed: false }).await;
                 }
@@ -105,7 +105,7 @@ pub(super) async fn supervise(actor: &mut Actor, sandbox: &Arc<Sandbox>) -> Watc
 }
 
 /// Takes a message about living work. Says whether it has to end.
-fn hear(actor: &mut Actor, sandbox: &Arc<Sandbox>, message: Message) -> bool {
+async fn hear(actor: &mut Actor, sandbox: &Arc<Sandbox>, message: Message) -> bool {
     match message {
         Message::Exec(request) => {
             exec::start(
@@ -130,7 +130,7 @@ fn hear(actor: &mut Actor, sandbox: &Arc<Sandbox>, message: Message) -> bool {
             let epoch = actor.record.epoch;
             let end = actor.hear(message);
             if actor.record.epoch != epoch {
-                actor.publish();
+                actor.publish().await;
             }
             end
         }
