@@ -28,7 +28,10 @@ impl Times {
         self.total.push(millis(took));
         for phase in report["phases"].as_array().into_iter().flatten() {
             let name = phase["name"].as_str().unwrap_or_default().trim().to_owned();
-            self.phases.entry(name).or_default().push(phase["duration_ms"].as_u64().unwrap_or_default());
+            self.phases
+                .entry(name)
+                .or_default()
+                .push(phase["duration_ms"].as_u64().unwrap_or_default());
         }
     }
 }
@@ -45,7 +48,9 @@ fn median(values: &[u64]) -> u64 {
 
 fn push(platform: &Platform, name: &str, folder: &Path, times: &mut Times) {
     let began = Instant::now();
-    let ended = platform.paas(["push", folder.to_str().expect("UTF-8"), "-n", name, "--json"]).ok();
+    let ended = platform
+        .paas(["push", folder.to_str().expect("UTF-8"), "-n", name, "--json"])
+        .ok();
     times.add(began.elapsed(), &ended.json());
 }
 
@@ -54,7 +59,9 @@ fn installer(folder: &Path) -> Duration {
     let cache = tempfile::tempdir().expect("a folder");
     let began = Instant::now();
     let mut npm = Command::new("npm");
-    npm.args(["ci", "--omit=dev", "--cache"]).arg(cache.path()).current_dir(folder);
+    npm.args(["ci", "--omit=dev", "--cache"])
+        .arg(cache.path())
+        .current_dir(folder);
     let output = npm.output().expect("npm starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     began.elapsed()
@@ -71,27 +78,51 @@ fn memory_kib(platform: &Platform) -> (u64, u64) {
     let pid = platform.pid().expect("it runs");
     let read = |file: &str, field: &str| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().to_owned();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap_or_default()
+            .to_owned();
+        line.split_whitespace()
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default()
     };
     (read("status", "VmRSS:"), read("smaps_rollup", "Pss:"))
 }
 
 fn main() {
-    let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = std::env::args()
+        .nth(1)
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(ROUNDS);
     let platform = Platform::start();
     let (rss, pss) = memory_kib(&platform);
     let mut results: BTreeMap<&str, Times> = BTreeMap::new();
     for round in 0..rounds {
         let (folder, bare) = (app("node-express"), app("node-express"));
         let name = format!("web{round}");
-        results.entry("installer alone").or_default().total.push(millis(installer(bare.path())));
+        results
+            .entry("installer alone")
+            .or_default()
+            .total
+            .push(millis(installer(bare.path())));
         push(&platform, &name, folder.path(), results.entry("cold push").or_default());
-        push(&platform, &name, folder.path(), results.entry("unchanged push").or_default());
+        push(
+            &platform,
+            &name,
+            folder.path(),
+            results.entry("unchanged push").or_default(),
+        );
         let file = folder.path().join("server.js");
         let text = std::fs::read_to_string(&file).expect("readable");
         std::fs::write(&file, format!("{text}\n// round {round}\n")).expect("written");
-        push(&platform, &name, folder.path(), results.entry("one file changed").or_default());
+        push(
+            &platform,
+            &name,
+            folder.path(),
+            results.entry("one file changed").or_default(),
+        );
         scale(&platform, &name, INSTANCES, results.entry("scale 1 to 20").or_default());
         let _ = platform.paas(["delete", &name, "--yes"]).ok();
     }
@@ -101,9 +132,20 @@ fn main() {
 fn print(results: &BTreeMap<&str, Times>, rss: u64, pss: u64, rounds: usize) {
     println!("| scenario | median ms | min | max | phases (median ms) |\n|---|---|---|---|---|");
     for (name, times) in results {
-        let phases: Vec<_> = times.phases.iter().map(|(name, all)| format!("{name} {}", median(all))).collect();
-        let (min, max) = (times.total.iter().min().unwrap_or(&0), times.total.iter().max().unwrap_or(&0));
-        println!("| {name} | {} | {min} | {max} | {} |", median(&times.total), phases.join(", "));
+        let phases: Vec<_> = times
+            .phases
+            .iter()
+            .map(|(name, all)| format!("{name} {}", median(all)))
+            .collect();
+        let (min, max) = (
+            times.total.iter().min().unwrap_or(&0),
+            times.total.iter().max().unwrap_or(&0),
+        );
+        println!(
+            "| {name} | {} | {min} | {max} | {} |",
+            median(&times.total),
+            phases.join(", ")
+        );
     }
     println!("\nidle platform: {} KiB RSS, {} KiB PSS; {rounds} rounds", rss, pss);
     let document: BTreeMap<_, _> = results

@@ -18,6 +18,18 @@ fn streams_and_times_are_kept_apart() {
 }
 
 #[test]
+fn streams_can_be_opened_by_name() {
+    let host = Host::new();
+    let (_, records) = host.run(&host.spec("reopen", &["reopen"]));
+    assert_eq!(text(&records, Stream::Out), "through /dev/stdout");
+    assert_eq!(text(&records, Stream::Err), "through /dev/stderr");
+    let sandbox = host.create(&host.spec("exec", &["sleep"]));
+    assert_eq!(crate::lifecycle::exec_output(&sandbox, &["reopen"]).1, "through /dev/stdout\n");
+    sandbox.destroy().unwrap();
+    host.finish();
+}
+
+#[test]
 fn a_flood_is_cut_counted_and_harms_nobody() {
     let host = Host::new();
     let mut spec = host.spec("flood", &["flood", "300000000"]);

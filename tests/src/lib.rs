@@ -247,6 +247,68 @@ impl Platform {
     }
 }
 
+/// The API without a client of ours in between.
+pub struct Api {
+    http: reqwest::blocking::Client,
+    base: String,
+    token: String,
+}
+
+impl Api {
+    /// As the administrator of a platform.
+    #[must_use]
+    pub fn of(platform: &Platform) -> Self {
+        let login = std::fs::read(platform.path("login.json")).expect("a login is ready");
+        let login: Value = serde_json::from_slice(&login).expect("JSON");
+        let http = reqwest::blocking::Client::builder()
+            .timeout(DEADLINE)
+            .build()
+            .expect("a client");
+        let form = [
+            ("grant_type", "password"),
+            ("username", text(&login["username"])),
+            ("password", text(&login["password"])),
+        ];
+        let url = format!("{}/oauth/token", platform.api);
+        let answer = http
+            .post(url)
+            .basic_auth("cf", Some(""))
+            .form(&form)
+            .send()
+            .expect("answered");
+        let token: Value = answer.json().expect("JSON");
+        Self {
+            http,
+            base: platform.api.clone(),
+            token: text(&token["access_token"]).to_owned(),
+        }
+    }
+
+    /// A request to a path, to be completed and sent.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str) -> reqwest::blocking::RequestBuilder {
+        let method = method.parse().expect("a method");
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token)
+    }
+
+    /// Sends a JSON body, or none where it is null: status and answer.
+    #[must_use]
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.request(method, path);
+        let request = if body.is_null() { request } else { request.json(body) };
+        let answer = request.send().expect("answered");
+        (answer.status().as_u16(), answer.json().unwrap_or_default())
+    }
+}
+
+/// A JSON text.
+#[must_use]
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
+}
+
 impl Drop for Platform {
     fn drop(&mut self) {
         self.stop();

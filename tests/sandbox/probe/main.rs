@@ -37,6 +37,7 @@ fn main() {
         "exit" => std::process::exit(arg(1).parse().unwrap_or(99)),
         "abort" => std::process::abort(),
         "cat" => cat(),
+        "reopen" => reopen(),
         "make" => make(),
         "daemon" => daemon(),
         "serve" => serve(arg(1)),
@@ -335,6 +336,16 @@ fn cat() {
     let _ = std::io::stdin().read_to_string(&mut text);
     print!("{}", text.to_uppercase());
     eprintln!("terminal={}", std::path::Path::new("/proc/self/fd/0").read_link().map_or(String::new(), |p| p.display().to_string()));
+}
+
+/// Web servers open these by name.
+fn reopen() {
+    for path in ["/dev/stdout", "/dev/stderr", "/dev/null"] {
+        match std::fs::OpenOptions::new().append(true).open(path) {
+            Ok(mut file) => drop(writeln!(file, "through {path}")),
+            Err(e) => println!("{path}: {e}"),
+        }
+    }
 }
 
 /// Things for the agent to stumble over in the private layer.
