@@ -172,13 +172,10 @@ fn ask(buildpack: &Buildpack, around: &Surroundings, plan: &Path) -> Answer {
         }
         Some(DECLINED) if words.is_empty() => Answer::Declined("it does not match".to_owned()),
         Some(DECLINED) => Answer::Declined(words),
-        _ => {
+        _ => Answer::Failed(alerts(&said.stdout).unwrap_or_else(|| {
             let last = first_words(&last_line(&said.stderr, &said.stdout));
-            Answer::Failed(format!(
-                "bin/detect ended with {}: {last}",
-                runner::describe(said.status)
-            ))
-        }
+            format!("bin/detect ended with {}: {last}", runner::describe(said.status))
+        })),
     }
 }
 

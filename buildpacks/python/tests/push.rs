@@ -1,0 +1,149 @@
+//! Apps pushed against the real index, started from their layers, and pushed again.
+
+use lifecycle::testing::{Running, Stage, free_port};
+use model::staging::BuildResult;
+use std::path::{Path, PathBuf};
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/apps")
+        .join(name)
+}
+
+fn stage() -> Stage {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut stage = Stage::new();
+    stage.add_program(
+        "python_buildpack",
+        &here.join("buildpack.toml"),
+        env!("CARGO_BIN_EXE_buildpack-python").as_ref(),
+    );
+    stage
+}
+
+fn start(stage: &Stage, result: &BuildResult) -> Running {
+    let port = free_port();
+    let port_text = port.to_string();
+    let env = [("PORT", port_text.as_str()), ("MEMORY_LIMIT", "512m")];
+    Running::start(stage.launch(result, "web", &env).unwrap(), port)
+}
+
+fn written(result: &BuildResult) -> Vec<&str> {
+    let all = result.layers.iter().chain(&result.cache_files);
+    let mut names: Vec<&str> = all
+        .filter(|layer| layer.file.is_some())
+        .map(|layer| layer.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// No test may wait for an index that an unchanged push must not ask.
+fn cut_off(stage: &mut Stage) {
+    stage
+        .platform
+        .push(("UV_DEFAULT_INDEX".to_owned(), "http://127.0.0.1:9/simple".to_owned()));
+}
+
+#[test]
+fn flask_by_requirements() {
+    let mut stage = stage();
+    stage.copy(&sample("python-flask"));
+    let first = stage.push().unwrap();
+    assert_eq!(first.buildpacks[0].detected, "Python (requirements.txt)");
+    assert_eq!(first.processes[0].command, "gunicorn --bind 0.0.0.0:$PORT app:app");
+    assert_eq!(first.processes[0].source, "Flask in app.py");
+    assert_eq!(written(&first), ["app", "config", "paas/python:deps", "paas/python:uv"]);
+    let mut running = start(&stage, &first);
+    assert!(running.get("/").contains("Hello from Flask on Python 3"));
+    assert!(running.get("/env").contains(r#""WEB_CONCURRENCY":"2""#));
+    assert!(running.stop().success());
+    let cached = stage.paths().layers.join("paas_python/deps/venv/lib");
+    let stale = walkdir::WalkDir::new(cached).into_iter().filter_map(|entry| entry.ok());
+    let mut compiled = stale.filter(|entry| entry.path().extension().is_some_and(|end| end == "pyc"));
+    let bytes = std::fs::read(compiled.next().unwrap().path()).unwrap();
+    assert_eq!(bytes[4..8], [1, 0, 0, 0], "compiled code is matched by content");
+
+    cut_off(&mut stage);
+    assert_eq!(written(&stage.push().unwrap()), ["app", "config"], "an unchanged push");
+    let source = std::fs::read_to_string(stage.source().join("app.py")).unwrap();
+    stage.write("app.py", source.replace("Hello from", "Greetings from"));
+    let changed = stage.push().unwrap();
+    assert_eq!(written(&changed), ["app", "config"], "one file changed");
+    assert!(start(&stage, &changed).get("/").contains("Greetings from Flask"));
+    stage.write("requirements.txt", "flask==0.0.0.1\n");
+    assert!(stage.push().is_err(), "changed dependencies are installed anew");
+}
+
+#[test]
+fn fastapi_by_uv_lock() {
+    let mut stage = stage();
+    stage.copy(&sample("python-uv"));
+    let first = stage.push().unwrap();
+    assert_eq!(first.processes[0].source, "FastAPI in main.py");
+    assert!(
+        start(&stage, &first)
+            .get("/")
+            .contains("Hello from FastAPI on Python 3")
+    );
+    let venv = stage.paths().layers.join("paas_python/deps/venv/bin");
+    assert!(
+        venv.join("uvicorn").exists() && !venv.join("ruff").exists(),
+        "what is for development stays behind"
+    );
+    cut_off(&mut stage);
+    assert_eq!(written(&stage.push().unwrap()), ["app", "config"]);
+}
+
+#[test]
+fn a_lock_file_holds_for_a_mirror_too() {
+    let mut stage = stage();
+    stage.copy(&sample("python-uv"));
+    // The same index by another spelling: to uv it is another one.
+    stage
+        .platform
+        .push(("UV_DEFAULT_INDEX".to_owned(), "https://pypi.org:443/simple".to_owned()));
+    let first = stage.push().unwrap();
+    assert!(start(&stage, &first).get("/").contains("Hello from FastAPI"));
+}
+
+#[test]
+fn a_script_of_the_standard_library_needs_nothing() {
+    let mut stage = stage();
+    cut_off(&mut stage);
+    stage.write("main.py", "import http.server, os\nhttp.server.test(http.server.SimpleHTTPRequestHandler, port=int(os.environ['PORT']))\n");
+    let result = stage.push().unwrap();
+    assert_eq!(result.processes[0].command, "python3 main.py");
+    assert!(start(&stage, &result).get("/main.py").contains("import http.server"));
+}
+
+#[test]
+fn failures_say_what_to_do() {
+    for (file, text, part) in [
+        (
+            ".python-version",
+            "3.7\n",
+            "asks for Python 3.7 (.python-version), and the stack host has Python 3",
+        ),
+        (".python-version", "snake\n", "which is no version"),
+        (
+            "requirements.txt",
+            "flask==0.0.0.1\n",
+            "exclude each other, or do not exist",
+        ),
+        ("pyproject.toml", "[project\n", "pyproject.toml is not valid"),
+    ] {
+        let mut stage = stage();
+        stage.copy(&sample("python-flask"));
+        stage.write(file, text);
+        let failure = stage.push().unwrap_err().explain();
+        assert!(
+            failure.cause.contains(part) && !failure.remedy.is_empty(),
+            "{failure:?}"
+        );
+    }
+    let mut stage = stage();
+    stage.write("poetry.lock", "");
+    let failure = stage.push().unwrap_err().explain();
+    assert!(failure.remedy.contains("poetry export"), "{failure:?}");
+}
