@@ -242,6 +242,37 @@ impl Blobstore {
         }
     }
 
+    /// Makes a blob young again, so that garbage collection leaves it for its grace time: for whoever is about to refer
+    /// to a blob that may be unreachable by now. `false` where there is none.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn touch(&self, kind: Kind, digest: &Digest) -> Result<bool, Error> {
+        let Some(path) = self.engine.path(kind, digest) else {
+            let key = key(kind, digest);
+            return match self
+                .engine
+                .store
+                .copy(&key, &key)
+                .await
+                .map_err(failed("renew", kind, digest))
+            {
+                Ok(()) => Ok(true),
+                Err(Error::Missing { .. }) => Ok(false),
+                Err(error) => Err(error),
+            };
+        };
+        let touched = blocking({
+            let path = path.clone();
+            move || std::fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()))
+        });
+        match touched.await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(engine::failed("renew", &path)(error)),
+        }
+    }
+
     /// Removes a blob; `false` where there was none.
     ///
     /// # Errors

@@ -214,4 +214,9 @@ async fn putting_an_old_blob_again_makes_it_young() {
     assert!(!put().await.unwrap().existed);
     let info = store.head(Kind::Pack, &digest).await.unwrap().unwrap();
     assert!(info.written > old + FRESH, "its grace time starts again");
+
+    fs::File::open(&path).unwrap().set_modified(old).unwrap();
+    assert!(store.touch(Kind::Pack, &digest).await.unwrap());
+    assert!(store.head(Kind::Pack, &digest).await.unwrap().unwrap().written > old + FRESH);
+    assert!(!store.touch(Kind::Layer, &digest).await.unwrap());
 }

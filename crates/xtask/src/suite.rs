@@ -22,9 +22,14 @@ pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
     tidy::run()?;
     dist::dist(profile)?;
     let before = Snapshot::take();
-    let server = Postgres::start()?;
-    let outcome = nextest(&server.url(), arguments);
-    drop(server);
+    // A server that was given is used as it is.
+    let outcome = match std::env::var(postgres::URL_VARIABLE) {
+        Ok(url) => nextest(&url, arguments),
+        Err(_) => {
+            let server = Postgres::start()?;
+            nextest(&server.url(), arguments)
+        }
+    };
     // Both are worth knowing: a failed test may be why something was left.
     match (outcome, before.check()) {
         (Err(error), Err(left)) => Err(error.context(format!("{left}"))),

@@ -66,7 +66,8 @@ pub fn ingest_zip(
 /// the whole way from upload to package.
 ///
 /// # Errors
-/// The refusals of [`Error`], or [`Error::Store`]. A pack that is stored when the index is refused is left to garbage
+/// The refusals of [`Error`], or [`Error::Store`], which is a missing blob where a pack of a known entry was collected:
+/// the client has to ask again what is known. A pack that is stored when the index is refused is left to garbage
 /// collection.
 pub async fn store_zip(
     store: &Blobstore,
@@ -82,6 +83,17 @@ pub async fn store_zip(
     let Ingested { mut entries, pack } = ingested.await?;
     entries.extend(known);
     let index = PackageIndex::build(entries, limits)?;
+    let new = pack.as_ref().map(|pack| pack.digest.clone());
+    for digest in index.packs().into_iter().filter(|digest| new.as_ref() != Some(digest)) {
+        // The package that brought it may be gone already: it must outlive the time until this one is recorded.
+        if !store.touch(Kind::Pack, digest).await.map_err(Error::store)? {
+            let digest = digest.clone();
+            return Err(Error::store(crate::Error::Missing {
+                kind: Kind::Pack,
+                digest,
+            }));
+        }
+    }
     if let Some(pack) = pack {
         store
             .put_temporary(Kind::Pack, &pack.digest, pack.file)

@@ -141,6 +141,18 @@ async fn an_ordinary_archive_becomes_a_package() {
     let again = store_zip(&store, open(), Vec::new(), &limits()).await.unwrap();
     assert_eq!(again.digest(), index.digest());
 
+    // What a push brings may be joined with what is known, but not with what is gone.
+    std::fs::write(&path, archive(&[raw("new", FILE, "x")])).unwrap();
+    let mut known = index.find("app/run").unwrap().clone();
+    let joined = store_zip(&store, open(), vec![known.clone()], &limits()).await.unwrap();
+    assert_eq!(joined.packs().len(), 2);
+    known.place.as_mut().unwrap().pack = model::Digest::from_sha256([1; 32]);
+    let refused = store_zip(&store, open(), vec![known], &limits()).await;
+    assert!(
+        matches!(&refused, Err(Error::Store(error)) if error.is_missing()),
+        "{refused:?}"
+    );
+
     let dir = folder.path().join("tree");
     std::fs::create_dir(&dir).unwrap();
     let options = Materialise {
