@@ -30,7 +30,7 @@ pub struct Exec {
 }
 
 /// Asks the init behind `socket` to start it.
-pub fn start(id: &str, socket: OwnedFd, spec: &ExecSpec) -> Result<Exec> {
+pub fn start(id: &str, socket: OwnedFd, spec: &ExecSpec, uid_base: u32) -> Result<Exec> {
     let body = wire::to_memfd(spec).on("describe a process", id)?;
     let mut ours = Vec::new();
     let mut theirs = vec![body];
@@ -38,6 +38,9 @@ pub fn start(id: &str, socket: OwnedFd, spec: &ExecSpec) -> Result<Exec> {
         for stream in 0..3 {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).on("make pipes", id)?;
             let (mine, its) = if stream == 0 { (write, read) } else { (read, write) };
+            // So that it may open /dev/stdout again.
+            let owner = uid_base + spec.uid;
+            std::os::unix::fs::fchown(&its, Some(owner), Some(owner)).on("make pipes", id)?;
             ours.push(mine);
             theirs.push(its);
         }

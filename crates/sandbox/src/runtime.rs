@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,8 @@ pub struct Inner {
     missing: Vec<String>,
     ranges: Mutex<BTreeSet<u32>>,
     network: Mutex<Option<Arc<net::Network>>>,
+    /// Sandboxes whose address this agent has leased or adopted.
+    adopted: Mutex<HashSet<String>>,
     pub boot: String,
     _lock: File,
 }
@@ -77,6 +80,7 @@ impl Runtime {
             missing,
             ranges: Mutex::new(ranges),
             network: Mutex::new(None),
+            adopted: Mutex::new(HashSet::new()),
             boot: record::boot_id(),
             _lock: lock,
         };
@@ -138,6 +142,7 @@ impl Runtime {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
+        self.inner.sweep_network()?;
         first_error.map_or(Ok(gone), Err)
     }
 
@@ -214,7 +219,10 @@ impl Inner {
         let disk = self.disk.prepare(&dir, spec.disk_bytes, spec.inodes)?;
         record.disk = Some(disk.clone());
         let (lease, resolvers) = self.lease(spec)?;
-        record.address = lease.as_ref().map(|lease| lease.address);
+        if let Some(lease) = &lease {
+            record.address = Some(lease.address);
+            self.folders.write(&record).inspect_err(|_| self.release(&spec.id, lease.address))?;
+        }
         let mut plan = Plan {
             spec: spec.clone(),
             dir,
@@ -223,14 +231,8 @@ impl Inner {
             groups: self.groups.plan(&spec.id),
         };
         plan.spec.files.extend(resolvers);
-        let started = self.start(&plan, &mut record, lease.as_ref());
-        match started {
-            Ok((pidfd, upper)) => Ok(Sandbox::new(self, record, pidfd, Some(upper), lease)),
-            Err(error) => {
-                self.release(lease);
-                Err(error)
-            }
-        }
+        let (pidfd, upper) = self.start(&plan, &mut record, lease.as_ref())?;
+        Ok(Sandbox::new(self, record, pidfd, Some(upper), lease))
     }
 
     /// Has the spawner fork an init and waits until the app runs: its pidfd and the private
@@ -280,6 +282,7 @@ impl Inner {
         };
         let network = self.network().map_err(failed)?;
         let lease = network.lease_with(policy).map_err(failed)?;
+        self.lock_adopted().insert(spec.id.clone());
         let path = Path::new("/etc/resolv.conf");
         if spec.files.iter().any(|(given, _, _)| given == path) {
             return Ok((Some(lease), None));
@@ -288,13 +291,16 @@ impl Inner {
         Ok((Some(lease), Some((path.to_owned(), text.into_bytes(), 0o644))))
     }
 
-    fn adopt_lease(&self, id: &str, pid: i32, address: std::net::Ipv4Addr) -> Result<Option<Lease>> {
+    fn adopt_lease(&self, id: &str, pid: i32, address: Ipv4Addr) -> Result<Option<Lease>> {
         // If init ends just now there is nothing to adopt any more.
         let Ok(netns) = File::open(format!("/proc/{pid}/ns/net")) else { return Ok(None) };
         let network = self.network();
         let lease = network.and_then(|network| network.adopt(id, address, netns.into()));
         match lease {
-            Ok(lease) => Ok(Some(lease)),
+            Ok(lease) => {
+                self.lock_adopted().insert(id.to_owned());
+                Ok(Some(lease))
+            }
             Err(source) => Err(Error::Network {
                 operation: format!("adopt the network of sandbox {id}"),
                 source: Box::new(source),
@@ -302,13 +308,38 @@ impl Inner {
         }
     }
 
-    /// Ends a lease.
-    pub fn release(&self, lease: Option<Lease>) {
-        if let Some(lease) = lease
-            && let Ok(network) = self.network()
-        {
-            network.release(lease);
+    /// Gives back the address of a sandbox that has ended, whether or not it was adopted.
+    fn release(&self, id: &str, address: Ipv4Addr) {
+        let given_back = self.network().map_err(|e| e.to_string()).and_then(|network| {
+            // Its namespace is gone; any descriptor may stand for it.
+            let netns = File::open("/dev/null").map_err(|e| e.to_string())?.into();
+            let (id, gateway) = (id.to_owned(), network.gateway());
+            network.release(Lease { id, address, gateway, prefix: 32, netns, host_interface: String::new() });
+            Ok(())
+        });
+        if let Err(error) = given_back {
+            tracing::warn!(sandbox = %id, %address, %error, "the address is kept until the network is swept");
         }
+    }
+
+    /// Frees addresses that no sandbox has: leased by an agent that died before it wrote so.
+    /// Not while a sandbox with an address waits to be adopted.
+    fn sweep_network(&self) -> Result<()> {
+        let Some(network) = self.lock_network().clone() else { return Ok(()) };
+        for id in self.folders.list()? {
+            let record = self.folders.read(&id)?;
+            let waits = record.as_ref().is_some_and(|r| r.address.is_some() && self.find(r).is_some());
+            if waits && !self.lock_adopted().contains(&id) {
+                return Ok(());
+            }
+        }
+        let swept = network.sweep();
+        let operation = "free addresses without a sandbox".to_owned();
+        swept.map(drop).map_err(|e| Error::Network { operation, source: Box::new(e) })
+    }
+
+    fn lock_adopted(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_network(&self) -> MutexGuard<'_, Option<Arc<net::Network>>> {
@@ -348,6 +379,11 @@ impl Inner {
             wait_end(id, pidfd.as_fd(), Duration::from_secs(END_SECONDS), "end")?;
         }
         cgroup::remove(&*self.groups, id, Instant::now() + Duration::from_secs(END_SECONDS))?;
+        // Only now can nothing answer on its address any more.
+        if let Some(address) = record.as_ref().and_then(|record| record.address) {
+            self.release(id, address);
+            self.lock_adopted().remove(id);
+        }
         self.spawner.ask_if_running(&Ask::Forget { id: id.to_owned() });
         let dir = self.folders.sandbox(id);
         match std::fs::remove_dir_all(&dir) {

@@ -33,7 +33,8 @@ pub struct Sandbox {
     record: Record,
     pidfd: OwnedFd,
     upper: Mutex<Option<Arc<OwnedFd>>>,
-    lease: Mutex<Option<Lease>>,
+    /// Keeps the network namespace in being.
+    lease: Option<Lease>,
 }
 
 impl Sandbox {
@@ -44,7 +45,7 @@ impl Sandbox {
         upper: Option<OwnedFd>,
         lease: Option<Lease>,
     ) -> Sandbox {
-        Sandbox { inner, record, pidfd, upper: Mutex::new(upper.map(Arc::new)), lease: Mutex::new(lease) }
+        Sandbox { inner, record, pidfd, upper: Mutex::new(upper.map(Arc::new)), lease }
     }
 
     /// Its name.
@@ -183,7 +184,7 @@ impl Sandbox {
     /// Starts a further process with the same lack of privileges as the app.
     pub fn exec(&self, spec: &ExecSpec) -> Result<Exec> {
         check::exec(self.id(), spec)?;
-        exec::start(self.id(), self.connect()?, spec)
+        exec::start(self.id(), self.connect()?, spec, self.record.uid_base)
     }
 
     /// The content of a file that the sandbox wrote; `None` if there is none. Content and
@@ -252,13 +253,8 @@ impl Sandbox {
     pub fn destroy(self) -> Result<()> {
         // Given up first: they hold the image and the network namespace.
         drop(self.upper.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let wiped = self.inner.wipe(self.id());
-        // Only an address that nothing can answer on any more is given back.
-        if wiped.is_ok() {
-            self.inner.release(lease);
-        }
-        wiped
+        drop(self.lease);
+        self.inner.wipe(&self.record.id)
     }
 
     fn connect(&self) -> Result<OwnedFd> {

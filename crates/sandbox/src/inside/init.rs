@@ -119,9 +119,7 @@ fn start_app(spec: &Spec) -> Result<(i32, Vec<Source>), Failure> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).stage("open null")?;
         streams.push(null);
         for tag in *b"OE" {
-            let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).stage("make pipe")?;
-            let _ = rustix::pipe::fcntl_setpipe_size(&ours, PIPE_BYTES);
-            rustix::io::ioctl_fionbio(&ours, true).stage("make pipe")?;
+            let (ours, theirs) = launch::pipe(process.uid, PIPE_BYTES).stage("make pipe")?;
             sources.push(Source::new(ours, tag));
             streams.push(theirs);
         }

@@ -196,16 +196,30 @@ fn enter(cwd: &Path) -> io::Result<()> {
     if here.as_os_str().as_bytes().first() == Some(&b'/') { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
+/// Makes something that belongs to `uid`. As the saved user is still root, the way back is
+/// open.
+fn as_user<T>(uid: u32, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::from_raw(uid), Uid::ROOT)?;
+    let made = make();
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    made
+}
+
+/// A pipe for output: init's end, which does not block, and the process's, which it may open
+/// again as /dev/stdout.
+pub fn pipe(uid: u32, bytes: usize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = as_user(uid, || Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?))?;
+    // Refused once the user has many of them; a small one serves as well.
+    let _ = rustix::pipe::fcntl_setpipe_size(&ours, bytes);
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((ours, theirs))
+}
+
 /// A new terminal that belongs to `uid`: init's end and the process's end.
 pub fn terminal(uid: u32, rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::fs::{Mode, OFlags};
-    let user = Uid::from_raw(uid);
-    // The opener owns the terminal; as one's saved user is still root, the way back is open.
-    rustix::thread::set_thread_res_uid(Uid::ROOT, user, Uid::ROOT)?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let ours = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty());
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
-    let ours = ours?;
+    let ours = as_user(uid, || Ok(rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())?))?;
     rustix::pty::unlockpt(&ours)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
