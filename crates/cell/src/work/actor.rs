@@ -338,7 +338,10 @@ fn is_permanent(error: &Error) -> bool {
         Error::Layer { source, .. } => is_permanent(source),
         Error::Mismatch { .. } | Error::Unpack(_) => true,
         Error::Sandbox { source, .. } => {
-            matches!(**source, sandbox::Error::Invalid { .. } | sandbox::Error::Program { .. })
+            matches!(
+                **source,
+                sandbox::Error::Invalid { .. } | sandbox::Error::Program { .. }
+            )
         }
         _ => false,
     }
@@ -358,9 +361,13 @@ async fn destroy(core: &Core, work: WorkId, handle: Option<Arc<Sandbox>>) -> Res
     blocking(move || {
         let found = match own {
             Some(own) => Some(own),
-            None => runtime.adopt(&work.to_string()).map_err(kernel(format!("find work {work}")))?,
+            None => runtime
+                .adopt(&work.to_string())
+                .map_err(kernel(format!("find work {work}")))?,
         };
-        found.map_or(Ok(()), |found| found.destroy().map_err(kernel(format!("remove work {work}"))))
+        found.map_or(Ok(()), |found| {
+            found.destroy().map_err(kernel(format!("remove work {work}")))
+        })
     })
     .await
 }

@@ -53,7 +53,7 @@ async fn package(kit: &Kit, files: &[(&str, &str)]) -> Digest {
         let added = writer.add((*name).to_owned(), Mode::file(0o644), contents.as_bytes());
         added.expect("added");
     }
-    let (entries, pack) = writer.finish().expect("finished");
+    let (pack, entries) = writer.finish().expect("finished");
     if let Some(pack) = pack {
         let stored = kit.blobs.put_temporary(Kind::Pack, &pack.digest, pack.file);
         stored.await.expect("stored");
@@ -114,7 +114,12 @@ async fn a_package_becomes_a_droplet_that_runs_and_the_next_build_reuses_its_lay
     kit.line(first.work, "making the tool").await;
     assert!(result.layers.len() >= 3, "{:?}", result.layers);
     for layer in &result.layers {
-        let stored = kit.blobs.head(Kind::Layer, &layer.digest).await.expect("head").expect("stored");
+        let stored = kit
+            .blobs
+            .head(Kind::Layer, &layer.digest)
+            .await
+            .expect("head")
+            .expect("stored");
         assert_eq!((layer.size_bytes, &layer.file), (stored.size_bytes, &None), "{layer:?}");
     }
     assert_eq!(result.cache.len(), 1);
@@ -125,7 +130,12 @@ async fn a_package_becomes_a_droplet_that_runs_and_the_next_build_reuses_its_lay
     let seen = kit.running(app.work).await;
     assert_eq!(get(&seen, "/index.html").await, "built and served\n");
     kit.line(app.work, "greetings from the tool").await;
-    let fetched: u64 = seen.phases.iter().filter(|phase| phase.name == "fetch").map(|phase| phase.duration_ms).sum();
+    let fetched: u64 = seen
+        .phases
+        .iter()
+        .filter(|phase| phase.name == "fetch")
+        .map(|phase| phase.duration_ms)
+        .sum();
     assert_eq!(fetched, 0, "the build left its layers in the cache");
 
     let changed = package(&kit, &[("index.html", "changed\n"), ("src/a.txt", "a")]).await;
@@ -134,7 +144,11 @@ async fn a_package_becomes_a_droplet_that_runs_and_the_next_build_reuses_its_lay
     let (_, again) = outcome(&kit, second.work).await;
     assert_eq!(again.error, None);
     kit.line(second.work, "reusing the tool").await;
-    let kept = again.layers.iter().filter(|layer| result.layers.iter().any(|old| old.digest == layer.digest)).count();
+    let kept = again
+        .layers
+        .iter()
+        .filter(|layer| result.layers.iter().any(|old| old.digest == layer.digest))
+        .count();
     assert!(kept >= 1, "{:?} {:?}", result.layers, again.layers);
 }
 
@@ -160,7 +174,10 @@ async fn failed_builds_say_why() {
     kit.controller.assign(&works);
     let (cause, result) = outcome(&kit, works[0].work).await;
     assert!(matches!(cause, Cause::Exited { code } if code != 0), "{cause:?}");
-    assert_eq!(result.error.expect("failed").class, FailureClass::BuildpackCompileFailed);
+    assert_eq!(
+        result.error.expect("failed").class,
+        FailureClass::BuildpackCompileFailed
+    );
     kit.line(works[0].work, "broken dependency").await;
     let (cause, result) = outcome(&kit, works[1].work).await;
     let failure = result.error.expect("failed");

@@ -136,7 +136,10 @@ impl Controller {
     /// Lines of a piece of work that did not come from the platform.
     pub fn output(&self, work: WorkId) -> Vec<String> {
         self.seen(|seen| {
-            let own = seen.lines.iter().filter(|line| line.work == work && line.source_type != "CELL");
+            let own = seen
+                .lines
+                .iter()
+                .filter(|line| line.work == work && line.source_type != "CELL");
             own.map(|line| line.text.clone()).collect()
         })
     }
@@ -195,10 +198,14 @@ async fn report(
     authorised(&headers)?;
     let mut seen = this.seen.lock().expect("lock");
     if report.full {
-        seen.work.retain(|work, _| report.observations.iter().any(|seen| seen.work == *work));
+        seen.work
+            .retain(|work, _| report.observations.iter().any(|seen| seen.work == *work));
     }
     for observation in report.observations {
-        let state = serde_json::to_value(&observation.state).expect("JSON")["state"].as_str().expect("text").to_owned();
+        let state = serde_json::to_value(&observation.state).expect("JSON")["state"]
+            .as_str()
+            .expect("text")
+            .to_owned();
         let states = seen.states.entry(observation.work).or_default();
         if states.last() != Some(&state) {
             states.push(state);
@@ -258,7 +265,9 @@ pub async fn read_session(socket: &mut WebSocket) -> (String, String, Option<Ses
             }
         }
     };
-    tokio::time::timeout(DEADLINE, reading).await.expect("the session ends in time");
+    tokio::time::timeout(DEADLINE, reading)
+        .await
+        .expect("the session ends in time");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (text(out), text(err), last)
 }

@@ -7,7 +7,10 @@ use model::work::{Cause, Wanted, WorkKind, WorkState};
 async fn an_instance_starts_answers_logs_and_stops() {
     let kit = Kit::start().await;
     let layers = kit.droplet().await;
-    let mut work = kit.instance(&layers, Some("echo port $PORT user $USER home $HOME; exec python3 -m http.server $PORT"));
+    let mut work = kit.instance(
+        &layers,
+        Some("echo port $PORT user $USER home $HOME; exec python3 -m http.server $PORT"),
+    );
     work.spec.env.set("GREETING", "hi");
     kit.controller.assign(std::slice::from_ref(&work));
     let seen = kit.running(work.work).await;
@@ -16,14 +19,23 @@ async fn an_instance_starts_answers_logs_and_stops() {
     assert_eq!(phases, ["fetch", "unpack", "sandbox", "healthy"]);
     assert_eq!(get(&seen, "/index.html").await, "hello from the app\n");
     let line = kit.line(work.work, "port 8080 user vcap home /home/vcap/app").await;
-    assert_eq!((line.source_type.as_str(), line.instance.as_str(), line.app), ("APP/PROC/WEB", "0", kit.app));
+    assert_eq!(
+        (line.source_type.as_str(), line.instance.as_str(), line.app),
+        ("APP/PROC/WEB", "0", kit.app)
+    );
     kit.line(work.work, "Container became healthy").await;
 
     work.wanted = Wanted::Drain;
     kit.controller.assign(std::slice::from_ref(&work));
     let drained = kit.controller.revision();
-    kit.controller.wait("drained", |seen| (seen.revision == drained).then_some(())).await;
-    assert_eq!(get(&seen, "/index.html").await, "hello from the app\n", "it goes on while it drains");
+    kit.controller
+        .wait("drained", |seen| (seen.revision == drained).then_some(()))
+        .await;
+    assert_eq!(
+        get(&seen, "/index.html").await,
+        "hello from the app\n",
+        "it goes on while it drains"
+    );
 
     work.wanted = Wanted::Stop;
     kit.controller.assign(std::slice::from_ref(&work));
@@ -45,25 +57,37 @@ async fn ends_have_their_true_causes() {
     let layers = kit.droplet().await;
     let crash = kit.instance(&layers, Some("echo dying >&2; exit 3"));
     let signal = kit.instance(&layers, Some("kill -SEGV $$"));
-    let mut hungry = kit.instance(&layers, Some("exec python3 -c 'b = [bytearray(1 << 20) for _ in range(1 << 20)]'"));
+    let mut hungry = kit.instance(
+        &layers,
+        Some("exec python3 -c 'b = [bytearray(1 << 20) for _ in range(1 << 20)]'"),
+    );
     hungry.spec.limits.memory_mb = 48;
-    let absent = kit.instance(&[model::staging::DropletLayer {
-        digest: model::Digest::from_sha256([7; 32]),
-        ..layers[0].clone()
-    }], None);
+    let absent = kit.instance(
+        &[model::staging::DropletLayer {
+            digest: model::Digest::from_sha256([7; 32]),
+            ..layers[0].clone()
+        }],
+        None,
+    );
     let all = [crash.clone(), signal.clone(), hungry.clone(), absent.clone()];
     kit.controller.assign(&all);
     assert_eq!(kit.ended(crash.work).await, Cause::Exited { code: 3 });
     assert!(kit.line(crash.work, "dying").await.err);
     kit.line(crash.work, "Exit status 3").await;
     assert_eq!(kit.ended(signal.work).await, Cause::Signalled { signal: 11 });
-    let Cause::OutOfMemory { limit_bytes, peak_bytes } = kit.ended(hungry.work).await else {
+    let Cause::OutOfMemory {
+        limit_bytes,
+        peak_bytes,
+    } = kit.ended(hungry.work).await
+    else {
         panic!("{:?}", kit.ended(hungry.work).await)
     };
     assert_eq!(limit_bytes, 48 << 20);
     assert!(peak_bytes > 40 << 20, "{peak_bytes}");
     kit.line(hungry.work, "Exit status 137 (out of memory)").await;
-    let Cause::NotStarted { detail, retryable } = kit.ended(absent.work).await else { panic!("no layer") };
+    let Cause::NotStarted { detail, retryable } = kit.ended(absent.work).await else {
+        panic!("no layer")
+    };
     assert!(detail.contains("there is no layer") && retryable, "{detail}");
     for work in &all {
         kit.gone(work.work).await;
@@ -80,9 +104,14 @@ async fn an_app_that_listens_elsewhere_is_told_where() {
         instance.grace_seconds = 1;
     }
     kit.controller.assign(std::slice::from_ref(&work));
-    let Cause::StartTimeout { detail } = kit.ended(work.work).await else { panic!("never healthy") };
+    let Cause::StartTimeout { detail } = kit.ended(work.work).await else {
+        panic!("never healthy")
+    };
     assert!(detail.contains("port 8080: connection refused"), "{detail}");
-    assert!(detail.contains("listening on 127.0.0.1:3000, expected 0.0.0.0:8080"), "{detail}");
+    assert!(
+        detail.contains("listening on 127.0.0.1:3000, expected 0.0.0.0:8080"),
+        "{detail}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +134,9 @@ async fn what_does_not_end_in_its_grace_is_killed_and_what_stops_answering_is_en
         }
     }
     if let WorkKind::Instance(instance) = &mut sick.spec.kind {
-        instance.health.probe = model::health::Probe::Http { endpoint: "/health".to_owned() };
+        instance.health.probe = model::health::Probe::Http {
+            endpoint: "/health".to_owned(),
+        };
     }
     kit.controller.assign(&[stubborn.clone(), sick.clone()]);
     let seen = kit.running(sick.work).await;
@@ -114,8 +145,13 @@ async fn what_does_not_end_in_its_grace_is_killed_and_what_stops_answering_is_en
     stubborn.wanted = Wanted::Stop;
     kit.controller.assign(&[stubborn.clone(), sick.clone()]);
     assert_eq!(kit.ended(stubborn.work).await, Cause::Stopped { killed: true });
-    let Cause::Unhealthy { detail } = kit.ended(sick.work).await else { panic!("unhealthy") };
-    assert!(detail.contains("GET /health on port 8080 was answered with 500, expected 200"), "{detail}");
+    let Cause::Unhealthy { detail } = kit.ended(sick.work).await else {
+        panic!("unhealthy")
+    };
+    assert!(
+        detail.contains("GET /health on port 8080 was answered with 500, expected 200"),
+        "{detail}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,14 +166,28 @@ async fn many_start_at_once_from_one_copy_of_their_layers() {
     }
     eprintln!("10 instances healthy after {:?}", began.elapsed());
     let trees = std::fs::read_dir(kit.state().join("layers")).expect("layers");
-    let trees = trees.filter(|entry| entry.as_ref().expect("entry").file_name().len() == 64).count();
+    let trees = trees
+        .filter(|entry| entry.as_ref().expect("entry").file_name().len() == 64)
+        .count();
     assert_eq!(trees, layers.len());
-    kit.controller.wait("figures", |seen| works.iter().all(|work| seen.measured.contains(&work.work)).then_some(())).await;
+    kit.controller
+        .wait("figures", |seen| {
+            works
+                .iter()
+                .all(|work| seen.measured.contains(&work.work))
+                .then_some(())
+        })
+        .await;
     // Not assigned any more: no right to run.
     kit.controller.assign(&[]);
     for work in &works {
         kit.gone(work.work).await;
     }
-    let left = kit.controller.seen(|seen| seen.work.values().filter(|seen| seen.state == WorkState::Running).count());
+    let left = kit.controller.seen(|seen| {
+        seen.work
+            .values()
+            .filter(|seen| seen.state == WorkState::Running)
+            .count()
+    });
     assert_eq!(left, 0);
 }

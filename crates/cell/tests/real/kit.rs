@@ -77,7 +77,12 @@ impl Kit {
             .append(true)
             .open(self.dir.join("agent.log"))
             .expect("log");
-        let text = format!("{}\n{}\n{}", self.dir.display(), self.controller.address, self.slot.number);
+        let text = format!(
+            "{}\n{}\n{}",
+            self.dir.display(),
+            self.controller.address,
+            self.slot.number
+        );
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(["agent_process", "--exact", "--nocapture"])
             .env(CONFIGURATION, text)
@@ -88,7 +93,9 @@ impl Kit {
             .expect("the agent's process");
         self.agent = Some(child);
         let agent_log = self.dir.join("agent.log");
-        let registered = self.controller.wait("registered", |seen| (seen.registrations > before).then_some(()));
+        let registered = self
+            .controller
+            .wait("registered", |seen| (seen.registrations > before).then_some(()));
         tokio::select! {
             () = registered => {}
             () = async {
@@ -143,7 +150,8 @@ impl Kit {
         let metadata = "[[processes]]\ntype = \"web\"\ncommand = [\"exec python3 -m http.server $PORT\"]\n\
             direct = false\ndefault = true\nsource = \"test\"\n";
         vec![
-            self.layer(&[("home/vcap/app/index.html", "hello from the app\n", 0o644)]).await,
+            self.layer(&[("home/vcap/app/index.html", "hello from the app\n", 0o644)])
+                .await,
             self.layer(&[("layers/config/metadata.toml", metadata, 0o644)]).await,
         ]
     }
@@ -208,10 +216,12 @@ impl Kit {
 
     /// Waits until the work has ended, and says why.
     pub async fn ended(&self, work: WorkId) -> Cause {
-        let outcome = self.controller.wait("ended", |seen| match &seen.work.get(&work)?.state {
-            WorkState::Exited(outcome) => Some(outcome.clone()),
-            _ => None,
-        });
+        let outcome = self
+            .controller
+            .wait("ended", |seen| match &seen.work.get(&work)?.state {
+                WorkState::Exited(outcome) => Some(outcome.clone()),
+                _ => None,
+            });
         outcome.await.cause
     }
 
@@ -233,7 +243,12 @@ impl Kit {
             }
         };
         let waited = tokio::time::timeout(std::time::Duration::from_secs(15), waiting).await;
-        assert!(waited.is_ok(), "{} is still there: {}", folder.display(), self.agent_log());
+        assert!(
+            waited.is_ok(),
+            "{} is still there: {}",
+            folder.display(),
+            self.agent_log()
+        );
     }
 
     /// Where the cell finds buildpacks.
@@ -264,7 +279,13 @@ impl Drop for Kit {
         let config = config(&self.dir, "127.0.0.1:1", self.slot.number);
         let torn_down = cell::teardown(&config);
         if std::thread::panicking() {
-            let log: String = self.agent_log().lines().rev().take(60).map(|line| format!("{line}\n")).collect();
+            let log: String = self
+                .agent_log()
+                .lines()
+                .rev()
+                .take(60)
+                .map(|line| format!("{line}\n"))
+                .collect();
             eprintln!("the agent's last lines, newest first:\n{log}");
             let _ = fs::remove_dir_all(&self.dir);
             return;
@@ -280,7 +301,11 @@ impl Drop for Kit {
 fn leftovers(dir: &Path, slot: u8) -> Vec<String> {
     let dir = dir.to_str().expect("text");
     let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-    let mut left: Vec<String> = mounts.lines().filter(|line| line.contains(dir)).map(str::to_owned).collect();
+    let mut left: Vec<String> = mounts
+        .lines()
+        .filter(|line| line.contains(dir))
+        .map(str::to_owned)
+        .collect();
     for entry in fs::read_dir("/proc").expect("processes").filter_map(Result::ok) {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
@@ -318,8 +343,13 @@ fn root() -> &'static Path {
 /// A program for the inside of sandboxes, as shipped or as built beside this test.
 fn guest(name: &str) -> PathBuf {
     let shipped = root().join("dist/libexec").join(name);
-    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.parent()?.join(name)));
-    let found = [Some(shipped), beside].into_iter().flatten().find(|path| path.is_file());
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.parent()?.parent()?.join(name)));
+    let found = [Some(shipped), beside]
+        .into_iter()
+        .flatten()
+        .find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing: run `cargo xtask guest` first"))
 }
 
@@ -330,7 +360,14 @@ fn config(dir: &Path, controller: &str, slot: u8) -> Config {
     network.pool_size = 2;
     let blobs = Blobstore::open_directory(&dir.join("blobs"), Limits::default()).expect("blobs");
     let token = Secret::new(TOKEN);
-    let mut config = Config::new(state, &format!("http://{controller}"), token, blobs, &root().join("dist/libexec"), network);
+    let mut config = Config::new(
+        state,
+        &format!("http://{controller}"),
+        token,
+        blobs,
+        &root().join("dist/libexec"),
+        network,
+    );
     config.init_path = guest("paas-init");
     config.lifecycle_path = guest("paas-lifecycle");
     config.uid_base = (1 << 24) + (u32::from(slot) << 20);
@@ -345,7 +382,11 @@ pub fn agent_process() {
     let Ok(text) = std::env::var(CONFIGURATION) else { return };
     let mut lines = text.lines();
     let mut next = || lines.next().expect("a configuration");
-    let (dir, controller, slot) = (PathBuf::from(next()), next().to_owned(), next().parse().expect("a number"));
+    let (dir, controller, slot) = (
+        PathBuf::from(next()),
+        next().to_owned(),
+        next().parse().expect("a number"),
+    );
     // Of a test that was itself killed nothing is to stay.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).expect("set");
     telemetry::install("info,cell=debug", telemetry::Format::Human).expect("a subscriber");

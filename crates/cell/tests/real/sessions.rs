@@ -25,9 +25,19 @@ async fn commands_have_streams_input_a_terminal_and_an_exit_code() {
     kit.controller.assign(std::slice::from_ref(&work));
     kit.running(work.work).await;
 
-    let mut socket = kit.controller.exec(work.work, &["echo $GREETING $PORT; id -u; pwd; echo oh >&2; exit 7"], None).await;
+    let mut socket = kit
+        .controller
+        .exec(
+            work.work,
+            &["echo $GREETING $PORT; id -u; pwd; echo oh >&2; exit 7"],
+            None,
+        )
+        .await;
     let (out, err, last) = read_session(&mut socket).await;
-    assert_eq!((out.as_str(), err.as_str()), ("hi there 8080\n2000\n/home/vcap/app\n", "oh\n"));
+    assert_eq!(
+        (out.as_str(), err.as_str()),
+        ("hi there 8080\n2000\n/home/vcap/app\n", "oh\n")
+    );
     assert_eq!(last, Some(SessionMessage::Exit { code: 7 }));
 
     let mut socket = kit.controller.exec(work.work, &["sort", "-r"], None).await;
@@ -45,7 +55,10 @@ async fn commands_have_streams_input_a_terminal_and_an_exit_code() {
 
     let mut socket = kit.controller.exec(work.work, &["/no/such/program", "x"], None).await;
     let (_, err, last) = read_session(&mut socket).await;
-    assert!(matches!(last, Some(SessionMessage::Exit { code }) if code != 0) || last.is_some(), "{err} {last:?}");
+    assert!(
+        matches!(last, Some(SessionMessage::Exit { code }) if code != 0) || last.is_some(),
+        "{err} {last:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,13 +68,19 @@ async fn a_session_that_is_gone_ends_its_command() {
     let work = kit.instance(&layers, None);
     kit.controller.assign(std::slice::from_ref(&work));
     kit.running(work.work).await;
-    let mut socket = kit.controller.exec(work.work, &["echo begun; exec sleep 1000"], None).await;
+    let mut socket = kit
+        .controller
+        .exec(work.work, &["echo begun; exec sleep 1000"], None)
+        .await;
     let begun = socket.recv().await.expect("a message").expect("fine");
     assert!(matches!(begun, Message::Binary(_)), "{begun:?}");
     drop(socket);
     let mut left = String::from("1");
     for _ in 0..50 {
-        let mut socket = kit.controller.exec(work.work, &["pgrep -c -f 'sleep 100[0]' || true"], None).await;
+        let mut socket = kit
+            .controller
+            .exec(work.work, &["pgrep -c -f 'sleep 100[0]' || true"], None)
+            .await;
         left = read_session(&mut socket).await.0.trim().to_owned();
         if left == "0" {
             break;
