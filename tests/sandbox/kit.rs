@@ -48,13 +48,43 @@ pub fn probe() -> &'static Path {
 /// One test's host.
 pub struct Host {
     pub runtime: Option<Runtime>,
-    pub dir: tempfile::TempDir,
+    pub dir: Folder,
     pub parent: String,
     pub layer: PathBuf,
     uid_base: u32,
 }
 
+/// The test's folder: its own, or that of the test that started this process.
+pub enum Folder {
+    Own(tempfile::TempDir),
+    Lent(PathBuf),
+}
+
+impl Folder {
+    pub fn path(&self) -> &Path {
+        match self {
+            Folder::Own(dir) => dir.path(),
+            Folder::Lent(path) => path,
+        }
+    }
+}
+
+/// What another process needs to act on the same host.
+pub type Identity = (PathBuf, String, u32);
+
 impl Host {
+    pub fn identity(&self) -> Identity {
+        (self.dir.path().to_owned(), self.parent.clone(), self.uid_base)
+    }
+
+    /// The host of another process.
+    pub fn again((dir, parent, uid_base): Identity) -> Host {
+        let layer = dir.join("layer");
+        let mut host = Host { runtime: None, dir: Folder::Lent(dir), parent, layer, uid_base };
+        host.open();
+        host
+    }
+
     pub fn new() -> Host {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +95,7 @@ impl Host {
         let parent = format!("paas/t{pid}-{count}");
         // Ranges of tests running at once must not overlap.
         let uid_base = (100 + (pid * 16 + count * 4) % 60_000) * 65_536;
-        let mut host = Host { runtime: None, dir, parent, layer, uid_base };
+        let mut host = Host { runtime: None, dir: Folder::Own(dir), parent, layer, uid_base };
         host.open();
         host
     }
