@@ -11,8 +11,8 @@ use api::cell::LogLine;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use model::id::WorkId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The server sends something at least every 5 s; a connection that is silent for longer is dead.
@@ -23,6 +23,9 @@ const OPEN: Duration = Duration::from_secs(10);
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// After a break, log lines are asked for from this long before the newest seen: works' clocks differ a little.
 const OVERLAP_NS: i64 = 2_000_000_000;
+
+/// Lines that are remembered to know those that come twice: more than the overlap has at the highest log rate.
+const SEEN: usize = 50_000;
 
 /// What the stream brings.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,8 +46,11 @@ pub struct EventStream {
     log_since: Option<i64>,
     /// When the stream was opened, by our clock: where lines are asked for from if it breaks before any line came.
     opened_ns: i64,
-    /// Newest line seen of each work; within one, times grow.
-    seen: HashMap<WorkId, i64>,
+    /// Lines seen lately, by their hash: after a break some come again. Lines of several instances are not in the
+    /// order of their times.
+    seen: HashSet<u64>,
+    /// The same in the order in which they came.
+    order: VecDeque<u64>,
     connection: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     parser: Parser,
     ready: VecDeque<Item>,
@@ -66,7 +72,8 @@ impl Client {
             since: None,
             log_since,
             opened_ns: now_ns(),
-            seen: HashMap::new(),
+            seen: HashSet::new(),
+            order: VecDeque::new(),
             connection: None,
             parser: Parser::default(),
             ready: VecDeque::new(),
@@ -250,15 +257,27 @@ impl EventStream {
     }
 
     fn take_line(&mut self, line: LogLine) {
-        let last = self.seen.entry(line.work).or_insert(i64::MIN);
-        if line.ts_ns <= *last {
+        let hash = hash_of(&line);
+        if !self.seen.insert(hash) {
             return;
         }
-        *last = line.ts_ns;
+        self.order.push_back(hash);
+        if self.order.len() > SEEN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
         let from = line.ts_ns - OVERLAP_NS;
         self.log_since = Some(self.log_since.map_or(from, |since| since.max(from)));
         self.ready.push_back(Item::Log(line));
     }
+}
+
+/// Names a line: its time in nanoseconds, who wrote it, and what.
+fn hash_of(line: &LogLine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (line.ts_ns, &line.source_type, &line.instance, line.err, &line.text).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn now_ns() -> i64 {

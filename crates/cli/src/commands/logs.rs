@@ -2,13 +2,15 @@
 
 use crate::actor::Cx;
 use crate::args::app::Logs;
+use crate::client::Client;
 use crate::client::logs::MAX_LINES;
 use crate::client::stream::Item;
 use crate::errors::Error;
 use crate::ui::{HEARTBEAT, LogLines};
-use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// From this long before the newest line shown new ones are asked for, in nanoseconds.
+const SEAM_NS: i64 = 1_000_000_000;
 /// Lines before the new ones where nothing is said.
 const CONTEXT: u32 = 20;
 
@@ -33,7 +35,6 @@ pub async fn run(cx: &Cx, args: Logs) -> Result<(), Error> {
         .client
         .recent_logs(&app.guid, args.lines.unwrap_or(default), since)
         .await?;
-    let last = lines.last().map(|line| line.ts_ns);
     lines
         .iter()
         .filter(|line| wanted(&args, line))
@@ -44,38 +45,20 @@ pub async fn run(cx: &Cx, args: Logs) -> Result<(), Error> {
         }
         return Ok(());
     }
-    follow(cx, &target.client, &app.guid, &args, last).await
+    follow(cx, &target.client, &app.guid, &args, &lines).await
 }
 
-/// Shows new lines until the user has enough.
-async fn follow(
-    cx: &Cx,
-    client: &crate::client::Client,
-    app: &str,
-    args: &Logs,
-    last: Option<i64>,
-) -> Result<(), Error> {
+/// Shows new lines until the user has enough. Those that were `shown` already are not shown again.
+async fn follow(cx: &Cx, client: &Client, app: &str, args: &Logs, shown: &[LogLines]) -> Result<(), Error> {
+    // Instances' clocks differ a little: from the newest line on alone, one of another instance could be missed.
+    let last = shown.last().map(|line| line.ts_ns - SEAM_NS);
     let mut stream = client.stream(app, true, last).await?;
-    // Lines at the seam come twice: those up to the last one that the log cache had.
-    let mut seam: HashSet<(i64, String)> = HashSet::new();
     loop {
         match tokio::time::timeout(HEARTBEAT, stream.next()).await {
             Ok(item) => match item? {
                 Item::Log(line) => {
-                    if last.is_some_and(|last| line.ts_ns <= last) || !seam.insert((line.ts_ns, line.text.clone())) {
-                        continue;
-                    }
-                    if seam.len() > 10_000 {
-                        seam.clear();
-                    }
-                    let line = LogLines {
-                        ts_ns: line.ts_ns,
-                        source_type: line.source_type,
-                        instance: line.instance,
-                        err: line.err,
-                        text: line.text,
-                    };
-                    if wanted(args, &line) {
+                    let line = LogLines::from(line);
+                    if wanted(args, &line) && !shown.contains(&line) {
                         cx.ui.log_line(&line);
                     }
                 }

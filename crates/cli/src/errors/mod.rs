@@ -5,7 +5,7 @@ mod prose;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Exit codes, as `paas help exit-codes` documents them.
+/// Exit codes, as `paas --help` documents them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

@@ -43,6 +43,7 @@ impl Error {
         self.session()
             .or_else(|| self.connection())
             .or_else(|| self.source_tree())
+            .or_else(|| self.limits_and_manifest())
             .unwrap_or_else(|| self.operation())
             .0
     }
@@ -204,6 +205,12 @@ impl Error {
             .hint("remove it, or list it in .paasignore"),
             Self::NotUtf8 { path } => Draft::new("bad_name", Exit::Usage, format!("the file name {path} is not UTF-8"))
                 .hint("rename the file, or list its folder in .paasignore"),
+            _ => return None,
+        })
+    }
+
+    fn limits_and_manifest(&self) -> Option<Draft> {
+        Some(match self {
             Self::TooManyFiles { limit } => Draft::new(
                 "too_many_files",
                 Exit::Usage,

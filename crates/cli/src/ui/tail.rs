@@ -2,6 +2,7 @@
 
 use super::Ui;
 use super::format::{self, Style};
+use api::cell::LogLine;
 use serde::Serialize;
 
 /// A log line as it is shown, and as `--json` prints it.
@@ -16,6 +17,18 @@ pub struct LogLines {
     /// Whether it was written to standard error.
     pub err: bool,
     pub text: String,
+}
+
+impl From<LogLine> for LogLines {
+    fn from(line: LogLine) -> Self {
+        Self {
+            ts_ns: line.ts_ns,
+            source_type: line.source_type,
+            instance: line.instance,
+            err: line.err,
+            text: line.text,
+        }
+    }
 }
 
 impl LogLines {

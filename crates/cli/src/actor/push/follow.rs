@@ -310,13 +310,7 @@ impl Follow {
     }
 
     fn line(&mut self, line: LogLine) {
-        let line = LogLines {
-            ts_ns: line.ts_ns,
-            source_type: line.source_type,
-            instance: line.instance,
-            err: line.err,
-            text: line.text,
-        };
+        let line = LogLines::from(line);
         if line.source_type == "STG" {
             self.cx.ui.build_line(&line);
             return;
@@ -372,6 +366,7 @@ pub fn describe(event: &StreamEvent) -> Option<String> {
         "instance.routed" => format!("{} gets requests", instance()),
         "instance.draining" => format!("{} of the old version finishes its requests", instance()),
         "instance.drained" => format!("{} of the old version has none left", instance()),
+        "instance.lost" => format!("{} was lost with its cell; it starts elsewhere", instance()),
         "instance.stopped" => format!("{} stopped", instance()),
         "app.crash" => {
             let cause = event
