@@ -2,14 +2,11 @@
 
 use model::Secret;
 use model::name::{DomainName, StackName};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Configuration of a controller.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the API listens.
-    pub listen: SocketAddr,
     /// How clients reach the API, without a slash at the end, such as `http://127.0.0.1:8181`.
     pub public_url: String,
     /// Where the router listens, for messages: URLs of apps are `http://<host>[:port]`.
@@ -41,7 +38,9 @@ pub struct EncryptionKey {
 
 impl std::fmt::Debug for EncryptionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EncryptionKey").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("EncryptionKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

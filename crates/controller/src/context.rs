@@ -1,5 +1,6 @@
 //! What every handler and background task works with.
 
+use crate::auth::Keys;
 use crate::config::Config;
 use api::cell::WorkStats;
 use blobstore::Blobstore;
@@ -9,6 +10,7 @@ use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use store::Store;
+use telemetry::applog::LogStore;
 use tokio::sync::Notify;
 
 /// Where instants come from; tests bring their own.
@@ -19,6 +21,10 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Context {
     pub store: Store,
     pub blobs: Blobstore,
+    /// What apps said.
+    pub logs: LogStore,
+    /// Signs and verifies access tokens.
+    pub tokens: Keys,
     pub clock: Clock,
     pub config: Arc<Config>,
     pub wake: Wake,
@@ -29,10 +35,19 @@ pub struct Context {
 impl Context {
     /// A context on an open store. `clock` is the system's, except in tests.
     #[must_use]
-    pub fn new(store: Store, blobs: Blobstore, config: Arc<Config>, clock: Clock) -> Self {
+    pub fn new(
+        store: Store,
+        blobs: Blobstore,
+        logs: LogStore,
+        tokens: Keys,
+        config: Arc<Config>,
+        clock: Clock,
+    ) -> Self {
         Self {
             store,
             blobs,
+            logs,
+            tokens,
             clock,
             config,
             wake: Wake::default(),

@@ -4,8 +4,27 @@
 //! own the transaction: desired state, audit event and job are written together, then the scheduler wakes. No handler
 //! talks to a cell.
 
+mod actions;
+mod auth;
 mod config;
 mod context;
+mod control;
+pub(crate) mod error;
+pub mod events;
+pub mod exec;
+pub mod feeds;
+mod logs;
+mod oauth;
+mod request;
+pub mod scheduling;
+mod serve;
+mod setup;
+mod sweep;
+mod v3;
 
+pub use auth::Keys;
 pub use config::{Bootstrap, BuildpackInfo, Config, Database, EncryptionKey};
 pub use context::{Clock, Context, Usage, Wake};
+pub use control::{Control, Explanation, Timing};
+pub use serve::{Error, run, surface};
+pub use setup::{bootstrap, open};

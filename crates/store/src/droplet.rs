@@ -7,7 +7,9 @@ use crate::sql::{Query, Row, json};
 use crate::tx::Tx;
 use model::Digest;
 use model::id::{AppId, DropletId, PackageId, SpaceId};
-use model::resource::Droplet;
+use model::resource::{BuildCache, Droplet};
+use model::staging::DropletLayer;
+use model::work::WorkKind;
 
 /// Which droplets a list holds; `None` does not filter.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +58,30 @@ impl Db {
             droplets.extend(self.map(query, droplet).await?);
         }
         Ok(droplets)
+    }
+
+    /// Digests of all layers of droplets, of build caches and of live work: what keeps their blobs.
+    pub async fn layer_digests(&self) -> Result<Vec<Digest>> {
+        let mut digests = std::collections::BTreeSet::new();
+        let query = Query::new("layer_digests", "droplets", "SELECT DISTINCT layers FROM droplets");
+        for layers in self
+            .map(query, |_, row| row.json::<Vec<DropletLayer>>("layers"))
+            .await?
+        {
+            digests.extend(layers.into_iter().map(|layer| layer.digest));
+        }
+        let query = Query::new("layer_digests", "caches", "SELECT cache FROM build_caches");
+        for cache in self.map(query, |_, row| row.json::<BuildCache>("cache")).await? {
+            digests.extend(cache.layers.into_iter().map(|layer| layer.digest));
+        }
+        for work in self.works_live().await? {
+            match work.spec.kind {
+                WorkKind::Instance(instance) => digests.extend(instance.layers.into_iter().map(|layer| layer.digest)),
+                WorkKind::Task(task) => digests.extend(task.layers.into_iter().map(|layer| layer.digest)),
+                WorkKind::Build(build) => digests.extend(build.input.restored.into_iter().map(|layer| layer.digest)),
+            }
+        }
+        Ok(digests.into_iter().collect())
     }
 
     /// The app's newest droplet that came of the same input.

@@ -107,6 +107,16 @@ impl Db {
         self.list(PACKAGE, query, &order.sql(None, true), page, package).await
     }
 
+    /// Digests of all packages: what keeps their blobs.
+    pub async fn package_digests(&self) -> Result<Vec<Digest>> {
+        let query = Query::new(
+            "package_digests",
+            "all",
+            "SELECT DISTINCT digest FROM packages WHERE digest IS NOT NULL",
+        );
+        self.map(query, |_, row| row.parse("digest")).await
+    }
+
     /// The files of a package, by path.
     pub async fn package_files(&self, id: PackageId) -> Result<Vec<PackageFile>> {
         let query = Query::new("package_files", id, "")

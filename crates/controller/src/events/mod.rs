@@ -1,7 +1,7 @@
 //! What happened and why: the stream of an app's events and logs, and the explanation of its present state.
 
-pub(crate) mod record;
 mod public;
+pub(crate) mod record;
 mod stream;
 mod why;
 

@@ -47,7 +47,10 @@ async fn app_why(
     Path(app): Path<AppId>,
 ) -> Result<Json<Why>, Failure> {
     app_for(&context.store, &caller, app, Need::Read, "App").await?;
-    why(&control, app).await?.map(Json).ok_or_else(|| Failure::not_found("App"))
+    why(&control, app)
+        .await?
+        .map(Json)
+        .ok_or_else(|| Failure::not_found("App"))
 }
 
 /// Which instance, and what to run in it.
@@ -91,7 +94,10 @@ async fn app_exec(
             let text = format!("Instance {} of process {} is not running", query.index, query.process);
             Failure::refused(text).hint(format!("See what it does: paas why {}", app.name))
         })?;
-    let command = Command { argv, terminal: query.rows.zip(query.columns) };
+    let command = Command {
+        argv,
+        terminal: query.rows.zip(query.columns),
+    };
     exec::open(&control, work, command, upgrade)
 }
 
@@ -105,7 +111,11 @@ fn is_instance(work: &Work, query: &ExecQuery) -> bool {
 }
 
 fn operator(caller: &Caller) -> Result<(), Failure> {
-    if caller.admin { Ok(()) } else { Err(Failure::forbidden()) }
+    if caller.admin {
+        Ok(())
+    } else {
+        Err(Failure::forbidden())
+    }
 }
 
 async fn cells(caller: Caller, Extension(control): Extension<Control>) -> Result<Json<Value>, Failure> {
@@ -119,7 +129,9 @@ async fn cordon(
     Path(cell): Path<CellId>,
 ) -> Result<StatusCode, Failure> {
     operator(&caller)?;
-    feeds::cordon(&control, cell, true).await.map(|()| StatusCode::NO_CONTENT)
+    feeds::cordon(&control, cell, true)
+        .await
+        .map(|()| StatusCode::NO_CONTENT)
 }
 
 async fn uncordon(
@@ -128,5 +140,7 @@ async fn uncordon(
     Path(cell): Path<CellId>,
 ) -> Result<StatusCode, Failure> {
     operator(&caller)?;
-    feeds::cordon(&control, cell, false).await.map(|()| StatusCode::NO_CONTENT)
+    feeds::cordon(&control, cell, false)
+        .await
+        .map(|()| StatusCode::NO_CONTENT)
 }

@@ -67,7 +67,10 @@ pub async fn stream(control: &Control, app: AppId, query: StreamQuery) -> Result
     let before = OPEN.fetch_add(1, Ordering::Relaxed);
     let open = Open;
     if before >= MAX_STREAMS {
-        return Err(Failure::new(Code::RateLimitExceeded, "too many streams are open; try again"));
+        return Err(Failure::new(
+            Code::RateLimitExceeded,
+            "too many streams are open; try again",
+        ));
     }
     // Before the first read, so that nothing is missed after it.
     let topics = control.context.store.subscribe();
@@ -111,7 +114,11 @@ impl Task {
         if !self.send("hello", None, &json!({"sequence": newest})).await {
             return Ok(());
         }
-        let mut follower = if query.logs { Some(self.past_lines(query).await?) } else { None };
+        let mut follower = if query.logs {
+            Some(self.past_lines(query).await?)
+        } else {
+            None
+        };
         let mut ping = tokio::time::interval(PING);
         ping.reset();
         loop {
@@ -150,7 +157,12 @@ impl Task {
     /// Sends all events after the cursor. False: the reader is gone.
     async fn events(&mut self) -> Result<bool, Broken> {
         loop {
-            let events = self.control.context.store.events_since(Some(&self.app), self.cursor, BATCH).await?;
+            let events = self
+                .control
+                .context
+                .store
+                .events_since(Some(&self.app), self.cursor, BATCH)
+                .await?;
             for event in &events {
                 if !self.send("event", Some(event.sequence), event).await {
                     return Ok(false);
@@ -198,7 +210,10 @@ impl Task {
             return true;
         };
         let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-        self.out.send(Bytes::from(format!("{id}event: {name}\ndata: {data}\n\n"))).await.is_ok()
+        self.out
+            .send(Bytes::from(format!("{id}event: {name}\ndata: {data}\n\n")))
+            .await
+            .is_ok()
     }
 }
 

@@ -88,8 +88,10 @@ pub async fn why(control: &Control, app: AppId) -> Result<Option<Why>, Failure> 
         deployment = deployment.or(store.deployment_active(process.id).await.map_err(Failure::from)?);
     }
     let explanation = control.explanation();
-    let processes: Vec<WhyProcess> =
-        processes.iter().map(|process| explain(&app, process, &works, &explanation)).collect();
+    let processes: Vec<WhyProcess> = processes
+        .iter()
+        .map(|process| explain(&app, process, &works, &explanation))
+        .collect();
     Ok(Some(Why {
         app: app.id,
         state: app.state,
@@ -104,21 +106,35 @@ pub async fn why(control: &Control, app: AppId) -> Result<Option<Why>, Failure> 
 }
 
 fn explain(app: &App, process: &Process, works: &[Work], explanation: &Explanation) -> WhyProcess {
-    let wanted = if app.state == AppState::Started { process.instances } else { 0 };
+    let wanted = if app.state == AppState::Started {
+        process.instances
+    } else {
+        0
+    };
     let crashes = counts(process.id, explanation);
-    let mut instances: Vec<WhyInstance> = works.iter().filter_map(|work| live(process.id, work, &crashes)).collect();
-    instances.extend(explanation.waiting.iter().filter(|waiting| waiting.process == process.id).map(|waiting| {
-        WhyInstance {
-            index: waiting.index,
-            state: if waiting.until.is_some() { "CRASHED" } else { "GIVEN_UP" },
-            since: crashes.get(&waiting.index).map(|(_, since)| since.clone()).unwrap_or_default(),
-            cause: Some(waiting.cause.to_string()),
-            crashes: waiting.crashes,
-            next_try_at: waiting.until.map(rfc3339),
-            cell: None,
-            work: None,
-        }
-    }));
+    let mut instances: Vec<WhyInstance> = works
+        .iter()
+        .filter_map(|work| live(process.id, work, &crashes))
+        .collect();
+    instances.extend(
+        explanation
+            .waiting
+            .iter()
+            .filter(|waiting| waiting.process == process.id)
+            .map(|waiting| WhyInstance {
+                index: waiting.index,
+                state: if waiting.until.is_some() { "CRASHED" } else { "GIVEN_UP" },
+                since: crashes
+                    .get(&waiting.index)
+                    .map(|(_, since)| since.clone())
+                    .unwrap_or_default(),
+                cause: Some(waiting.cause.to_string()),
+                crashes: waiting.crashes,
+                next_try_at: waiting.until.map(rfc3339),
+                cell: None,
+                work: None,
+            }),
+    );
     instances.sort_by_key(|instance| instance.index);
     let unplaced = explanation.unplaced.iter().filter_map(|unplaced| match unplaced.slot {
         Slot::Instance { process: of, index, .. } if of == process.id => Some(WhyUnplaced {
@@ -151,7 +167,10 @@ fn counts(process: ProcessId, explanation: &Explanation) -> HashMap<u32, (u32, S
             }
         }
     }
-    counts.into_iter().map(|(index, (at, count))| (index, (count, rfc3339(at)))).collect()
+    counts
+        .into_iter()
+        .map(|(index, (at, count))| (index, (count, rfc3339(at))))
+        .collect()
 }
 
 fn live(process: ProcessId, work: &Work, crashes: &HashMap<u32, (u32, String)>) -> Option<WhyInstance> {
@@ -198,7 +217,10 @@ fn findings(app: &App, processes: &[WhyProcess], deployment: Option<&Deployment>
         for unplaced in &process.unplaced {
             findings.push(Finding {
                 severity: "error",
-                title: format!("instance {} of {} can't be placed", unplaced.index, process.process_type),
+                title: format!(
+                    "instance {} of {} can't be placed",
+                    unplaced.index, process.process_type
+                ),
                 cause: unplaced.reason.clone(),
                 remedy: unplaced.smallest_change.clone(),
             });

@@ -61,7 +61,13 @@ impl Sessions {
         let id = Uuid::new_v4();
         let (sender, receiver) = oneshot::channel();
         self.0.waiting.lock().insert(id, sender);
-        Some((Ticket { sessions: self.clone(), id }, receiver))
+        Some((
+            Ticket {
+                sessions: self.clone(),
+                id,
+            },
+            receiver,
+        ))
     }
 }
 
@@ -84,10 +90,16 @@ pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocket
         return Err(Failure::new(Code::UnprocessableEntity, "the command is too long"));
     }
     let Some(feed) = control.cells.feed(work.cell) else {
-        return Err(Failure::new(Code::ServiceUnavailable, "the instance's cell is not connected; try again"));
+        return Err(Failure::new(
+            Code::ServiceUnavailable,
+            "the instance's cell is not connected; try again",
+        ));
     };
     let Some((ticket, dialled)) = control.sessions.open() else {
-        return Err(Failure::new(Code::RateLimitExceeded, "too many sessions are open; close one"));
+        return Err(Failure::new(
+            Code::RateLimitExceeded,
+            "too many sessions are open; close one",
+        ));
     };
     let exec = Exec {
         session: ticket.id,
@@ -96,7 +108,10 @@ pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocket
         terminal: command.terminal,
     };
     if feed.try_send(Down::Exec(exec)).is_err() {
-        return Err(Failure::new(Code::ServiceUnavailable, "the instance's cell does not listen; try again"));
+        return Err(Failure::new(
+            Code::ServiceUnavailable,
+            "the instance's cell does not listen; try again",
+        ));
     }
     let control = control.clone();
     let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);

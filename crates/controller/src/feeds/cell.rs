@@ -1,8 +1,8 @@
 //! A cell joins, and hears what it is to run.
 
 use super::{line, lines};
-use crate::error::Failure;
 use crate::Control;
+use crate::error::Failure;
 use api::cell::{Down, Registered};
 use api::error::Code;
 use axum::Json;
@@ -30,12 +30,21 @@ pub(super) async fn register(
     Json(info): Json<CellInfo>,
 ) -> Result<Json<Registered>, Failure> {
     if info.id != cell {
-        return Err(Failure::new(Code::UnprocessableEntity, "the cell's id is not the one in the path"));
+        return Err(Failure::new(
+            Code::UnprocessableEntity,
+            "the cell's id is not the one in the path",
+        ));
     }
-    let texts = [&info.name, &info.zone, &info.version].into_iter().chain(&info.tags).chain(&info.isolation);
+    let texts = [&info.name, &info.zone, &info.version]
+        .into_iter()
+        .chain(&info.tags)
+        .chain(&info.isolation);
     let entries = info.tags.len().max(info.stacks.len()).max(info.isolation.len());
     if entries > MAX_ENTRIES || texts.into_iter().any(|text| text.len() > MAX_TEXT * 4) {
-        return Err(Failure::new(Code::UnprocessableEntity, "the cell's description is too long"));
+        return Err(Failure::new(
+            Code::UnprocessableEntity,
+            "the cell's description is too long",
+        ));
     }
     let turn = control.cells.turn(cell);
     let _turn = turn.lock().await;
@@ -66,7 +75,14 @@ pub(super) async fn feed(State(control): State<Control>, Path(cell): Path<CellId
     tokio::spawn(async move {
         let (sender, down) = mpsc::channel(DOWN_QUEUE);
         let number = control.cells.feed_opened(cell, sender);
-        Feed { control: control.clone(), cell, out, sent: None }.run(down).await;
+        Feed {
+            control: control.clone(),
+            cell,
+            out,
+            sent: None,
+        }
+        .run(down)
+        .await;
         control.cells.feed_closed(cell, number);
     });
     Ok(response)

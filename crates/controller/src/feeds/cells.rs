@@ -44,7 +44,10 @@ pub(crate) struct Standing {
 
 impl Cells {
     pub(crate) fn new(floor: Timestamp) -> Self {
-        Self(Arc::new(Inner { floor, cells: Mutex::default() }))
+        Self(Arc::new(Inner {
+            floor,
+            cells: Mutex::default(),
+        }))
     }
 
     fn with<T>(&self, cell: CellId, change: impl FnOnce(&mut State) -> T) -> T {
@@ -81,13 +84,17 @@ impl Cells {
 
     /// Whether a report may be taken: a full one always, another only from a cell that is in step.
     pub(crate) fn accepts(&self, cell: CellId, full: bool, now: Timestamp) -> bool {
-        full || self.with(cell, |state| state.synced && state.lease_until.is_some_and(|until| until > now))
+        full || self.with(cell, |state| {
+            state.synced && state.lease_until.is_some_and(|until| until > now)
+        })
     }
 
     /// Whether the database is to hear of the lease: not every heartbeat is worth a write.
     pub(crate) fn persist_due(&self, cell: CellId, lease_until: Timestamp, lease: std::time::Duration) -> bool {
         self.with(cell, |state| {
-            state.persisted_until.is_none_or(|persisted| lease_until - persisted > lease / 2)
+            state
+                .persisted_until
+                .is_none_or(|persisted| lease_until - persisted > lease / 2)
         })
     }
 

@@ -89,12 +89,19 @@ impl Edge {
         let base = state.revision;
         state.revision += 1;
         let revision = state.revision;
-        let upserts = routes.iter().filter(|(key, entry)| state.routes.get(key) != Some(entry));
+        let upserts = routes
+            .iter()
+            .filter(|(key, entry)| state.routes.get(key) != Some(entry));
         let delta = Table::Delta {
             revision,
             base,
             upserts: upserts.map(|(_, entry)| entry.clone()).collect(),
-            removes: state.routes.keys().filter(|key| !routes.contains_key(key)).cloned().collect(),
+            removes: state
+                .routes
+                .keys()
+                .filter(|key| !routes.contains_key(key))
+                .cloned()
+                .collect(),
         };
         let (before, after) = (works(&state.routes), works(&routes));
         for work in after.difference(&before) {
@@ -128,7 +135,10 @@ impl Edge {
     pub(crate) fn is_routed(&self, work: WorkId) -> bool {
         let state = self.0.state.lock();
         state.settled(self.0.lease)
-            && state.entered.get(&work).is_none_or(|entered| state.acked(*entered, self.0.lease))
+            && state
+                .entered
+                .get(&work)
+                .is_none_or(|entered| state.acked(*entered, self.0.lease))
     }
 
     /// Whether no live router has the work in its table, nor a request of it in flight.
@@ -168,7 +178,11 @@ impl Edge {
     /// Time until a router that is gone no longer counts.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let state = self.0.state.lock();
-        let gone = state.routers.values().filter(|router| !router.connected).filter_map(|router| router.gone_at);
+        let gone = state
+            .routers
+            .values()
+            .filter(|router| !router.connected)
+            .filter_map(|router| router.gone_at);
         gone.chain([state.started])
             .filter_map(|since| self.0.lease.checked_sub(since.elapsed()))
             .min()
@@ -236,7 +250,13 @@ impl Edge {
         let state = self.0.state.lock();
         (state.revision > state.base).then(|| {
             let routes = state.routes.values().cloned().collect();
-            (state.revision, Table::Snapshot { revision: state.revision, routes })
+            (
+                state.revision,
+                Table::Snapshot {
+                    revision: state.revision,
+                    routes,
+                },
+            )
         })
     }
 
@@ -254,7 +274,13 @@ impl Edge {
 
     /// How many routers are connected now.
     pub(crate) fn routers(&self) -> usize {
-        self.0.state.lock().routers.values().filter(|router| router.connected).count()
+        self.0
+            .state
+            .lock()
+            .routers
+            .values()
+            .filter(|router| router.connected)
+            .count()
     }
 }
 
@@ -265,16 +291,24 @@ impl State {
     }
 
     fn acked(&self, revision: u64, lease: Duration) -> bool {
-        self.routers.values().all(|router| router.acked >= revision || !router.blocks(lease))
+        self.routers
+            .values()
+            .all(|router| router.acked >= revision || !router.blocks(lease))
     }
 }
 
 fn works(routes: &BTreeMap<RouteKey, RouteEntry>) -> BTreeSet<WorkId> {
-    routes.values().flat_map(|entry| entry.endpoints.iter().map(|endpoint| endpoint.work)).collect()
+    routes
+        .values()
+        .flat_map(|entry| entry.endpoints.iter().map(|endpoint| endpoint.work))
+        .collect()
 }
 
 fn entry(target: RouteTarget) -> (RouteKey, RouteEntry) {
-    let key = RouteKey { host: target.host, path: target.path };
+    let key = RouteKey {
+        host: target.host,
+        path: target.path,
+    };
     let endpoints = target.endpoints.into_iter().map(|endpoint| Endpoint {
         work: endpoint.work,
         app: endpoint.app,

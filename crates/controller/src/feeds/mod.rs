@@ -55,8 +55,13 @@ pub fn routes(control: Control) -> Router {
 }
 
 async fn authenticate(State(control): State<Control>, request: Request, next: Next) -> Result<Response, Failure> {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let header = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let token = header
+        .and_then(|value| value.split_once(' '))
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let expected = control.context.config.machine_token.expose();
     match token {
         Some((_, token)) if same(token.trim(), expected) => Ok(next.run(request).await),
@@ -67,7 +72,10 @@ async fn authenticate(State(control): State<Control>, request: Request, next: Ne
 /// Compares in a time that says nothing about where the texts differ.
 fn same(left: &str, right: &str) -> bool {
     let (left, right) = (Sha256::digest(left), Sha256::digest(right));
-    left.iter().zip(right.iter()).fold(0_u8, |differs, (a, b)| differs | (a ^ b)) == 0
+    left.iter()
+        .zip(right.iter())
+        .fold(0_u8, |differs, (a, b)| differs | (a ^ b))
+        == 0
 }
 
 /// An endless answer of JSON lines; its task ends when the reader goes.

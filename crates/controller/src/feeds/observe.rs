@@ -27,7 +27,10 @@ pub(super) async fn consequences(
     now: Timestamp,
 ) -> store::Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for seen in observed.iter().filter(|seen| seen.before.rank() != seen.work.state.rank()) {
+    for seen in observed
+        .iter()
+        .filter(|seen| seen.before.rank() != seen.work.state.rank())
+    {
         let observation = observations.iter().find(|observation| observation.work == seen.work.id);
         let phases = observation.map_or(&[][..], |observation| &observation.phases);
         match &seen.work.spec.kind {
@@ -115,7 +118,11 @@ async fn crash(control: &Control, tx: &Tx, work: &Work, cause: &Cause, now: Time
         (_, Some(at)) => format!("it starts again at {at}"),
         _ => "it is not started again".to_owned(),
     };
-    let times = if count == 1 { "once".to_owned() } else { format!("{count} times in a row") };
+    let times = if count == 1 {
+        "once".to_owned()
+    } else {
+        format!("{count} times in a row")
+    };
     Ok(Line {
         app: work.spec.owner.app,
         instance: index.to_string(),
@@ -124,7 +131,8 @@ async fn crash(control: &Control, tx: &Tx, work: &Work, cause: &Cause, now: Time
 }
 
 pub(crate) fn rfc3339(at: Timestamp) -> String {
-    at.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| at.to_string())
+    at.format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_else(|_| at.to_string())
 }
 
 const fn status(cause: &Cause) -> Option<i32> {

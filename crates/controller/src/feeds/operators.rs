@@ -1,8 +1,8 @@
 //! What operators see and do about cells: `/admin/v1/cells`. Whoever calls these has checked that the caller may.
 
-use crate::error::Failure;
 use super::observe::rfc3339;
 use crate::Control;
+use crate::error::Failure;
 use model::id::CellId;
 use serde_json::{Value, json};
 
@@ -15,7 +15,12 @@ pub async fn list_cells(control: &Control) -> Result<Value, Failure> {
     let cells = control.context.store.cell_list().await.map_err(Failure::from)?;
     let mut list = Vec::with_capacity(cells.len());
     for cell in cells {
-        let works = control.context.store.works_of_cell(cell.info.id).await.map_err(Failure::from)?;
+        let works = control
+            .context
+            .store
+            .works_of_cell(cell.info.id)
+            .await
+            .map_err(Failure::from)?;
         let standing = control.cells.standing(&cell, now);
         let memory: u64 = works.iter().map(|work| u64::from(work.spec.limits.memory_mb)).sum();
         let disk: u64 = works.iter().map(|work| u64::from(work.spec.limits.disk_mb)).sum();

@@ -1,8 +1,8 @@
 //! What a cell reports: its lease, and what it observed of its work.
 
 use super::observe;
-use crate::error::Failure;
 use crate::Control;
+use crate::error::Failure;
 use crate::scheduling::ended;
 use api::cell::{Report, Reported};
 use api::error::Code;
@@ -33,7 +33,10 @@ pub(super) async fn report(
     let _turn = turn.lock().await;
     let now = control.context.now();
     if !control.cells.accepts(cell, report.full, now) {
-        return Err(Failure::new(Code::ResourceNotFound, "the cell is not registered, or lost its lease"));
+        return Err(Failure::new(
+            Code::ResourceNotFound,
+            "the cell is not registered, or lost its lease",
+        ));
     }
     let lease_until = now + control.timing.cell_lease;
     let silent = !report.full && report.observations.is_empty();
@@ -64,7 +67,10 @@ async fn take(
     let Some(revision) = revision else {
         return Err(Failure::not_found("Cell"));
     };
-    let mut observed = tx.work_observe_batch(cell, &report.observations).await.map_err(Failure::from)?;
+    let mut observed = tx
+        .work_observe_batch(cell, &report.observations)
+        .await
+        .map_err(Failure::from)?;
     let mut foreign = Vec::new();
     if report.full {
         let (absent, held) = compare(&tx, cell, report, revision, now).await.map_err(Failure::from)?;
@@ -127,6 +133,8 @@ async fn compare(
         .map(|observation| observation.work)
         .collect();
     let strange = tx.works_by_ids(&strange).await?;
-    let held = strange.iter().map(|work| (work.id, (work.spec.limits.memory_mb, work.spec.limits.disk_mb)));
+    let held = strange
+        .iter()
+        .map(|work| (work.id, (work.spec.limits.memory_mb, work.spec.limits.disk_mb)));
     Ok((absent, held.collect()))
 }

@@ -1,8 +1,8 @@
 //! A router hears the table, and says what it has.
 
 use super::{line, lines};
-use crate::error::Failure;
 use crate::Control;
+use crate::error::Failure;
 use api::edge::{Ack, Table};
 use api::error::Code;
 use axum::Json;
@@ -49,7 +49,11 @@ fn check_id(router: &str) -> Result<(), Failure> {
     let valid = !router.is_empty()
         && router.len() <= MAX_ID
         && router.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if valid { Ok(()) } else { Err(Failure::new(Code::UnprocessableEntity, "not a router's id")) }
+    if valid {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::UnprocessableEntity, "not a router's id"))
+    }
 }
 
 /// A snapshot, then deltas, until the router goes or stops acknowledging.
@@ -95,13 +99,21 @@ async fn run(control: &Control, router: &str, session: u64, out: mpsc::Sender<By
 
 /// Messages that bring a router from revision `sent` (0: nothing) to the newest.
 fn news(control: &Control, sent: u64) -> Vec<(u64, Bytes)> {
-    if sent > 0 && let Some(deltas) = control.edge.deltas(sent) {
+    if sent > 0
+        && let Some(deltas) = control.edge.deltas(sent)
+    {
         let revision = |table: &Table| match table {
             Table::Delta { revision, .. } | Table::Snapshot { revision, .. } => *revision,
             Table::Ping => sent,
         };
-        return deltas.iter().filter_map(|delta| Some((revision(delta), line(delta.as_ref())?))).collect();
+        return deltas
+            .iter()
+            .filter_map(|delta| Some((revision(delta), line(delta.as_ref())?)))
+            .collect();
     }
     let snapshot = control.edge.snapshot();
-    snapshot.and_then(|(revision, table)| Some((revision, line(&table)?))).into_iter().collect()
+    snapshot
+        .and_then(|(revision, table)| Some((revision, line(&table)?)))
+        .into_iter()
+        .collect()
 }

@@ -42,7 +42,10 @@ pub(crate) async fn ingest(
         Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
         Ok(Err(error)) => {
             tracing::error!(cause = telemetry::chain(&error), "failed to store log lines");
-            Err(Failure::new(Code::ServiceUnavailable, "log lines could not be stored; send them again"))
+            Err(Failure::new(
+                Code::ServiceUnavailable,
+                "log lines could not be stored; send them again",
+            ))
         }
         Err(_) => Err(Failure::new(Code::UnknownError, "An unknown error occurred.")),
     }
@@ -79,7 +82,12 @@ fn take(control: &Control, batch: LogBatch) -> Result<(), telemetry::applog::Err
 type Key = (i64, String, String, Vec<u8>);
 
 fn key(envelope: &Envelope) -> Key {
-    (envelope.ts_ns, envelope.source_type.clone(), envelope.instance_id.clone(), envelope.payload.clone())
+    (
+        envelope.ts_ns,
+        envelope.source_type.clone(),
+        envelope.instance_id.clone(),
+        envelope.payload.clone(),
+    )
 }
 
 /// Lines that are stored already, as far as the batch has lines of work that was not heard of since the start.
@@ -148,6 +156,9 @@ pub(crate) async fn say(control: &Control, lines: Vec<Line>) {
     let logs = control.context.logs.clone();
     let written = tokio::task::spawn_blocking(move || logs.append(&envelopes)).await;
     if let Ok(Err(error)) = written {
-        tracing::error!(cause = telemetry::chain(&error), "failed to write the platform's log lines");
+        tracing::error!(
+            cause = telemetry::chain(&error),
+            "failed to write the platform's log lines"
+        );
     }
 }

@@ -26,8 +26,16 @@ impl Election {
     /// On the embedded database there is one controller at a time, and it goes on at once after a crash.
     pub(super) fn new(context: &Context) -> Self {
         let contested = matches!(context.config.database, Database::Postgres(_));
-        let holder = if contested { Uuid::new_v4().to_string() } else { "embedded".to_owned() };
-        Self { holder, contested, renewed: None }
+        let holder = if contested {
+            Uuid::new_v4().to_string()
+        } else {
+            "embedded".to_owned()
+        };
+        Self {
+            holder,
+            contested,
+            renewed: None,
+        }
     }
 
     /// Takes or renews the lease where due. `Some`: another holds it; when to try again.
@@ -51,7 +59,10 @@ impl Election {
     /// Renews the lease within `tx`.
     pub(super) async fn renew(&mut self, tx: &Tx, context: &Context) -> Result<(), CycleError> {
         let now = context.now();
-        let taken = tx.lease_take(LEASE, &self.holder, now, now + HOLD).await.map_err(failed("renew the scheduler's lease"))?;
+        let taken = tx
+            .lease_take(LEASE, &self.holder, now, now + HOLD)
+            .await
+            .map_err(failed("renew the scheduler's lease"))?;
         if taken.is_none() {
             self.renewed = None;
             return Err(CycleError::Deposed);
@@ -73,7 +84,10 @@ impl Election {
             tx.commit().await
         };
         if let Err(error) = resigned.await {
-            tracing::debug!(cause = telemetry::chain(&error), "the scheduler's lease runs out by itself");
+            tracing::debug!(
+                cause = telemetry::chain(&error),
+                "the scheduler's lease runs out by itself"
+            );
         }
     }
 }

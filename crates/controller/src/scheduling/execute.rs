@@ -23,7 +23,11 @@ enum Made {
 impl Loop {
     pub(super) async fn execute(&mut self, plan: Plan, loaded: &Loaded) -> Result<(), CycleError> {
         let context = self.control.context.clone();
-        let made: Vec<Made> = plan.placements.iter().map(|placement| self.make(placement, loaded)).collect();
+        let made: Vec<Made> = plan
+            .placements
+            .iter()
+            .map(|placement| self.make(placement, loaded))
+            .collect();
         let tx = context.store.begin().await.map_err(failed("begin a plan"))?;
         self.election.renew(&tx, &context).await?;
         for finished in &plan.finished {
@@ -41,7 +45,11 @@ impl Loop {
         }
         // Routers hear of what drains without waiting for the next cycle's look.
         if !plan.wants.is_empty() || !plan.lost.is_empty() {
-            let table = context.store.route_table().await.map_err(failed("read the route table"))?;
+            let table = context
+                .store
+                .route_table()
+                .await
+                .map_err(failed("read the route table"))?;
             self.control.edge.refresh(table);
         }
         tracing::debug!(
@@ -59,7 +67,9 @@ impl Loop {
     async fn lose(&self, tx: &Tx, lost: &[Lost], loaded: &Loaded) -> Result<(), CycleError> {
         for work in lost.iter().filter_map(|lost| loaded.works.get(&lost.work)) {
             let observation = ended(work, Cause::CellLost, loaded.now);
-            tx.work_observe_batch(work.cell, &[observation]).await.map_err(failed("give up lost work"))?;
+            tx.work_observe_batch(work.cell, &[observation])
+                .await
+                .map_err(failed("give up lost work"))?;
             self.control.cells.hold(work);
             if let Some(data) = record::about(work, &[]) {
                 tx.event(record::event(&work.spec.owner, "instance.lost", data, loaded.now));
@@ -71,12 +81,21 @@ impl Loop {
     fn make(&self, placement: &Placement, loaded: &Loaded) -> Made {
         let config = &self.control.context.config;
         let spec: Option<WorkSpec> = match placement.slot {
-            Slot::Instance { process, version, index } => loaded.processes.get(&process).and_then(|of| {
+            Slot::Instance {
+                process,
+                version,
+                index,
+            } => loaded.processes.get(&process).and_then(|of| {
                 let version = spec::version(of, version)?;
                 Some(spec::instance(config, of, version, index))
             }),
             Slot::Job(JobRef::Build(id)) => {
-                match loaded.builds.iter().find(|pending| pending.build.id == id).map(|of| spec::build(config, of)) {
+                match loaded
+                    .builds
+                    .iter()
+                    .find(|pending| pending.build.id == id)
+                    .map(|of| spec::build(config, of))
+                {
                     Some(Ok(spec)) => Some(spec),
                     Some(Err(failure)) => return Made::Failed(id, failure),
                     None => None,
@@ -107,7 +126,9 @@ impl Loop {
         if placements.is_empty() {
             return Ok(Vec::new());
         }
-        tx.work_insert_batch(&placements, loaded.now).await.map_err(failed("write placements"))?;
+        tx.work_insert_batch(&placements, loaded.now)
+            .await
+            .map_err(failed("write placements"))?;
         for placement in &placements {
             tx.event(placed_event(placement, loaded));
         }
@@ -116,11 +137,18 @@ impl Loop {
 
     async fn want(&mut self, tx: &Tx, wants: &[Want], loaded: &Loaded) -> Result<(), CycleError> {
         for wanted in [Wanted::Drain, Wanted::Stop] {
-            let ids: Vec<WorkId> = wants.iter().filter(|want| want.wanted == wanted).map(|want| want.work).collect();
+            let ids: Vec<WorkId> = wants
+                .iter()
+                .filter(|want| want.wanted == wanted)
+                .map(|want| want.work)
+                .collect();
             if ids.is_empty() {
                 continue;
             }
-            let changed = tx.work_want(&ids, wanted).await.map_err(failed("write what is wanted"))?;
+            let changed = tx
+                .work_want(&ids, wanted)
+                .await
+                .map_err(failed("write what is wanted"))?;
             for work in changed.iter().filter_map(|id| loaded.works.get(id)) {
                 self.wanted.insert(work.id, (wanted, loaded.now));
                 let kind = match (wanted, work.wanted) {
@@ -150,7 +178,13 @@ impl Loop {
         if events.is_empty() {
             return Ok(());
         }
-        let tx = self.control.context.store.begin().await.map_err(failed("begin events"))?;
+        let tx = self
+            .control
+            .context
+            .store
+            .begin()
+            .await
+            .map_err(failed("begin events"))?;
         for event in events {
             tx.event(event);
         }
@@ -172,10 +206,14 @@ fn placed_event(placement: &store::Placement, loaded: &Loaded) -> NewEvent {
                 "cell": placement.cell,
             }),
         ),
-        WorkKind::Build(build) => {
-            ("build.placed", json!({"build": build.build, "work": placement.id, "cell": placement.cell}))
-        }
-        WorkKind::Task(task) => ("task.placed", json!({"task": task.task, "work": placement.id, "cell": placement.cell})),
+        WorkKind::Build(build) => (
+            "build.placed",
+            json!({"build": build.build, "work": placement.id, "cell": placement.cell}),
+        ),
+        WorkKind::Task(task) => (
+            "task.placed",
+            json!({"task": task.task, "work": placement.id, "cell": placement.cell}),
+        ),
     };
     record::event(owner, kind, data, loaded.now)
 }
@@ -185,7 +223,11 @@ pub(crate) fn ended(work: &Work, cause: Cause, now: model::Timestamp) -> Observa
     Observation {
         work: work.id,
         epoch: work.epoch,
-        state: WorkState::Exited(Outcome { cause, at: now, build: None }),
+        state: WorkState::Exited(Outcome {
+            cause,
+            at: now,
+            build: None,
+        }),
         routable: false,
         address: None,
         since: now,

@@ -62,7 +62,10 @@ impl Histories {
 
     fn count(&mut self, work: &Work, policy: &CrashPolicy) {
         if let Some((process, version, crash, healthy)) = crash_of(work) {
-            self.of.entry((process, version)).or_default().record(crash, healthy, policy);
+            self.of
+                .entry((process, version))
+                .or_default()
+                .record(crash, healthy, policy);
         }
     }
 }
@@ -89,7 +92,12 @@ pub(crate) fn crash_of(work: &Work) -> Option<(ProcessId, VersionId, Crash, Opti
 }
 
 /// Crashes in a row of the work's index, this end of it included, from the rows within `db`.
-pub(crate) async fn crashes_in_row(db: &Db, work: &Work, policy: &CrashPolicy, now: Timestamp) -> store::Result<History> {
+pub(crate) async fn crashes_in_row(
+    db: &Db,
+    work: &Work,
+    policy: &CrashPolicy,
+    now: Timestamp,
+) -> store::Result<History> {
     let mut history = History::default();
     let WorkKind::Instance(instance) = &work.spec.kind else {
         return Ok(history);

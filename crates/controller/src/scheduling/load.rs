@@ -38,7 +38,10 @@ pub(crate) fn is_routable(process: &model::resource::Process) -> bool {
 impl Loop {
     pub(super) async fn load(&mut self) -> Result<Loaded, CycleError> {
         let store = self.control.context.store.clone();
-        let processes = store.processes_desired().await.map_err(failed("read desired processes"))?;
+        let processes = store
+            .processes_desired()
+            .await
+            .map_err(failed("read desired processes"))?;
         let deployments = store.deployments_active().await.map_err(failed("read deployments"))?;
         let builds = store.builds_pending().await.map_err(failed("read pending builds"))?;
         let tasks = self.tasks().await?;
@@ -69,7 +72,10 @@ impl Loop {
             desired,
             observed,
             cells: cells.iter().map(|cell| self.cell(cell, now)).collect(),
-            processes: processes.into_iter().map(|process| (process.process.id, process)).collect(),
+            processes: processes
+                .into_iter()
+                .map(|process| (process.process.id, process))
+                .collect(),
             deployments,
             builds,
             tasks: tasks.into_iter().map(|task| (task.task.id, task)).collect(),
@@ -83,9 +89,17 @@ impl Loop {
         for task in store.tasks_live().await.map_err(failed("read tasks"))? {
             let owner = store.app_owner(task.app).await.map_err(failed("read a task's owner"))?;
             let app = store.app_fetch(task.app).await.map_err(failed("read a task's app"))?;
-            let droplet = store.droplet_fetch(task.droplet).await.map_err(failed("read a task's droplet"))?;
+            let droplet = store
+                .droplet_fetch(task.droplet)
+                .await
+                .map_err(failed("read a task's droplet"))?;
             if let (Some(owner), Some(app), Some(droplet)) = (owner, app, droplet) {
-                pending.push(PendingTask { task, owner, droplet, app });
+                pending.push(PendingTask {
+                    task,
+                    owner,
+                    droplet,
+                    app,
+                });
             }
         }
         Ok(pending)
@@ -129,7 +143,10 @@ impl Loop {
 
     async fn tries(&self, subject: uuid::Uuid) -> Result<Vec<(WorkId, model::work::Cause)>, CycleError> {
         let store = &self.control.context.store;
-        let ended = store.work_history(subject, Timestamp::UNIX_EPOCH).await.map_err(failed("read earlier tries"))?;
+        let ended = store
+            .work_history(subject, Timestamp::UNIX_EPOCH)
+            .await
+            .map_err(failed("read earlier tries"))?;
         let tries = ended.into_iter().filter_map(|work| match work.state {
             WorkState::Exited(Outcome { cause, .. }) => Some((work.id, cause)),
             _ => None,
@@ -209,21 +226,28 @@ fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment]) -
             routable: is_routable(&of.process),
             instances: of.process.instances,
             version: of.process.version,
-            needs: of.versions.iter().map(|version| (version.version.id, needs(version))).collect(),
+            needs: of
+                .versions
+                .iter()
+                .map(|version| (version.version.id, needs(version)))
+                .collect(),
         })
         .collect();
     // A deployment of an app that was stopped meanwhile: nothing of it is to run, and it has to end.
     let known: HashSet<ProcessId> = desired.iter().map(|process| process.id).collect();
-    desired.extend(deployments.iter().filter(|deployment| !known.contains(&deployment.process)).map(|deployment| {
-        Process {
-            id: deployment.process,
-            app: deployment.app,
-            routable: true,
-            instances: 0,
-            version: Some(deployment.version),
-            needs: BTreeMap::new(),
-        }
-    }));
+    desired.extend(
+        deployments
+            .iter()
+            .filter(|deployment| !known.contains(&deployment.process))
+            .map(|deployment| Process {
+                id: deployment.process,
+                app: deployment.app,
+                routable: true,
+                instances: 0,
+                version: Some(deployment.version),
+                needs: BTreeMap::new(),
+            }),
+    );
     desired
 }
 
@@ -232,7 +256,12 @@ fn needs(version: &store::DesiredVersion) -> Needs {
         memory_mb: version.version.limits.memory_mb,
         disk_mb: version.version.limits.disk_mb,
         stack: version.droplet.stack.clone(),
-        layers: version.droplet.layers.iter().map(|layer| layer.digest.clone()).collect(),
+        layers: version
+            .droplet
+            .layers
+            .iter()
+            .map(|layer| layer.digest.clone())
+            .collect(),
     }
 }
 

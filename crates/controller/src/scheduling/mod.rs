@@ -13,10 +13,10 @@ mod spec;
 mod step;
 
 use crate::Control;
-pub(crate) use execute::ended;
-pub(crate) use history::{crash_of, crashes_in_row};
 use election::Election;
+pub(crate) use execute::ended;
 use history::Histories;
+pub(crate) use history::{crash_of, crashes_in_row};
 use model::Timestamp;
 use model::id::WorkId;
 use model::work::Wanted;

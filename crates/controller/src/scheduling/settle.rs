@@ -24,9 +24,11 @@ impl Loop {
                     _ => return Ok(()),
                 }
             }
-            Verdict::GivenUp { cause, .. } => {
-                Some(Outcome { cause: cause.clone(), at: loaded.now, build: None })
-            }
+            Verdict::GivenUp { cause, .. } => Some(Outcome {
+                cause: cause.clone(),
+                at: loaded.now,
+                build: None,
+            }),
             Verdict::Canceled => None,
         };
         match settled.job {
@@ -73,7 +75,10 @@ impl Loop {
             // It has ended otherwise; a droplet that nothing refers to is collected.
             return Ok(());
         }
-        let cache = BuildCache { layers: result.cache, store: result.store };
+        let cache = BuildCache {
+            layers: result.cache,
+            store: result.store,
+        };
         tx.build_cache_set(build.app, &build.stack, &cache, loaded.now)
             .await
             .map_err(failed("keep a build's cache"))?;
@@ -124,7 +129,11 @@ impl Loop {
             Some(cause) => Some(cause.to_string()),
             None => Some("task was cancelled".to_owned()),
         };
-        task.state = if task.failure.is_none() { TaskState::Succeeded } else { TaskState::Failed };
+        task.state = if task.failure.is_none() {
+            TaskState::Succeeded
+        } else {
+            TaskState::Failed
+        };
         if tx.task_step(&task).await.map_err(failed("end a task"))? {
             let data = json!({"task": id, "state": task.state, "failure": task.failure});
             tx.event(record::event(&pending.owner, "task.finished", data, loaded.now));
@@ -174,10 +183,20 @@ pub(crate) fn judge(outcome: Outcome) -> Result<BuildResult, BuildFailure> {
     }
     match (outcome.cause, outcome.build) {
         (Cause::Exited { code: 0 }, Some(result)) if !result.layers.is_empty() => Ok(*result),
-        (Cause::OutOfMemory { limit_bytes, peak_bytes }, _) => fail(
+        (
+            Cause::OutOfMemory {
+                limit_bytes,
+                peak_bytes,
+            },
+            _,
+        ) => fail(
             FailureClass::StagingOutOfMemory,
             "the build ran out of memory",
-            format!("it was killed at its limit of {} MiB (peak {} MiB)", limit_bytes / MIB, peak_bytes / MIB),
+            format!(
+                "it was killed at its limit of {} MiB (peak {} MiB)",
+                limit_bytes / MIB,
+                peak_bytes / MIB
+            ),
             "raise the app's memory limit (paas push -m 2G): builds get at least 1 GiB, and more where the app has more",
         ),
         (Cause::TimedOut { seconds }, _) => fail(
@@ -186,9 +205,12 @@ pub(crate) fn judge(outcome: Outcome) -> Result<BuildResult, BuildFailure> {
             format!("it was ended after {seconds} s, the time that a build may take"),
             "look in the staging log for the step that hangs, or do part of the work before the push",
         ),
-        (cause @ Cause::NotStarted { .. }, _) => {
-            fail(FailureClass::StagingError, "the build could not be started", cause.to_string(), again)
-        }
+        (cause @ Cause::NotStarted { .. }, _) => fail(
+            FailureClass::StagingError,
+            "the build could not be started",
+            cause.to_string(),
+            again,
+        ),
         (Cause::CellLost, _) => fail(
             FailureClass::StagingError,
             "the build was lost",
@@ -215,12 +237,20 @@ mod tests {
     use super::*;
 
     fn outcome(cause: Cause) -> Outcome {
-        Outcome { cause, at: model::Timestamp::UNIX_EPOCH, build: None }
+        Outcome {
+            cause,
+            at: model::Timestamp::UNIX_EPOCH,
+            build: None,
+        }
     }
 
     #[test]
     fn failures_say_what_to_do() {
-        let failure = judge(outcome(Cause::OutOfMemory { limit_bytes: 1 << 30, peak_bytes: 1 << 30 })).unwrap_err();
+        let failure = judge(outcome(Cause::OutOfMemory {
+            limit_bytes: 1 << 30,
+            peak_bytes: 1 << 30,
+        }))
+        .unwrap_err();
         assert_eq!(failure.class, FailureClass::StagingOutOfMemory);
         assert!(failure.cause.contains("1024 MiB"), "{failure:?}");
         let failure = judge(outcome(Cause::TimedOut { seconds: 900 })).unwrap_err();
@@ -232,10 +262,16 @@ mod tests {
             Cause::Exited { code: 223 },
             Cause::Signalled { signal: 9 },
             Cause::Stopped { killed: true },
-            Cause::NotStarted { detail: "no disk".to_owned(), retryable: true },
+            Cause::NotStarted {
+                detail: "no disk".to_owned(),
+                retryable: true,
+            },
         ] {
             let failure = judge(outcome(cause.clone())).unwrap_err();
-            assert!(!failure.title.is_empty() && !failure.cause.is_empty() && !failure.remedy.is_empty(), "{cause:?}");
+            assert!(
+                !failure.title.is_empty() && !failure.cause.is_empty() && !failure.remedy.is_empty(),
+                "{cause:?}"
+            );
         }
     }
 
@@ -247,8 +283,14 @@ mod tests {
             cause: "none matched".to_owned(),
             remedy: "name a buildpack".to_owned(),
         };
-        let build = BuildResult { error: Some(error.clone()), ..BuildResult::default() };
-        let outcome = Outcome { build: Some(Box::new(build)), ..outcome(Cause::Exited { code: 222 }) };
+        let build = BuildResult {
+            error: Some(error.clone()),
+            ..BuildResult::default()
+        };
+        let outcome = Outcome {
+            build: Some(Box::new(build)),
+            ..outcome(Cause::Exited { code: 222 })
+        };
         assert_eq!(judge(outcome).unwrap_err(), error);
     }
 }

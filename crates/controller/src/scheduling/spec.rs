@@ -95,7 +95,12 @@ pub(super) fn build(config: &Config, pending: &PendingBuild) -> Result<WorkSpec,
 
 /// A task.
 pub(super) fn task(config: &Config, pending: &PendingTask) -> WorkSpec {
-    let PendingTask { task, owner, droplet, app } = pending;
+    let PendingTask {
+        task,
+        owner,
+        droplet,
+        app,
+    } = pending;
     let App { env, .. } = app;
     let mut env = env.clone();
     platform_env(&mut env, &application(config, owner, &task.limits, &[]));
@@ -124,7 +129,10 @@ fn mounts(config: &Config, names: &[String]) -> Result<Vec<BuildpackMount>, Buil
         return Ok(config.buildpacks.iter().map(mount).collect());
     }
     let find = |name: &String| {
-        let known = config.buildpacks.iter().find(|known| known.name == *name || known.id == *name);
+        let known = config
+            .buildpacks
+            .iter()
+            .find(|known| known.name == *name || known.id == *name);
         known.map(mount).ok_or_else(|| BuildFailure {
             class: FailureClass::NoAppDetectedError,
             title: format!("there is no buildpack {name}"),

@@ -13,15 +13,25 @@ use uuid::Uuid;
 impl Loop {
     /// Ends a deployment, unless it was superseded in between.
     pub(super) async fn finish(&self, tx: &Tx, finished: &Finished, loaded: &Loaded) -> Result<(), CycleError> {
-        let Some(before) = loaded.deployments.iter().find(|deployment| deployment.id == finished.deployment) else {
+        let Some(before) = loaded
+            .deployments
+            .iter()
+            .find(|deployment| deployment.id == finished.deployment)
+        else {
             return Ok(());
         };
         let mut deployment = before.clone();
-        deployment.state =
-            if finished.canceled.is_some() { DeploymentState::Canceled } else { DeploymentState::Deployed };
+        deployment.state = if finished.canceled.is_some() {
+            DeploymentState::Canceled
+        } else {
+            DeploymentState::Deployed
+        };
         deployment.error.clone_from(&finished.canceled);
         deployment.updated_at = loaded.now;
-        let ended = tx.deployment_step(&deployment, before.state).await.map_err(failed("end a deployment"))?;
+        let ended = tx
+            .deployment_step(&deployment, before.state)
+            .await
+            .map_err(failed("end a deployment"))?;
         if !ended {
             return Ok(());
         }
@@ -29,7 +39,11 @@ impl Loop {
             .await
             .map_err(failed("set the version of a process"))?;
         self.settle_app(tx, &deployment, finished, loaded).await?;
-        if let Some(owner) = tx.app_owner(deployment.app).await.map_err(failed("read an app's owner"))? {
+        if let Some(owner) = tx
+            .app_owner(deployment.app)
+            .await
+            .map_err(failed("read an app's owner"))?
+        {
             let data = json!({
                 "deployment": deployment.id,
                 "version": deployment.version,
@@ -50,10 +64,17 @@ impl Loop {
         finished: &Finished,
         loaded: &Loaded,
     ) -> Result<(), CycleError> {
-        let Some(mut app) = tx.app_fetch_locked(deployment.app).await.map_err(failed("lock an app"))? else {
+        let Some(mut app) = tx
+            .app_fetch_locked(deployment.app)
+            .await
+            .map_err(failed("lock an app"))?
+        else {
             return Ok(());
         };
-        let stays = tx.version_fetch(finished.version).await.map_err(failed("read a version"))?;
+        let stays = tx
+            .version_fetch(finished.version)
+            .await
+            .map_err(failed("read a version"))?;
         let Some(stays) = stays else { return Ok(()) };
         // Another droplet may have been chosen meanwhile: only what this deployment set is taken back.
         let ours = app.droplet.is_none() || app.droplet == Some(deployment.droplet);
@@ -63,7 +84,10 @@ impl Loop {
             tx.app_update(&app).await.map_err(failed("set an app's droplet"))?;
         }
         if finished.canceled.is_none() {
-            let others = tx.processes_of_app(app.id).await.map_err(failed("read an app's processes"))?;
+            let others = tx
+                .processes_of_app(app.id)
+                .await
+                .map_err(failed("read an app's processes"))?;
             for process in others.iter().filter(|process| process.id != deployment.process) {
                 follow(tx, process, deployment, &stays, loaded).await?;
             }

@@ -1,0 +1,223 @@
+//! Packages: made empty, filled once by an upload.
+
+use super::{By, fresh};
+use crate::context::Context;
+use crate::error::{Answer, Failure};
+use api::error::Code;
+use blobstore::pack::{self, Compression, Entry, Mode, PackageIndex, Place, TreeLimits};
+use model::id::PackageId;
+use model::resource::{App, Package, PackageState, Space};
+use serde_json::json;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use store::{PackageFile, Scope};
+
+/// Files of one request, named or uploaded.
+pub const MAX_RESOURCES: usize = 200_000;
+
+/// A new, empty package.
+pub async fn create(context: &Context, app: &App, space: &Space, by: &By) -> Answer<Package> {
+    let package = Package {
+        id: fresh::<PackageId>(),
+        app: app.id,
+        state: PackageState::AwaitingUpload,
+        digest: None,
+        size_bytes: 0,
+        error: None,
+        created_at: by.now,
+        updated_at: by.now,
+    };
+    let tx = context.store.begin().await?;
+    tx.package_create(&package).await?;
+    tx.event(by.app_event("audit.app.package.create", app, space, json!({"package": package.id})));
+    tx.commit().await?;
+    Ok(package)
+}
+
+/// A file that the client did not send because it is known.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub path: String,
+    pub mode: u32,
+    pub sha1: [u8; 20],
+    pub size: u64,
+}
+
+/// Which of these contents need no upload, by what the caller may read. Empty files never do.
+pub async fn matching(
+    context: &Context,
+    scope: Scope,
+    contents: &[([u8; 20], u64)],
+) -> Answer<HashMap<([u8; 20], u64), Option<PackageFile>>> {
+    let empty = empty_sha1();
+    let ask: Vec<_> = contents
+        .iter()
+        .copied()
+        .filter(|content| *content != (empty, 0))
+        .collect();
+    let files = context.store.package_files_matching(&ask, scope).await?;
+    let mut found: HashMap<_, _> = files
+        .into_iter()
+        .map(|file| ((file.sha1, file.size_bytes), Some(file)))
+        .collect();
+    if ask.len() < contents.len() {
+        found.insert((empty, 0), None);
+    }
+    Ok(found)
+}
+
+fn empty_sha1() -> [u8; 20] {
+    Sha1::digest([]).into()
+}
+
+/// Where the bytes of known files lie; refuses those that are not known (any more).
+pub async fn resolve(context: &Context, scope: Scope, known: Vec<Known>) -> Answer<Vec<Entry>> {
+    let contents: Vec<_> = known.iter().map(|known| (known.sha1, known.size)).collect();
+    let found = matching(context, scope, &contents).await?;
+    known
+        .into_iter()
+        .map(|known| {
+            let invalid = |detail: String| {
+                Failure::new(
+                    Code::AppBitsUploadInvalid,
+                    format!("The app upload is invalid: {detail}"),
+                )
+            };
+            let file = found
+                .get(&(known.sha1, known.size))
+                .ok_or_else(|| invalid(format!("the file {:?} is not known and has to be uploaded", known.path)))?;
+            let (sha256, place) = match file {
+                None => (model::Digest::from_sha256(Sha256::digest([]).into()), None),
+                Some(file) => (
+                    file.sha256.clone(),
+                    Some(place(file).ok_or_else(|| invalid("it refers to a damaged file".to_owned()))?),
+                ),
+            };
+            Ok(Entry {
+                path: known.path,
+                mode: Mode::file(known.mode),
+                size: known.size,
+                sha1: known.sha1,
+                sha256,
+                place,
+            })
+        })
+        .collect()
+}
+
+fn place(file: &PackageFile) -> Option<Place> {
+    Some(Place {
+        pack: file.pack.clone(),
+        offset: file.pack_offset,
+        length: file.pack_length,
+        compression: match file.compression.as_str() {
+            "raw" => Compression::Raw,
+            "zstd" => Compression::Zstd,
+            _ => return None,
+        },
+    })
+}
+
+fn row(entry: &Entry) -> Option<PackageFile> {
+    let place = entry.place.as_ref()?;
+    // Links are not offered: a client asks for files.
+    entry.mode.is_file().then(|| PackageFile {
+        path: entry.path.clone(),
+        sha1: entry.sha1,
+        sha256: entry.sha256.clone(),
+        size_bytes: entry.size,
+        mode: entry.mode.permissions(),
+        pack: place.pack.clone(),
+        pack_offset: place.offset,
+        pack_length: place.length,
+        compression: match place.compression {
+            Compression::Raw => "raw",
+            Compression::Zstd => "zstd",
+        }
+        .to_owned(),
+    })
+}
+
+/// Makes the package of an archive and of known files: its blobs first, then, in one transaction, its row.
+///
+/// A crash in between leaves a package that still awaits its upload, and blobs that garbage collection finds.
+pub async fn fill(
+    context: &Context,
+    package: Package,
+    app: &App,
+    space: &Space,
+    archive: Option<std::fs::File>,
+    known: Vec<Entry>,
+    by: &By,
+) -> Answer<Package> {
+    let limits = TreeLimits::default();
+    let stored = match archive {
+        Some(archive) => pack::store_zip(&context.blobs, archive, known, &limits).await,
+        None => store_known(context, known, &limits).await,
+    };
+    let index = stored.map_err(invalid_bits)?;
+    if index.entries().is_empty() {
+        return Err(Failure::new(
+            Code::AppBitsUploadInvalid,
+            "The app upload is invalid: it holds no files",
+        )
+        .hint("Push a folder with the app's source in it"));
+    }
+    let filled = Package {
+        state: PackageState::Ready,
+        digest: Some(index.digest().clone()),
+        size_bytes: index.total_bytes(),
+        updated_at: by.now,
+        ..package
+    };
+    let files: Vec<PackageFile> = index.entries().iter().filter_map(row).collect();
+    let tx = context.store.begin().await?;
+    if !tx.package_update(&filled, PackageState::AwaitingUpload).await? {
+        return Err(already_uploaded());
+    }
+    tx.package_files_insert(filled.id, &files).await?;
+    let data = json!({"package": filled.id, "files": index.entries().len(), "size_bytes": filled.size_bytes});
+    tx.event(by.app_event("audit.app.package.upload", app, space, data.clone()));
+    tx.event(by.app_event("package.ready", app, space, data));
+    tx.commit().await?;
+    Ok(filled)
+}
+
+async fn store_known(context: &Context, known: Vec<Entry>, limits: &TreeLimits) -> Result<PackageIndex, pack::Error> {
+    let index = PackageIndex::build(known, limits)?;
+    index.save(&context.blobs).await?;
+    Ok(index)
+}
+
+/// The answer to a second upload.
+#[must_use]
+pub fn already_uploaded() -> Failure {
+    Failure::refused("Bits may be uploaded only once. Create a new package to upload different bits.")
+}
+
+fn invalid_bits(error: pack::Error) -> Failure {
+    if error.is_callers() {
+        let detail = format!("The app upload is invalid: {}", telemetry::chain(&error));
+        Failure::new(Code::AppBitsUploadInvalid, detail)
+    } else {
+        Failure::internal(error)
+    }
+}
+
+/// Removes a package. Builds that use it go on.
+pub async fn delete(
+    context: &Context,
+    package: &Package,
+    app: &App,
+    space: &Space,
+    by: &By,
+) -> Answer<model::id::JobId> {
+    let job = by.done_job("package.delete");
+    let tx = context.store.begin().await?;
+    tx.package_delete(package.id).await?;
+    tx.event(by.app_event("audit.app.package.delete", app, space, json!({"package": package.id})));
+    tx.job_create(&job).await?;
+    tx.commit().await?;
+    Ok(job.id)
+}

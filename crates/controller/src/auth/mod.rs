@@ -1,0 +1,13 @@
+//! Who calls, and what they may: tokens, passwords, roles.
+//!
+//! One rule for all resources: who may not read a thing gets 404, who may read it but not do this gets 403.
+
+mod access;
+mod caller;
+mod keys;
+mod password;
+
+pub use access::{Need, app_for, org_for, space_for};
+pub use caller::Caller;
+pub use keys::{ACCESS_SECONDS, Keys, REFRESH_SECONDS};
+pub use password::{hash, verify};

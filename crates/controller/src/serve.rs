@@ -1,0 +1,145 @@
+//! Puts the parts together: one router of all surfaces, and the tasks that run beside it.
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::control::{Control, Timing};
+use crate::error::Failure;
+use crate::request::{self, MAX_BODY_BYTES};
+use crate::{events, feeds, oauth, scheduling, setup, sweep, v3};
+use api::error::Code;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// How long requests that are under way may take once the controller is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a controller could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database could not be opened or filled.
+    #[error("the controller's database failed")]
+    Database {
+        #[source]
+        source: store::StoreError,
+    },
+    /// Blobs or logs could not be opened.
+    #[error("the controller's {part} could not be opened")]
+    Open {
+        part: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no usable key to sign tokens with.
+    #[error("the key that signs tokens could not be loaded or made")]
+    SigningKey,
+    /// The first user's password could not be hashed.
+    #[error("the administrator's password could not be hashed")]
+    Password,
+    /// Requests can't be taken any more.
+    #[error("the API could not be served at {address}")]
+    Serve {
+        address: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs a controller on `listener` until `shutdown`. `ready` is told the address once requests are served.
+///
+/// # Errors
+/// Where something can't be opened, or requests can't be served.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<SocketAddr>,
+) -> Result<(), Error> {
+    let context = setup::open(Arc::new(config), Context::system_clock()).await?;
+    let control = Control::new(
+        context.clone(),
+        scheduler::Policy::default(),
+        Timing::default(),
+        shutdown.clone(),
+    );
+    let tasks = [
+        tokio::spawn(scheduling::run(control.clone(), shutdown.clone())),
+        tokio::spawn(sweep::run(context.clone(), shutdown.clone())),
+    ];
+    let served = serve(listener, surface(control), &shutdown, ready).await;
+    shutdown.cancel();
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a background task of the controller ended badly");
+        }
+    }
+    context.store.close().await;
+    served
+}
+
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: &CancellationToken,
+    ready: oneshot::Sender<SocketAddr>,
+) -> Result<(), Error> {
+    let failed = |address: String| move |source| Error::Serve { address, source };
+    let address = listener.local_addr().map_err(failed("its listener".to_owned()))?;
+    tracing::info!(%address, "serving the API");
+    // Whoever waited may have given up.
+    let _ = ready.send(address);
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let mut server = std::pin::pin!(server.into_future());
+    tokio::select! {
+        ended = &mut server => ended.map_err(failed(address.to_string())),
+        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            tracing::info!("requests that were still under way are cut off");
+            Ok(())
+        }
+    }
+}
+
+/// Every surface of the controller: public API, token server, our additions, and what machines talk to.
+pub fn surface(control: Control) -> Router {
+    let context = control.context.clone();
+    let people = Router::new()
+        .merge(v3::routes())
+        .merge(oauth::routes())
+        .merge(events::routes(control.clone()))
+        .route("/healthz", get(healthz))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(context);
+    people
+        .merge(feeds::routes(control))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn(request::observe))
+}
+
+/// A fault of ours in one request leaves all others alone.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    axum::response::IntoResponse::into_response(Failure::internal("a handler panicked"))
+}
+
+async fn unknown() -> Failure {
+    Failure::new(Code::NotFound, "Unknown request")
+}
+
+/// Whether the database answers.
+async fn healthz(axum::extract::State(context): axum::extract::State<Context>) -> Result<StatusCode, Failure> {
+    context
+        .store
+        .event_newest()
+        .await
+        .map_err(|error| Failure::new(Code::ServiceUnavailable, "The database does not answer").caused_by(error))?;
+    Ok(StatusCode::OK)
+}

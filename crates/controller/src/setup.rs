@@ -1,0 +1,180 @@
+//! From configuration to a context: opens what there is, and fills what is empty.
+
+use crate::actions::fresh;
+use crate::auth::{Keys, hash};
+use crate::config::{Bootstrap, Config, Database};
+use crate::context::{Clock, Context};
+use crate::serve::Error;
+use blobstore::Blobstore;
+use model::Timestamp;
+use model::id::{DomainId, OrgId, RoleId, SpaceId, StackId, UserId};
+use model::resource::{Domain, Metadata, Org, Role, RoleType, Space, Stack, User};
+use std::sync::Arc;
+use store::{Location, Order, OrgFilter, Page, Scope, SpaceFilter, Store, StoreError, StoredUser, Tx, UserKind};
+use telemetry::applog::{Limits, LogStore};
+
+/// Connections that a controller keeps to PostgreSQL.
+const CONNECTIONS: u32 = 32;
+
+/// Opens database, blobs and logs, and loads the signing key.
+///
+/// # Errors
+/// Names the part that can't be opened.
+pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
+    let location = match &config.database {
+        Database::Sqlite(path) => Location::Sqlite(path.clone()),
+        Database::Postgres(url) => Location::Postgres {
+            url: url.clone(),
+            connections: CONNECTIONS,
+        },
+    };
+    let keys = store::Keys::new(config.encryption_key.id, &config.encryption_key.key);
+    let store = Store::open(location, keys)
+        .await
+        .map_err(|source| Error::Database { source })?;
+    let blobs = Blobstore::open_directory(&config.blob_dir, blobstore::Limits::default());
+    let blobs = blobs.map_err(|source| Error::Open {
+        part: "blob store",
+        source: Box::new(source),
+    })?;
+    let logs = LogStore::open(&config.log_dir, Limits::default());
+    let logs = logs.map_err(|source| Error::Open {
+        part: "log store",
+        source: Box::new(source),
+    })?;
+    bootstrap(&store, &config.bootstrap, clock()).await?;
+    let tokens = Keys::load(&store, clock()).await.map_err(|_| Error::SigningKey)?;
+    Ok(Context::new(store, blobs, logs, tokens, config, clock))
+}
+
+/// Makes the first user, domain, stacks, organisation and space, where they are not there. What is there stays as it
+/// is: a changed password too.
+///
+/// # Errors
+/// Where the database fails, or no password can be hashed.
+pub async fn bootstrap(store: &Store, wanted: &Bootstrap, now: Timestamp) -> Result<(), Error> {
+    let failed = |source: StoreError| Error::Database { source };
+    let known = store
+        .user_by_name(UserKind::User, &wanted.admin_name)
+        .await
+        .map_err(failed)?;
+    // Outside the transaction: it is slow on purpose.
+    let hashed = match known {
+        Some(_) => None,
+        None => Some(hash(wanted.admin_password.clone()).await.map_err(|_| Error::Password)?),
+    };
+    let tx = store.begin().await.map_err(failed)?;
+    fill(&tx, wanted, hashed, now).await.map_err(failed)?;
+    tx.commit().await.map_err(failed)
+}
+
+async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestamp) -> Result<(), StoreError> {
+    let admin = match tx.user_by_name(UserKind::User, &wanted.admin_name).await? {
+        Some(known) => known.user,
+        None => {
+            let user = User {
+                id: fresh::<UserId>(),
+                name: wanted.admin_name.clone(),
+                admin: true,
+                created_at: now,
+            };
+            tx.user_create(&StoredUser {
+                user: user.clone(),
+                kind: UserKind::User,
+                password_hash: hashed,
+            })
+            .await?;
+            user
+        }
+    };
+    if tx.domain_default().await?.is_none() {
+        tx.domain_create(&Domain {
+            id: fresh::<DomainId>(),
+            name: wanted.domain.clone(),
+            org: None,
+            internal: false,
+            created_at: now,
+            updated_at: now,
+        })
+        .await?;
+    }
+    for (n, name) in wanted.stacks.iter().enumerate() {
+        tx.stack_put(&Stack {
+            id: fresh::<StackId>(),
+            name: name.clone(),
+            description: String::new(),
+            default: n == 0,
+            created_at: now,
+        })
+        .await?;
+    }
+    if let Some(org) = &wanted.org {
+        tenant(tx, org, wanted.space.as_deref(), &admin, now).await?;
+    }
+    Ok(())
+}
+
+/// The first organisation and space, with the administrator in them.
+async fn tenant(tx: &Tx, org: &str, space: Option<&str>, admin: &User, now: Timestamp) -> Result<(), StoreError> {
+    let filter = OrgFilter {
+        names: Some(vec![org.to_owned()]),
+        ids: None,
+    };
+    let known = tx
+        .org_list(&filter, Scope::All, Order::default(), Page::ONE)
+        .await?
+        .items
+        .pop();
+    let is_new = known.is_none();
+    let org = match (known, org.parse()) {
+        (Some(org), _) => org,
+        (None, Ok(name)) => Org {
+            id: fresh::<OrgId>(),
+            name,
+            suspended: false,
+            metadata: Metadata::default(),
+            created_at: now,
+            updated_at: now,
+        },
+        // A name that is none was refused with the rest of the configuration.
+        (None, Err(_)) => return Ok(()),
+    };
+    let role = |role, space| Role {
+        id: fresh::<RoleId>(),
+        user: admin.id,
+        role,
+        org: org.id,
+        space,
+        created_at: now,
+    };
+    if is_new {
+        tx.org_create(&org).await?;
+        tx.role_create(&role(RoleType::OrganizationManager, None)).await?;
+    }
+    let Some(Ok(name)) = space.map(str::parse) else {
+        return Ok(());
+    };
+    let filter = SpaceFilter {
+        names: space.map(|space| vec![space.to_owned()]),
+        orgs: Some(vec![org.id]),
+        ids: None,
+    };
+    if tx
+        .space_list(&filter, Scope::All, Order::default(), Page::ONE)
+        .await?
+        .items
+        .is_empty()
+    {
+        let space = Space {
+            id: fresh::<SpaceId>(),
+            org: org.id,
+            name,
+            metadata: Metadata::default(),
+            created_at: now,
+            updated_at: now,
+        };
+        tx.space_create(&space).await?;
+        tx.role_create(&role(RoleType::SpaceDeveloper, Some(space.id))).await?;
+    }
+    Ok(())
+}

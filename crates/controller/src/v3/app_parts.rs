@@ -1,0 +1,217 @@
+//! What belongs to an app and is read or changed below its path: environment, current droplet, features, routes.
+
+use super::apps::WHAT;
+use super::links::links;
+use crate::actions::{By, app as actions};
+use crate::auth::{Caller, Need, app_for};
+use crate::context::Context;
+use crate::error::{Answer, Failure};
+use crate::request::{Body, Query, id};
+use api::v3::{self, EnvValue};
+use axum::extract::{Path, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use model::resource::App;
+use serde_json::json;
+use std::collections::BTreeMap;
+use store::RouteFilter;
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/v3/apps/{guid}/env", get(env))
+        .route(
+            "/v3/apps/{guid}/environment_variables",
+            get(variables).patch(set_variables),
+        )
+        .route(
+            "/v3/apps/{guid}/relationships/current_droplet",
+            get(current).patch(set_current),
+        )
+        .route("/v3/apps/{guid}/routes", get(routes_of_app))
+        .route("/v3/apps/{guid}/features", get(features))
+        .route("/v3/apps/{guid}/features/{name}", get(feature))
+        .route("/v3/apps/{guid}/ssh_enabled", get(ssh_enabled))
+}
+
+fn exposed(app: &App) -> BTreeMap<String, EnvValue> {
+    app.env
+        .expose()
+        .map(|(name, value)| (name.to_owned(), EnvValue::from(value)))
+        .collect()
+}
+
+async fn env(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::AppEnv>> {
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Secrets, WHAT).await?;
+    let org = context.store.org_fetch(space.org).await?.map(|org| org.name);
+    let filter = RouteFilter {
+        apps: Some(vec![app.id]),
+        ..RouteFilter::default()
+    };
+    let routes = context
+        .store
+        .route_list(&filter, store::Scope::All, store::Order::default(), store::Page::ALL)
+        .await?;
+    let uris: Vec<String> = routes.items.iter().map(model::resource::Route::url).collect();
+    let web = context.store.process_by_type(app.id, "web").await?;
+    let limits = web.map(|web| json!({"mem": web.limits.memory_mb, "disk": web.limits.disk_mb, "fds": 16384}));
+    Ok(Json(v3::AppEnv {
+        environment_variables: exposed(&app),
+        system_env_json: json!({"VCAP_SERVICES": {}}),
+        application_env_json: json!({"VCAP_APPLICATION": {
+            "cf_api": context.config.public_url, "limits": limits,
+            "application_id": app.id, "application_name": app.name, "name": app.name,
+            "application_uris": uris, "uris": uris,
+            "space_id": space.id, "space_name": space.name,
+            "organization_id": space.org, "organization_name": org, "users": null,
+        }}),
+        ..v3::AppEnv::default()
+    }))
+}
+
+fn present_variables(context: &Context, app: &App) -> v3::EnvVariables {
+    let own = format!("/v3/apps/{}", app.id);
+    v3::EnvVariables {
+        var: exposed(app),
+        links: links(
+            context,
+            [("self", format!("{own}/environment_variables")), ("app", own)],
+        ),
+    }
+}
+
+async fn variables(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<v3::EnvVariables>> {
+    let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Secrets, WHAT).await?;
+    Ok(Json(present_variables(&context, &app)))
+}
+
+async fn set_variables(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::EnvPatch>,
+) -> Answer<Json<v3::EnvVariables>> {
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Write, WHAT).await?;
+    let app = actions::env_patch(&context, app.id, &space, body, &By::caller(&caller, &context)).await?;
+    Ok(Json(present_variables(&context, &app)))
+}
+
+fn present_current(context: &Context, app: &App) -> v3::CurrentDroplet {
+    let own = format!("/v3/apps/{}", app.id);
+    v3::CurrentDroplet {
+        droplet: v3::ToOne {
+            data: app.droplet.map(|guid| v3::Guid { guid }),
+        },
+        links: links(
+            context,
+            [
+                ("self", format!("{own}/relationships/current_droplet")),
+                ("related", format!("{own}/droplets/current")),
+            ],
+        ),
+    }
+}
+
+async fn current(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<v3::CurrentDroplet>> {
+    let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    if app.droplet.is_none() {
+        return Err(Failure::not_found("Droplet"));
+    }
+    Ok(Json(present_current(&context, &app)))
+}
+
+async fn set_current(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::ToOne<model::id::DropletId>>,
+) -> Answer<Json<v3::CurrentDroplet>> {
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Write, WHAT).await?;
+    let droplet = body
+        .id()
+        .ok_or_else(|| Failure::refused("Current droplet cannot be removed"))?;
+    let app = actions::set_droplet(&context, app.id, &space, droplet, &By::caller(&caller, &context)).await?;
+    Ok(Json(present_current(&context, &app)))
+}
+
+async fn routes_of_app(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::List<v3::Route>>> {
+    query.only(&["hosts", "paths", "domain_guids"])?;
+    let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    let filter = RouteFilter {
+        apps: Some(vec![app.id]),
+        hosts: query.texts("hosts"),
+        paths: query.texts("paths"),
+        domains: query.ids("domain_guids"),
+        ..RouteFilter::default()
+    };
+    let listed = context
+        .store
+        .route_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .await?;
+    super::routes::present_list(&context, &query, listed).await.map(Json)
+}
+
+/// None of CF's features can be switched on yet, so none can be switched.
+fn all_features() -> Vec<v3::AppFeature> {
+    [
+        ("ssh", "Enable SSHing into the app."),
+        ("revisions", "Enable versioning of an application"),
+        ("service-binding-k8s", "Enable k8s service bindings for the app"),
+        (
+            "file-based-vcap-services",
+            "Enable file-based VCAP service bindings for the app",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, description)| v3::AppFeature {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        enabled: false,
+    })
+    .collect()
+}
+
+async fn features(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::List<v3::AppFeature>>> {
+    app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    let items = all_features();
+    let total = items.len() as u64;
+    query
+        .list(&context, store::Paged { items, total }, |feature| feature)
+        .map(Json)
+}
+
+async fn feature(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((guid, name)): Path<(String, String)>,
+) -> Answer<Json<v3::AppFeature>> {
+    app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    let feature = all_features().into_iter().find(|feature| feature.name == name);
+    feature.map(Json).ok_or_else(|| Failure::not_found("Feature"))
+}
+
+async fn ssh_enabled(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<serde_json::Value>> {
+    app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    Ok(Json(json!({"enabled": false, "reason": "Disabled globally"})))
+}

@@ -1,0 +1,278 @@
+//! `/v3/apps`: the app itself, and its actions.
+
+use super::links::{accepted, links, post};
+use crate::actions::{By, app as actions, manifest::merge};
+use crate::auth::{Caller, Need, app_for, space_for};
+use crate::context::Context;
+use crate::error::{Answer, Failure};
+use crate::request::{Body, Query, id};
+use api::v3;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post as on_post};
+use axum::{Json, Router};
+use http::StatusCode;
+use model::SecretEnv;
+use model::id::AppId;
+use model::resource::{App, Metadata, Space};
+use serde_json::json;
+use store::{AppFilter, Order, OrgFilter, Page, SpaceFilter};
+
+pub(super) const WHAT: &str = "App";
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/v3/apps", get(list).post(create))
+        .route("/v3/apps/{guid}", get(fetch).patch(update).delete(delete))
+        .route("/v3/apps/{guid}/actions/start", on_post(start))
+        .route("/v3/apps/{guid}/actions/stop", on_post(stop))
+        .route("/v3/apps/{guid}/actions/restart", on_post(restart))
+        .route("/v3/apps/{guid}/actions/clear_buildpack_cache", on_post(clear_cache))
+}
+
+pub(super) fn lifecycle(buildpacks: &[String], stack: &str) -> v3::Lifecycle {
+    v3::Lifecycle {
+        kind: "buildpack".to_owned(),
+        data: v3::LifecycleData {
+            buildpacks: Some(buildpacks.to_vec()),
+            stack: Some(stack.to_owned()),
+        },
+    }
+}
+
+pub(super) fn present(context: &Context, app: App) -> v3::App {
+    let own = format!("/v3/apps/{}", app.id);
+    let mut all = links(
+        context,
+        [
+            ("self", own.clone()),
+            ("space", format!("/v3/spaces/{}", app.space)),
+            ("environment_variables", format!("{own}/environment_variables")),
+            ("processes", format!("{own}/processes")),
+            ("packages", format!("{own}/packages")),
+            ("current_droplet", format!("{own}/droplets/current")),
+            ("droplets", format!("{own}/droplets")),
+            ("features", format!("{own}/features")),
+        ],
+    );
+    for action in ["start", "stop", "restart", "clear_buildpack_cache"] {
+        all.insert(action.to_owned(), post(context, format!("{own}/actions/{action}")));
+    }
+    v3::App {
+        links: all,
+        guid: app.id,
+        created_at: app.created_at,
+        updated_at: app.updated_at,
+        lifecycle: lifecycle(&app.buildpacks, app.stack.as_str()),
+        name: app.name.into(),
+        state: app.state,
+        relationships: v3::AppRelationships {
+            space: v3::ToOne::to(app.space),
+            current_droplet: Some(v3::ToOne {
+                data: app.droplet.map(|guid| v3::Guid { guid }),
+            }),
+        },
+        metadata: app.metadata,
+    }
+}
+
+async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::App>>> {
+    query.only(&[
+        "guids",
+        "names",
+        "space_guids",
+        "organization_guids",
+        "stacks",
+        "lifecycle_type",
+    ])?;
+    let filter = AppFilter {
+        ids: query.ids("guids"),
+        names: query.texts("names"),
+        spaces: query.ids("space_guids"),
+        orgs: query.ids("organization_guids"),
+    };
+    let listed = context
+        .store
+        .app_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .await?;
+    let spaces: Vec<_> = listed.items.iter().map(|app| app.space).collect();
+    let mut list = query.list(&context, listed, |app| present(&context, app))?;
+    let include = query.get("include").unwrap_or_default();
+    if include.split(',').any(|what| what.starts_with("space")) {
+        list.included = Some(included(&context, &caller, spaces, include.contains("organization")).await?);
+    }
+    Ok(Json(list))
+}
+
+/// Spaces, and their organisations, of listed apps.
+async fn included(
+    context: &Context,
+    caller: &Caller,
+    ids: Vec<model::id::SpaceId>,
+    orgs: bool,
+) -> Answer<serde_json::Value> {
+    let filter = SpaceFilter {
+        ids: Some(ids),
+        ..SpaceFilter::default()
+    };
+    let spaces = context
+        .store
+        .space_list(&filter, caller.scope(), Order::default(), Page::ALL)
+        .await?
+        .items;
+    let short = |space: &Space| {
+        json!({
+            "guid": space.id, "name": space.name,
+            "relationships": {"organization": {"data": {"guid": space.org}}},
+        })
+    };
+    let mut value = json!({"spaces": spaces.iter().map(short).collect::<Vec<_>>()});
+    if orgs {
+        let filter = OrgFilter {
+            ids: Some(spaces.iter().map(|space| space.org).collect()),
+            names: None,
+        };
+        let orgs = context
+            .store
+            .org_list(&filter, caller.scope(), Order::default(), Page::ALL)
+            .await?
+            .items;
+        value["organizations"] = orgs
+            .iter()
+            .map(|org| json!({"guid": org.id, "name": org.name}))
+            .collect();
+    }
+    Ok(value)
+}
+
+async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::App>> {
+    let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    Ok(Json(present(&context, app)))
+}
+
+fn check_lifecycle(lifecycle: &v3::Lifecycle) -> Answer<()> {
+    match lifecycle.kind.as_str() {
+        "buildpack" | "cnb" => Ok(()),
+        other => Err(Failure::refused(format!(
+            "Lifecycle type {other:?} is not available: use buildpack"
+        ))),
+    }
+}
+
+async fn create(
+    State(context): State<Context>,
+    caller: Caller,
+    Body(body): Body<v3::AppCreate>,
+) -> Answer<(StatusCode, Json<v3::App>)> {
+    let invalid = || Failure::refused("Invalid space. Ensure that the space exists and you have access to it.");
+    let space = body.relationships.space.id().ok_or_else(invalid)?;
+    let space = match space_for(&context.store, &caller, space, Need::Write, "Space").await {
+        Err(failure) if failure.status() == StatusCode::NOT_FOUND => return Err(invalid()),
+        other => other?,
+    };
+    let lifecycle = body.lifecycle.unwrap_or(v3::Lifecycle {
+        kind: "buildpack".to_owned(),
+        data: v3::LifecycleData::default(),
+    });
+    check_lifecycle(&lifecycle)?;
+    let buildpacks = lifecycle.data.buildpacks.unwrap_or_default();
+    actions::check_buildpacks(&context, &buildpacks)?;
+    let stack = match lifecycle.data.stack {
+        Some(stack) => Some(stack.parse().map_err(|error| Failure::refused(format!("{error}")))?),
+        None => None,
+    };
+    if let Some(stack) = &stack {
+        actions::check_stack(&context.store, stack).await?;
+    }
+    let mut env = SecretEnv::default();
+    actions::patch_env(&mut env, body.environment_variables.unwrap_or_default())?;
+    let mut metadata = Metadata::default();
+    merge(&mut metadata, &body.metadata.unwrap_or_default());
+    let new = actions::NewApp {
+        name: body
+            .name
+            .parse()
+            .map_err(|error| Failure::refused(format!("{error}")))?,
+        buildpacks,
+        stack,
+        env,
+        metadata,
+    };
+    let tx = context.store.begin().await?;
+    let app = actions::create_on(&tx, new, &space, &By::caller(&caller, &context)).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(present(&context, app))))
+}
+
+async fn update(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::AppUpdate>,
+) -> Answer<Json<v3::App>> {
+    let by = By::caller(&caller, &context);
+    let tx = context.store.begin().await?;
+    let (app, space) = app_for(&tx, &caller, id(&guid, WHAT)?, Need::Write, WHAT).await?;
+    let mut app = actions::locked(&tx, app.id).await?;
+    if let Some(name) = &body.name {
+        app.name = name.parse().map_err(|error| Failure::refused(format!("{error}")))?;
+    }
+    if let Some(lifecycle) = &body.lifecycle {
+        check_lifecycle(lifecycle)?;
+        if let Some(buildpacks) = &lifecycle.data.buildpacks {
+            actions::check_buildpacks(&context, buildpacks)?;
+            app.buildpacks.clone_from(buildpacks);
+        }
+        if let Some(stack) = &lifecycle.data.stack {
+            app.stack = stack.parse().map_err(|error| Failure::refused(format!("{error}")))?;
+            actions::check_stack(&tx, &app.stack).await?;
+        }
+    }
+    merge(&mut app.metadata, &body.metadata.unwrap_or_default());
+    let data = json!({"name": app.name});
+    actions::update_on(&tx, &mut app, &space, &by, data).await?;
+    tx.commit().await?;
+    Ok(Json(present(&context, app)))
+}
+
+async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Write, WHAT).await?;
+    let job = actions::delete(&context, app.id, &space, &By::caller(&caller, &context)).await?;
+    Ok(accepted(&context, job))
+}
+
+/// What the three actions begin with.
+async fn operated(context: &Context, caller: &Caller, guid: &str) -> Answer<(AppId, Space, By)> {
+    let (app, space) = app_for(&context.store, caller, id(guid, WHAT)?, Need::Operate, WHAT).await?;
+    Ok((app.id, space, By::caller(caller, context)))
+}
+
+async fn start(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::App>> {
+    let (app, space, by) = operated(&context, &caller, &guid).await?;
+    let app = actions::start(&context, app, &space, &by).await?;
+    Ok(Json(present(&context, app)))
+}
+
+async fn stop(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::App>> {
+    let (app, space, by) = operated(&context, &caller, &guid).await?;
+    let app = actions::stop(&context, app, &space, &by).await?;
+    Ok(Json(present(&context, app)))
+}
+
+async fn restart(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::App>> {
+    let (app, space, by) = operated(&context, &caller, &guid).await?;
+    let app = actions::restart(&context, app, &space, &by).await?;
+    Ok(Json(present(&context, app)))
+}
+
+async fn clear_cache(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Write, WHAT).await?;
+    let by = By::caller(&caller, &context);
+    let job = by.done_job("app.clear_buildpack_cache");
+    let tx = context.store.begin().await?;
+    tx.build_cache_clear(app.id).await?;
+    tx.event(by.app_event("audit.app.clear_buildpack_cache", &app, &space, json!({})));
+    tx.job_create(&job).await?;
+    tx.commit().await?;
+    Ok(accepted(&context, job.id))
+}

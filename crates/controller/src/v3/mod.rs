@@ -1,0 +1,49 @@
+//! The public API, one module a resource: parse, ask whether the caller may, call the action, present.
+
+mod app_parts;
+mod apps;
+mod builds;
+mod catalog;
+mod deployments;
+mod domains;
+mod droplets;
+mod events;
+mod jobs;
+mod links;
+mod logcache;
+mod manifests;
+mod orgs;
+mod packages;
+mod processes;
+mod roles;
+mod root;
+mod routes;
+mod spaces;
+mod stats;
+mod upload;
+
+use crate::context::Context;
+use axum::Router;
+
+/// All routes of the public API but those of the token server.
+pub(crate) fn routes() -> Router<Context> {
+    Router::new()
+        .merge(root::routes())
+        .merge(orgs::routes())
+        .merge(spaces::routes())
+        .merge(roles::routes())
+        .merge(domains::routes())
+        .merge(routes::routes())
+        .merge(apps::routes())
+        .merge(app_parts::routes())
+        .merge(processes::routes())
+        .merge(packages::routes())
+        .merge(builds::routes())
+        .merge(droplets::routes())
+        .merge(deployments::routes())
+        .merge(manifests::routes())
+        .merge(jobs::routes())
+        .merge(events::routes())
+        .merge(catalog::routes())
+        .merge(logcache::routes())
+}

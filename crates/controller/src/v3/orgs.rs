@@ -1,0 +1,169 @@
+//! `/v3/organizations`.
+
+use super::links::{accepted, links};
+use crate::actions::{By, fresh, manifest::merge};
+use crate::auth::{Caller, Need, org_for};
+use crate::context::Context;
+use crate::error::{Answer, Failure};
+use crate::request::{Body, Query, id};
+use api::error::Code;
+use api::v3;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use model::id::OrgId;
+use model::name::TenantName;
+use model::resource::{Metadata, Org, Target};
+use serde_json::json;
+use store::OrgFilter;
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/v3/organizations", get(list).post(create))
+        .route("/v3/organizations/{guid}", get(fetch).patch(update).delete(delete))
+}
+
+fn present(context: &Context, org: Org) -> v3::Organization {
+    let own = format!("/v3/organizations/{}", org.id);
+    v3::Organization {
+        links: links(
+            context,
+            [
+                ("self", own.clone()),
+                ("domains", format!("{own}/domains")),
+                ("default_domain", format!("{own}/domains/default")),
+            ],
+        ),
+        guid: org.id,
+        created_at: org.created_at,
+        updated_at: org.updated_at,
+        name: org.name.into(),
+        suspended: org.suspended,
+        metadata: org.metadata,
+    }
+}
+
+fn target(org: &Org) -> Target {
+    Target {
+        guid: org.id.to_string(),
+        kind: "organization".to_owned(),
+        name: org.name.to_string(),
+    }
+}
+
+pub(super) fn name(text: &str) -> Answer<TenantName> {
+    text.parse().map_err(|error| Failure::refused(format!("{error}")))
+}
+
+fn taken(name: &TenantName) -> Failure {
+    Failure::new(Code::UniquenessError, format!("Organization '{name}' already exists."))
+}
+
+async fn list(
+    State(context): State<Context>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Json<v3::List<v3::Organization>>> {
+    query.only(&["names", "guids"])?;
+    let filter = OrgFilter {
+        ids: query.ids("guids"),
+        names: query.texts("names"),
+    };
+    let listed = context
+        .store
+        .org_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .await?;
+    query.list(&context, listed, |org| present(&context, org)).map(Json)
+}
+
+async fn fetch(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<v3::Organization>> {
+    let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
+    Ok(Json(present(&context, org)))
+}
+
+async fn create(
+    State(context): State<Context>,
+    caller: Caller,
+    Body(body): Body<v3::OrganizationWrite>,
+) -> Answer<(StatusCode, Json<v3::Organization>)> {
+    if !caller.admin {
+        return Err(Failure::forbidden());
+    }
+    let by = By::caller(&caller, &context);
+    let mut metadata = Metadata::default();
+    merge(&mut metadata, &body.metadata.unwrap_or_default());
+    let org = Org {
+        id: fresh::<OrgId>(),
+        name: name(body.name.as_deref().unwrap_or_default())?,
+        suspended: body.suspended.unwrap_or(false),
+        metadata,
+        created_at: by.now,
+        updated_at: by.now,
+    };
+    let tx = context.store.begin().await?;
+    tx.org_create(&org)
+        .await
+        .map_err(|error| Failure::or_taken(error, || taken(&org.name)))?;
+    let mut event = by.event("audit.organization.create", target(&org), None, json!({}));
+    event.org = Some(org.id);
+    tx.event(event);
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(present(&context, org))))
+}
+
+async fn update(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::OrganizationWrite>,
+) -> Answer<Json<v3::Organization>> {
+    let by = By::caller(&caller, &context);
+    let tx = context.store.begin().await?;
+    let mut org = org_for(&tx, &caller, id(&guid, "Organization")?, Need::Manage).await?;
+    if let Some(text) = &body.name {
+        org.name = name(text)?;
+    }
+    if let Some(suspended) = body.suspended {
+        if !caller.admin {
+            return Err(Failure::forbidden());
+        }
+        org.suspended = suspended;
+    }
+    merge(&mut org.metadata, &body.metadata.unwrap_or_default());
+    org.updated_at = by.now;
+    tx.org_update(&org)
+        .await
+        .map_err(|error| Failure::or_taken(error, || taken(&org.name)))?;
+    let mut event = by.event("audit.organization.update", target(&org), None, json!({}));
+    event.org = Some(org.id);
+    tx.event(event);
+    tx.commit().await?;
+    Ok(Json(present(&context, org)))
+}
+
+/// Only an empty organisation can be deleted.
+async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let by = By::caller(&caller, &context);
+    let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
+    if !caller.admin {
+        return Err(Failure::forbidden());
+    }
+    let job = by.done_job("organization.delete");
+    let tx = context.store.begin().await?;
+    match tx.org_delete(org.id).await {
+        Err(store::StoreError::Dangling { .. }) => {
+            return Err(Failure::refused("The organization still has spaces").hint("Delete its spaces first"));
+        }
+        other => other?,
+    };
+    tx.event(by.event("audit.organization.delete-request", target(&org), None, json!({})));
+    tx.job_create(&job).await?;
+    tx.commit().await?;
+    Ok(accepted(&context, job.id))
+}

@@ -1,0 +1,173 @@
+//! `/v3/packages` and `/v3/resource_matches`.
+
+use super::apps::WHAT as APP;
+use super::links::{accepted, links, post};
+use super::upload;
+use crate::actions::{By, package as actions};
+use crate::auth::{Caller, Need, app_for};
+use crate::context::Context;
+use crate::error::{Answer, Failure};
+use crate::request::{Body, Query, id};
+use api::error::Code;
+use api::v3;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::Response;
+use axum::routing::{get, post as on_post};
+use axum::{Json, Router};
+use http::StatusCode;
+use model::resource::{App, Package, Space};
+use store::PackageFilter;
+
+pub(super) const WHAT: &str = "Package";
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/v3/packages", get(list).post(create))
+        .route("/v3/packages/{guid}", get(fetch).delete(delete))
+        .route(
+            "/v3/packages/{guid}/upload",
+            on_post(upload::upload).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v3/resource_matches", on_post(matches))
+        .route("/v3/apps/{guid}/packages", get(of_app))
+}
+
+pub(super) fn present(context: &Context, package: Package) -> v3::Package {
+    let own = format!("/v3/packages/{}", package.id);
+    let mut all = links(
+        context,
+        [("self", own.clone()), ("app", format!("/v3/apps/{}", package.app))],
+    );
+    all.insert("upload".to_owned(), post(context, format!("{own}/upload")));
+    v3::Package {
+        links: all,
+        guid: package.id,
+        created_at: package.created_at,
+        updated_at: package.updated_at,
+        kind: "bits".to_owned(),
+        data: v3::PackageData {
+            error: package.error,
+            checksum: Some(v3::Checksum {
+                kind: Some("sha256".to_owned()),
+                value: package.digest.map(|digest| digest.hex()),
+            }),
+        },
+        state: package.state,
+        relationships: v3::PackageRelationships {
+            app: v3::ToOne::to(package.app),
+        },
+        metadata: v3::Metadata::default(),
+    }
+}
+
+/// A package with its app and space.
+pub(super) async fn package_for(
+    context: &Context,
+    caller: &Caller,
+    guid: &str,
+    need: Need,
+) -> Answer<(Package, App, Space)> {
+    let package = context.store.package_fetch(id(guid, WHAT)?).await?;
+    let package = package.ok_or_else(|| Failure::not_found(WHAT))?;
+    let (app, space) = app_for(&context.store, caller, package.app, need, WHAT).await?;
+    Ok((package, app, space))
+}
+
+async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Package>>> {
+    query.only(&[
+        "guids",
+        "states",
+        "types",
+        "app_guids",
+        "space_guids",
+        "organization_guids",
+    ])?;
+    let filter = PackageFilter {
+        ids: query.ids("guids"),
+        apps: query.ids("app_guids"),
+        spaces: query.ids("space_guids"),
+        states: query.words("states")?,
+    };
+    let listed = context
+        .store
+        .package_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .await?;
+    query
+        .list(&context, listed, |package| present(&context, package))
+        .map(Json)
+}
+
+async fn of_app(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::List<v3::Package>>> {
+    query.only(&["guids", "states", "types"])?;
+    let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
+    let filter = PackageFilter {
+        ids: query.ids("guids"),
+        apps: Some(vec![app.id]),
+        spaces: None,
+        states: query.words("states")?,
+    };
+    let listed = context
+        .store
+        .package_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .await?;
+    query
+        .list(&context, listed, |package| present(&context, package))
+        .map(Json)
+}
+
+async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Package>> {
+    let (package, ..) = package_for(&context, &caller, &guid, Need::Read).await?;
+    Ok(Json(present(&context, package)))
+}
+
+async fn create(
+    State(context): State<Context>,
+    caller: Caller,
+    Body(body): Body<v3::PackageCreate>,
+) -> Answer<(StatusCode, Json<v3::Package>)> {
+    if body.kind != "bits" {
+        return Err(Failure::new(
+            Code::NotImplemented,
+            format!("Packages of type {:?} are not available yet", body.kind),
+        )
+        .hint("Push source instead"));
+    }
+    let invalid = || Failure::refused("App is invalid. Ensure it exists and you have access to it.");
+    let app = body.relationships.app.id().ok_or_else(invalid)?;
+    let (app, space) = match app_for(&context.store, &caller, app, Need::Write, APP).await {
+        Err(failure) if failure.status() == StatusCode::NOT_FOUND => return Err(invalid()),
+        other => other?,
+    };
+    let package = actions::create(&context, &app, &space, &By::caller(&caller, &context)).await?;
+    Ok((StatusCode::CREATED, Json(present(&context, package))))
+}
+
+async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (package, app, space) = package_for(&context, &caller, &guid, Need::Write).await?;
+    let job = actions::delete(&context, &package, &app, &space, &By::caller(&caller, &context)).await?;
+    Ok(accepted(&context, job))
+}
+
+/// Those of the named files that need no upload: whatever their size, from packages that the caller may read.
+async fn matches(
+    State(context): State<Context>,
+    caller: Caller,
+    Body(body): Body<v3::ResourceMatches>,
+) -> Answer<(StatusCode, Json<v3::ResourceMatches>)> {
+    if body.resources.len() > actions::MAX_RESOURCES {
+        return Err(Failure::refused(format!(
+            "At most {} resources",
+            actions::MAX_RESOURCES
+        )));
+    }
+    let contents: Vec<_> = body.resources.iter().filter_map(upload::content).collect();
+    let found = actions::matching(&context, caller.scope(), &contents).await?;
+    let known = |resource: &v3::Resource| upload::content(resource).is_some_and(|content| found.contains_key(&content));
+    let resources = body.resources.into_iter().filter(known).collect();
+    Ok((StatusCode::CREATED, Json(v3::ResourceMatches { resources })))
+}

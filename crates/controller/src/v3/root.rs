@@ -1,0 +1,86 @@
+//! The root documents: where everything is.
+
+use crate::context::Context;
+use api::v3::{self, CF_API_VERSION, Link, RootLink};
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use std::collections::BTreeMap;
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/", get(root))
+        .route("/v3", get(v3_root))
+        .route("/v3/info", get(info))
+}
+
+async fn root(State(context): State<Context>) -> Json<v3::Root> {
+    let url = &context.config.public_url;
+    let link = |href: String| Some(RootLink { href, meta: None });
+    let version = BTreeMap::from([("version".to_owned(), CF_API_VERSION.to_owned())]);
+    let api = RootLink {
+        href: format!("{url}/v3"),
+        meta: Some(version),
+    };
+    let links = [
+        ("self", link(url.clone())),
+        ("cloud_controller_v2", None),
+        ("cloud_controller_v3", Some(api)),
+        ("uaa", link(url.clone())),
+        ("login", link(url.clone())),
+        ("log_cache", link(url.clone())),
+        ("app_ssh", None),
+        ("network_policy_v0", None),
+        ("network_policy_v1", None),
+        ("credhub", None),
+        ("routing", None),
+        ("logging", None),
+        ("log_stream", None),
+    ];
+    Json(v3::Root {
+        links: links.into_iter().map(|(name, link)| (name.to_owned(), link)).collect(),
+    })
+}
+
+async fn v3_root(State(context): State<Context>) -> Json<v3::V3Root> {
+    let url = &context.config.public_url;
+    let names = [
+        "apps",
+        "audit_events",
+        "buildpacks",
+        "builds",
+        "deployments",
+        "domains",
+        "droplets",
+        "organizations",
+        "packages",
+        "processes",
+        "resource_matches",
+        "roles",
+        "routes",
+        "spaces",
+        "stacks",
+    ];
+    let mut links: BTreeMap<String, Link> = names
+        .into_iter()
+        .map(|name| {
+            let href = format!("{url}/v3/{name}");
+            (name.to_owned(), Link { href, method: None })
+        })
+        .collect();
+    let href = format!("{url}/v3");
+    links.insert("self".to_owned(), Link { href, method: None });
+    Json(v3::V3Root { links })
+}
+
+async fn info(State(context): State<Context>) -> Json<v3::Info> {
+    Json(v3::Info {
+        name: "paas".to_owned(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        version: 0,
+        description: String::new(),
+        cli_version: v3::CliVersion::default(),
+        custom: serde_json::json!({"router_port": context.config.router_port}),
+        links: super::links::links(&context, [("self", "/v3/info".to_owned())]),
+    })
+}

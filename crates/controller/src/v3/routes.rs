@@ -1,0 +1,320 @@
+//! `/v3/routes` and their destinations.
+
+use super::links::{accepted, links};
+use crate::actions::{By, route as actions};
+use crate::auth::{Caller, Need, app_for, space_for};
+use crate::context::Context;
+use crate::error::{Answer, Failure};
+use crate::request::{Body, Query, id};
+use api::error::Code;
+use api::v3;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{delete as del, get};
+use axum::{Json, Router};
+use http::StatusCode;
+use model::id::{DestinationId, RouteId};
+use model::name::Hostname;
+use model::resource::{Destination, Metadata, Route, Space};
+use std::collections::HashMap;
+use store::{Paged, RouteFilter, Tx};
+
+const WHAT: &str = "Route";
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/v3/routes", get(list).post(create))
+        .route("/v3/routes/{guid}", get(fetch).delete(delete))
+        .route(
+            "/v3/routes/{guid}/destinations",
+            get(destinations).post(add).patch(replace),
+        )
+        .route("/v3/routes/{guid}/destinations/{destination}", del(remove))
+}
+
+fn present_destination(destination: &Destination) -> v3::Destination {
+    v3::Destination {
+        guid: Some(destination.id),
+        app: v3::DestinationApp {
+            guid: destination.app,
+            process: Some(v3::DestinationProcess {
+                process_type: destination.process_type.to_string(),
+            }),
+        },
+        weight: None,
+        port: destination.port.or(Some(8080)),
+        protocol: Some("http1".to_owned()),
+    }
+}
+
+fn present(context: &Context, route: Route, destinations: &[Destination]) -> v3::Route {
+    let own = format!("/v3/routes/{}", route.id);
+    v3::Route {
+        links: links(
+            context,
+            [
+                ("self", own.clone()),
+                ("space", format!("/v3/spaces/{}", route.space)),
+                ("domain", format!("/v3/domains/{}", route.domain)),
+                ("destinations", format!("{own}/destinations")),
+            ],
+        ),
+        url: route.url(),
+        guid: route.id,
+        created_at: route.created_at,
+        updated_at: route.updated_at,
+        protocol: "http".to_owned(),
+        host: route.host.map(String::from).unwrap_or_default(),
+        path: route.path,
+        port: None,
+        destinations: destinations.iter().map(present_destination).collect(),
+        options: serde_json::json!({}),
+        relationships: v3::RouteRelationships {
+            space: v3::ToOne::to(route.space),
+            domain: v3::ToOne::to(route.domain),
+        },
+        metadata: route.metadata,
+    }
+}
+
+/// A page of routes with their destinations.
+pub(super) async fn present_list(
+    context: &Context,
+    query: &Query,
+    routes: Paged<Route>,
+) -> Answer<v3::List<v3::Route>> {
+    let ids: Vec<RouteId> = routes.items.iter().map(|route| route.id).collect();
+    let mut by_route: HashMap<RouteId, Vec<Destination>> = HashMap::new();
+    for destination in context.store.destinations_of_routes(&ids).await? {
+        by_route.entry(destination.route).or_default().push(destination);
+    }
+    query.list(context, routes, |route| {
+        let destinations = by_route.remove(&route.id).unwrap_or_default();
+        present(context, route, &destinations)
+    })
+}
+
+async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Route>>> {
+    query.only(&[
+        "guids",
+        "hosts",
+        "paths",
+        "ports",
+        "domain_guids",
+        "space_guids",
+        "organization_guids",
+        "app_guids",
+    ])?;
+    let filter = RouteFilter {
+        ids: query.ids("guids"),
+        hosts: query.texts("hosts"),
+        paths: query.texts("paths"),
+        domains: query.ids("domain_guids"),
+        spaces: query.ids("space_guids"),
+        orgs: query.ids("organization_guids"),
+        apps: query.ids("app_guids"),
+    };
+    let listed = context
+        .store
+        .route_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .await?;
+    present_list(&context, &query, listed).await.map(Json)
+}
+
+async fn route_for(db: &store::Db, caller: &Caller, guid: &str, need: Need) -> Answer<(Route, Space)> {
+    let route = db
+        .route_fetch(id(guid, WHAT)?)
+        .await?
+        .ok_or_else(|| Failure::not_found(WHAT))?;
+    let space = space_for(db, caller, route.space, need, WHAT).await?;
+    Ok((route, space))
+}
+
+async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Route>> {
+    let (route, _) = route_for(&context.store, &caller, &guid, Need::Read).await?;
+    let destinations = context.store.destinations_of_routes(&[route.id]).await?;
+    Ok(Json(present(&context, route, &destinations)))
+}
+
+async fn create(
+    State(context): State<Context>,
+    caller: Caller,
+    Body(body): Body<v3::RouteCreate>,
+) -> Answer<(StatusCode, Json<v3::Route>)> {
+    let invalid = |what: &str| {
+        Failure::refused(format!(
+            "Invalid {what}. Ensure that the {what} exists and you have access to it."
+        ))
+    };
+    let space = body.relationships.space.id().ok_or_else(|| invalid("space"))?;
+    let domain = body.relationships.domain.id().ok_or_else(|| invalid("domain"))?;
+    let space = match space_for(&context.store, &caller, space, Need::Operate, "Space").await {
+        Err(failure) if failure.status() == StatusCode::NOT_FOUND => return Err(invalid("space")),
+        other => other?,
+    };
+    let domain = super::domains::visible(&context, &caller, domain)
+        .await?
+        .ok_or_else(|| invalid("domain"))?;
+    if body.port.is_some() {
+        return Err(Failure::refused("Routes with protocol 'http' do not support ports."));
+    }
+    let host: Option<Hostname> = match body.host.as_deref() {
+        None | Some("") => None,
+        Some(host) => Some(
+            host.to_lowercase()
+                .parse()
+                .map_err(|error| Failure::refused(format!("{error}")))?,
+        ),
+    };
+    let mut metadata = Metadata::default();
+    crate::actions::manifest::merge(&mut metadata, &body.metadata.unwrap_or_default());
+    let new = actions::NewRoute {
+        host,
+        path: body.path.unwrap_or_default(),
+        metadata,
+    };
+    let tx = context.store.begin().await?;
+    let route = actions::create_on(&tx, new, &domain, &space, &By::caller(&caller, &context)).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(present(&context, route, &[]))))
+}
+
+async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (route, space) = route_for(&context.store, &caller, &guid, Need::Operate).await?;
+    let job = actions::delete(&context, &route, &space, &By::caller(&caller, &context)).await?;
+    Ok(accepted(&context, job))
+}
+
+fn present_destinations(context: &Context, route: RouteId, destinations: &[Destination]) -> v3::Destinations {
+    let own = format!("/v3/routes/{route}");
+    v3::Destinations {
+        destinations: destinations.iter().map(present_destination).collect(),
+        links: links(context, [("self", format!("{own}/destinations")), ("route", own)]),
+    }
+}
+
+async fn destinations(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<v3::Destinations>> {
+    let (route, _) = route_for(&context.store, &caller, &guid, Need::Read).await?;
+    let destinations = context.store.destinations_of_routes(&[route.id]).await?;
+    Ok(Json(present_destinations(&context, route.id, &destinations)))
+}
+
+async fn map(
+    tx: &Tx,
+    caller: &Caller,
+    route: &Route,
+    space: &Space,
+    wanted: &[v3::Destination],
+    by: &By,
+) -> Answer<()> {
+    if wanted.len() > actions::MAX_DESTINATIONS {
+        return Err(Failure::refused(format!(
+            "At most {} destinations",
+            actions::MAX_DESTINATIONS
+        )));
+    }
+    for wanted in wanted {
+        if wanted.weight.is_some() {
+            return Err(Failure::new(
+                Code::NotImplemented,
+                "Weighted destinations are not available",
+            ));
+        }
+        if wanted.protocol.as_deref().is_some_and(|protocol| protocol != "http1") {
+            return Err(Failure::new(
+                Code::NotImplemented,
+                "Destinations speak http1 only, so far",
+            ));
+        }
+        let (app, _) = match app_for(tx, caller, wanted.app.guid, Need::Operate, "App").await {
+            Err(failure) if failure.status() == StatusCode::NOT_FOUND => {
+                let detail = format!(
+                    "App(s) with guid(s) \"{}\" do not exist or you do not have access.",
+                    wanted.app.guid
+                );
+                return Err(Failure::refused(detail));
+            }
+            other => other?,
+        };
+        let process_type = wanted
+            .app
+            .process
+            .as_ref()
+            .map_or("web", |process| process.process_type.as_str());
+        let process_type = process_type
+            .parse()
+            .map_err(|error| Failure::refused(format!("{error}")))?;
+        // CF's clients name the default port.
+        let port = wanted.port.filter(|port| *port != 8080);
+        actions::map_on(tx, route, &app, process_type, port, space, by).await?;
+    }
+    Ok(())
+}
+
+async fn add(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::Destinations>,
+) -> Answer<Json<v3::Destinations>> {
+    change(&context, &caller, &guid, body, false).await
+}
+
+async fn replace(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::Destinations>,
+) -> Answer<Json<v3::Destinations>> {
+    change(&context, &caller, &guid, body, true).await
+}
+
+async fn change(
+    context: &Context,
+    caller: &Caller,
+    guid: &str,
+    body: v3::Destinations,
+    whole: bool,
+) -> Answer<Json<v3::Destinations>> {
+    let by = By::caller(caller, context);
+    let tx = context.store.begin().await?;
+    let (route, space) = route_for(&tx, caller, guid, Need::Operate).await?;
+    if whole {
+        for destination in tx.destinations_of_routes(&[route.id]).await? {
+            tx.destination_delete(route.id, destination.id).await?;
+        }
+    }
+    map(&tx, caller, &route, &space, &body.destinations, &by).await?;
+    let destinations = tx.destinations_of_routes(&[route.id]).await?;
+    tx.commit().await?;
+    context.wake.scheduler();
+    Ok(Json(present_destinations(context, route.id, &destinations)))
+}
+
+async fn remove(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((guid, destination)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let by = By::caller(&caller, &context);
+    let tx = context.store.begin().await?;
+    let (route, space) = route_for(&tx, &caller, &guid, Need::Operate).await?;
+    let wanted: DestinationId = id(&destination, "Destination")?;
+    let there = tx.destinations_of_routes(&[route.id]).await?;
+    let destination = there.into_iter().find(|destination| destination.id == wanted);
+    let destination = destination.ok_or_else(|| {
+        Failure::refused("Unable to unmap route from destination. Ensure the route has a destination with this guid.")
+    })?;
+    let app = tx
+        .app_fetch(destination.app)
+        .await?
+        .ok_or_else(|| Failure::not_found("App"))?;
+    actions::unmap_on(&tx, &route, &destination, &app, &space, &by).await?;
+    tx.commit().await?;
+    context.wake.scheduler();
+    Ok(StatusCode::NO_CONTENT)
+}
