@@ -21,7 +21,18 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("lifecycle", &["model"]),
     ("router", &["api", "model", "telemetry"]),
     ("cli", &["api", "model"]),
-    ("paasd", &["controller", "cell", "router", "model", "telemetry"]),
+    (
+        "paasd",
+        &[
+            "controller",
+            "cell",
+            "router",
+            "model",
+            "blobstore",
+            "sandbox",
+            "telemetry",
+        ],
+    ),
     ("xtask", &[]),
     ("buildpack-kit", &[]),
 ];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Files and functions that are longer than allowed, with their exact length.
+    /// Files and functions that are longer than allowed, with their length.
     #[serde(default)]
     long: Vec<Long>,
     /// Files that a rule does not hold for.

@@ -2,7 +2,7 @@
 //!
 //! Each rule is a pure function from a file (or the workspace) to findings. It reads text, not types: a rule that would
 //! need types belongs into clippy's configuration. Exemptions stand in `.config/tidy.toml`, each with its reason; those
-//! of size must be exact, so that they only shrink.
+//! of size have to follow what shrinks.
 
 mod documents;
 mod edges;
