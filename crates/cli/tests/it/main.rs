@@ -1,5 +1,6 @@
 //! The program as its users run it: the real binary against a real HTTP server that plays the controller.
 
+mod apps;
 mod basics;
 mod fake;
 mod push;

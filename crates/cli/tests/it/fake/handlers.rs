@@ -4,6 +4,7 @@ use super::stream::stream;
 use super::{APP, FakeController, PROCESS, Params, World, app, deployment, document, list, not_found};
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -38,7 +39,7 @@ pub(super) fn router(fake: FakeController) -> Router {
         .route("/v3/apps/{guid}/environment_variables", patch(set_env))
         .route("/v3/processes", get(processes))
         .route("/v3/processes/{guid}/stats", get(stats))
-        .route("/v3/routes", get(async || list([route()])))
+        .route("/v3/routes", get(async || list([route()])).post(create_route))
         .route("/v3/audit_events", get(async || list([])))
         .route("/v3/spaces/{guid}/actions/apply_manifest", post(apply_manifest))
         .route(
@@ -58,6 +59,19 @@ pub(super) fn router(fake: FakeController) -> Router {
         .route(
             "/paas/v1/apps/{guid}/why",
             get(async || document(json!({"findings": [], "processes": [], "deployment": null}))),
+        )
+        .route("/paas/v1/apps/{guid}/exec", get(exec))
+        .route("/admin/v1/cells", get(cells))
+        .route("/admin/v1/cells/{id}/cordon", post(async || StatusCode::NO_CONTENT))
+        .route("/v3/apps/{guid}/actions/start", post(start))
+        .route("/v3/domains", get(domains))
+        .route(
+            "/v3/routes/{guid}/destinations",
+            post(async || document(json!({"destinations": []}))),
+        )
+        .route(
+            "/v3/routes/{guid}/destinations/{destination}",
+            delete(async || StatusCode::NO_CONTENT),
         )
         .route("/api/v1/read/{guid}", get(read_log))
         .fallback(async || not_found("Unknown request"))
@@ -152,6 +166,77 @@ async fn stop(State(fake): State<FakeController>) -> Response {
         world.app.clone()
     });
     app.map_or_else(|| not_found("App not found"), document)
+}
+
+async fn start(State(fake): State<FakeController>) -> Response {
+    let app = fake.world(|world| {
+        world.app.as_mut().map(|app| {
+            app["state"] = json!("STARTED");
+            app.clone()
+        })
+    });
+    let later = fake.clone();
+    tokio::spawn(async move { later.event("instance.running", json!({"index": 0})) });
+    app.map_or_else(|| not_found("App not found"), document)
+}
+
+async fn domains(Query(query): Params) -> Response {
+    let asked = query.get("names").cloned().unwrap_or_default();
+    let known = ["localhost", "example.com"]
+        .into_iter()
+        .filter(|name| asked.split(',').any(|asked| asked == *name));
+    list(known.map(|name| json!({"guid": format!("domain-{name}"), "name": name})))
+}
+
+async fn create_route(axum::Json(body): axum::Json<Value>) -> Response {
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let domain = body["relationships"]["domain"]["data"]["guid"]
+        .as_str()
+        .unwrap_or_default()
+        .trim_start_matches("domain-")
+        .to_owned();
+    let url = format!("{}.{domain}{}", text("host"), text("path"));
+    let route = json!({"guid": "new", "url": url, "host": text("host"), "path": text("path"), "destinations": []});
+    (StatusCode::CREATED, axum::Json(route)).into_response()
+}
+
+async fn cells() -> Response {
+    document(json!({"routers_connected": 1, "cells": [
+        {"id": "00000000-0000-0000-0000-0000000000c1", "name": "cell-1", "zone": "z1", "alive": true, "cordoned": false,
+         "work": 3, "memory_mb": 16384, "memory_used_mb": 768, "cpus": 8, "version": "0.1.0", "isolation": ["cgroup v2"]},
+        {"id": "00000000-0000-0000-0000-0000000000c2", "name": "cell-2", "zone": "z2", "alive": false, "cordoned": false,
+         "work": 0, "memory_mb": 16384, "memory_used_mb": 0, "cpus": 8, "version": "0.1.0", "isolation": []}]}))
+}
+
+/// Plays the cell's end of a session: says back what comes in, and ends with code 3 at the end of the input.
+async fn exec(Query(query): Params, upgrade: WebSocketUpgrade) -> Response {
+    let command = query.get("command").cloned().unwrap_or_default();
+    upgrade.on_upgrade(move |mut socket| async move {
+        let send = |text: String| Message::Text(text.into());
+        if command == "[\"missing\"]" {
+            let failed = json!({"type": "failed", "message": "missing: no such program"});
+            socket.send(send(failed.to_string())).await.expect("open");
+            return;
+        }
+        let greeting = format!("\u{1}ran {command}\n");
+        socket.send(Message::Binary(Bytes::from(greeting))).await.expect("open");
+        while let Some(Ok(message)) = socket.recv().await {
+            match message {
+                Message::Binary(data) => {
+                    let mut back = vec![2];
+                    back.extend_from_slice(&data[1..]);
+                    socket.send(Message::Binary(back.into())).await.expect("open");
+                }
+                Message::Text(text) if text.contains("eof") => {
+                    socket
+                        .send(send(json!({"type": "exit", "code": 3}).to_string()))
+                        .await
+                        .expect("open");
+                }
+                _ => {}
+            }
+        }
+    })
 }
 
 fn process(world: &World) -> Value {
