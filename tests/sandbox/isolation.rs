@@ -114,7 +114,7 @@ fn what_tells_about_the_host_is_masked() {
         // Not every kernel has each of them.
         assert!(matches!(content.trim_end(), "" | "error 2"), "{file}: {content}");
     }
-    for folder in ["/sys/firmware", "/proc/acpi", "/sys/block", "/sys/dev"] {
+    for folder in ["/sys/firmware", "/proc/acpi", "/sys/block", "/sys/dev", "/sys/devices/virtual/block", "/sys/fs/ext4"] {
         assert!(matches!(inside(&["list", folder]).trim_end(), "" | "unreadable"), "{folder}");
     }
     let (pids, memory) = match host.runtime().isolation().cgroups.as_str() {

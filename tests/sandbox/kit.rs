@@ -284,6 +284,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
+        // sleeps: only called for what the kernel and init announce to nobody.
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -59,6 +59,19 @@ fn a_full_disk_is_an_error_for_the_app_alone() {
 }
 
 #[test]
+fn the_smallest_memory_is_enough_to_run_and_to_be_told_apart() {
+    let host = Host::new();
+    let mut spec = host.spec("small", &["say", "small"]);
+    spec.limits.memory_bytes = 4 << 20;
+    let (exit, records) = host.run(&spec);
+    assert_eq!((exit.code, text(&records, Stream::Out).as_str()), (Some(0), "small"));
+    spec.process.argv[1] = "eat".to_owned();
+    let (exit, _) = host.run(&spec);
+    assert_eq!(exit.oom.expect("out of memory").limit_bytes, 4 << 20);
+    host.finish();
+}
+
+#[test]
 fn use_is_measured() {
     let host = Host::new();
     let sandbox = host.create(&host.spec("stats", &["eat", "20971520"]));

@@ -184,3 +184,36 @@ impl Groups for Hybrid {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn without_a_v2_group_every_process_is_killed() {
+        let mut mounts = Mounts::read().unwrap();
+        mounts.unified = None;
+        let parent = format!("paas/plain{}", std::process::id());
+        // Pure v2 hosts have no such hierarchies.
+        let Some(groups) = Hybrid::probe(&mounts, &parent).unwrap() else { return };
+        assert_eq!(groups.layout(), "v1");
+        let limits = Limits { memory_bytes: 64 << 20, cpu_weight: 100, cpu_quota: None, pids: 20 };
+        groups.create("a", &limits).unwrap();
+        assert!(groups.entry("a").unwrap().is_none());
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        for tasks in groups.plan("a").tasks {
+            files::write(&tasks, child.id()).unwrap();
+        }
+        assert_eq!(groups.usage("a").unwrap().pids, 1);
+        groups.kill("a").unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        groups.kill("a").unwrap();
+        crate::cgroup::remove(&groups, "a", Instant::now() + Duration::from_secs(2)).unwrap();
+        crate::cgroup::remove_parents(&groups);
+        assert!(groups.parents().iter().all(|p| !p.exists()));
+    }
+}

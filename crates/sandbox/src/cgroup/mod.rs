@@ -10,7 +10,7 @@ mod v2;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -123,16 +123,11 @@ pub fn remove_parents(groups: &dyn Groups) {
         // Two levels (`paas/<name>`), each only if nobody else has groups there.
         if std::fs::remove_dir(&parent).is_ok()
             && let Some(above) = parent.parent()
-            && !is_mount_root(above)
         {
+            // The root of a hierarchy is a mount point and stays in any case.
             let _ = std::fs::remove_dir(above);
         }
     }
-}
-
-fn is_mount_root(folder: &Path) -> bool {
-    // Only the root of a hierarchy has no `notify_on_release`/`cgroup.type`.
-    !folder.join("cgroup.type").exists() && !folder.join("notify_on_release").exists()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{Failure, Stage};
 use crate::sys::{self, attr};
 
 /// Shown as an empty file or folder.
-const MASKED: [&str; 16] = [
+const MASKED: [&str; 19] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -24,10 +24,13 @@ const MASKED: [&str; 16] = [
     "/proc/timer_list",
     "/proc/timer_stats",
     "/sys/block",
+    "/sys/class/block",
     "/sys/dev",
+    "/sys/devices/virtual/block",
     "/sys/devices/virtual/dmi",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    "/sys/fs/ext4",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 const CPUS: &str = "/sys/devices/system/cpu";
