@@ -72,6 +72,18 @@ impl Blobstore {
         })
     }
 
+    /// A store that is not a directory, as object stores elsewhere are.
+    #[cfg(test)]
+    pub(crate) fn remote(scratch: &Path, limits: Limits) -> Self {
+        let store = std::sync::Arc::new(object_store::memory::InMemory::new());
+        let engine = Engine {
+            store,
+            directory: None,
+            scratch: scratch.to_owned(),
+        };
+        Self { engine, limits }
+    }
+
     /// The limits it was opened with.
     #[must_use]
     pub const fn limits(&self) -> &Limits {

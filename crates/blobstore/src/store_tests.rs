@@ -220,3 +220,39 @@ async fn putting_an_old_blob_again_makes_it_young() {
     assert!(store.head(Kind::Pack, &digest).await.unwrap().unwrap().written > old + FRESH);
     assert!(!store.touch(Kind::Layer, &digest).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_store_elsewhere_does_the_same_without_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Blobstore::remote(folder.path(), Limits::default());
+    let bytes = vec![5; (8 << 20) + 3];
+    let digest = digest_of(&bytes);
+    let wrong = store.put(Kind::Pack, &digest, chunks(&bytes[1..], 1 << 20)).await;
+    assert!(matches!(wrong, Err(Error::Mismatch { .. })), "{wrong:?}");
+    assert_eq!(store.head(Kind::Pack, &digest).await.unwrap(), None);
+    store.put(Kind::Pack, &digest, chunks(&bytes, 1 << 20)).await.unwrap();
+    assert_eq!(
+        store
+            .get_range(Kind::Pack, &digest, 8 << 20..(8 << 20) + 3)
+            .await
+            .unwrap(),
+        [5; 3][..]
+    );
+    assert_eq!(store.local_path(Kind::Pack, &digest), None);
+
+    let file = store.temporary().unwrap();
+    fs::write(file.path(), "contents").unwrap();
+    let small = digest_of(b"contents");
+    store.put_temporary(Kind::Layer, &small, file).await.unwrap();
+    assert_eq!(store.read(Kind::Layer, &small, 100).await.unwrap(), "contents");
+    assert!(files(folder.path()).is_empty(), "its temporary file is gone");
+
+    assert!(store.touch(Kind::Layer, &small).await.unwrap() && !store.touch(Kind::Stack, &small).await.unwrap());
+    let later = SystemTime::now() + FRESH * 3;
+    let swept = store
+        .retain_at(Kind::Layer, &HashSet::new(), FRESH * 2, later)
+        .await
+        .unwrap();
+    assert_eq!(swept.blobs, 1);
+    assert!(store.delete(Kind::Pack, &digest).await.unwrap());
+}

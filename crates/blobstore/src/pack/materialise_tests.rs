@@ -134,6 +134,23 @@ async fn hands_the_tree_to_its_owner() {
 }
 
 #[tokio::test]
+async fn reads_packs_of_a_store_elsewhere() {
+    let mut fixture = Fixture::new();
+    fixture.store = Blobstore::remote(&fixture.folder.path().join("store/tmp"), crate::Limits::default());
+    let index = fixture
+        .package(&[("a", Mode::file(0o644), b"far away"), ("l", Mode::LINK, b"a")])
+        .await;
+    let options = fixture.options("tree");
+    let app = options.dir.join("home/vcap/app");
+    materialise(&fixture.store, &index, options).await.unwrap();
+    assert_eq!(fs::read(app.join("l")).unwrap(), b"far away");
+    assert_eq!(
+        fs::read_dir(fixture.folder.path().join("store/tmp")).unwrap().count(),
+        0
+    );
+}
+
+#[tokio::test]
 async fn one_package_from_several_packs() {
     let fixture = Fixture::new();
     let first = fixture
