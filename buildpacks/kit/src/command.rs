@@ -33,7 +33,7 @@ pub fn run(command: &mut Command) -> std::io::Result<Outcome> {
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        output::detail(if text.is_empty() { " " } else { &text });
+        output::detail(&text);
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }

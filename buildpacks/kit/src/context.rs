@@ -58,6 +58,18 @@ impl BuildContext {
     pub fn layer(&self, name: &str) -> Layer {
         Layer::open(&self.layers, name)
     }
+
+    /// A folder for what is needed during the build only: on the file system of the layers, so that files can be linked
+    /// into them, and not in `/tmp`, which may be memory.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn scratch(&self) -> Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix(".scratch-")
+            .tempdir_in(&self.layers)
+            .map_err(Failure::file("create a folder in", &self.layers))
+    }
 }
 
 /// What `bin/detect` answers.

@@ -31,7 +31,7 @@ pub fn run(context: &BuildContext) -> Result<()> {
     let now = SystemTime::now();
     let runtime = runtime::install(context, &wanted, &package, now)?;
     let manager_version = manager.provide(context, &runtime)?;
-    let tmp = tempfile::tempdir().map_err(Failure::file("create a folder in", Path::new("/tmp")))?;
+    let tmp = context.scratch()?;
     if app.join("node_modules").is_dir() {
         output::detail("node_modules was pushed and is not used: list it in .cfignore to push less.");
     }

@@ -161,10 +161,10 @@ fn download(context: &BuildContext, layer: &mut Layer, runtime: &Runtime) -> Res
     layer.reset()?;
     let registry = Registry::new(&context.variables)?;
     let node = registry.index(node_package())?;
-    registry.unpack(&node, &runtime.version, &layer.dir, |path| place_node(path))?;
+    registry.unpack(&node, &runtime.version, &layer.dir, place_node)?;
     let npm = registry.index("npm")?;
     let modules = layer.dir.join("lib/node_modules/npm");
-    registry.unpack(&npm, &runtime.npm, &modules, |path| place_npm(path))?;
+    registry.unpack(&npm, &runtime.npm, &modules, place_npm)?;
     for name in ["npm", "npx"] {
         let link = layer.dir.join("bin").join(name);
         let target = format!("../lib/node_modules/npm/bin/{name}-cli.js");

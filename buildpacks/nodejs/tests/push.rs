@@ -1,5 +1,7 @@
 //! Apps pushed against the real registry, started from their layers, and pushed again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use lifecycle::testing::{Running, Stage, free_port};
 use model::staging::{BuildResult, LayerKind};
 use std::path::Path;

@@ -19,7 +19,7 @@ pub fn run(context: &BuildContext) -> Result<()> {
     if project.dependencies == Dependencies::None {
         project::refuse_unsupported(app)?;
     }
-    let tmp = tempfile::tempdir().map_err(Failure::file("create a folder in", Path::new("/tmp")))?;
+    let tmp = context.scratch()?;
     let installer = Installer {
         context,
         tmp: tmp.path(),

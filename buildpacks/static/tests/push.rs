@@ -1,5 +1,7 @@
 //! The sample site pushed, served, and pushed again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use lifecycle::testing::{Running, Stage, free_port};
 use std::path::Path;
 

@@ -36,7 +36,7 @@ pub fn run_loud(command: &mut Command) -> io::Result<Outcome> {
     let mut child = command.spawn()?;
     // The command holds our ends of the pipe's writers; without this its end would never be seen.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let (done, finished) = mpsc::channel();
+    let (done, finished) = mpsc::sync_channel(1);
     let tail = Arc::new(Mutex::new(VecDeque::new()));
     let kept = Arc::clone(&tail);
     std::thread::spawn(move || {

@@ -252,7 +252,6 @@ impl Running {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         let mut answer = String::new();
         while std::time::Instant::now() < deadline && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // Only the app knows when it listens; there is no event for that from outside.
             if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) {
                 let _ = write!(
                     stream,
@@ -261,6 +260,7 @@ impl Running {
                 let _ = stream.read_to_string(&mut answer);
                 break;
             }
+            // sleeps: only the app knows when it listens, and tells nobody.
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         answer

@@ -1,5 +1,7 @@
 //! The contract of builds, rule by rule, by buildpacks made for one rule each.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use lifecycle::Error;
 use lifecycle::testing::Stage;
 use model::staging::{BuildResult, CachedLayer};

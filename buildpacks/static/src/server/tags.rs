@@ -11,10 +11,13 @@ use std::time::SystemTime;
 /// Most files whose tags are remembered.
 const REMEMBERED: usize = 50_000;
 
+/// Size and time of a file, and its tag then.
+type Known = (u64, Option<SystemTime>, String);
+
 /// Tags that were computed already, each for one state of its file.
 #[derive(Debug, Default)]
 pub struct Tags {
-    known: Mutex<HashMap<PathBuf, (u64, Option<SystemTime>, String)>>,
+    known: Mutex<HashMap<PathBuf, Known>>,
 }
 
 impl Tags {

@@ -135,8 +135,11 @@ fn previous<'a>(layer: &Layer, input: &'a BuildInput, restored: &Restored) -> Re
     Ok((*before == now).then_some(known))
 }
 
+/// A job with its file in the output folder.
+type Written<'a, 'b> = (&'a Job<'b>, (String, Archived));
+
 /// Writes all jobs, two at a time: reading and hashing one while the other compresses.
-fn write_all<'a, 'b>(out: &Path, jobs: &'a [Job<'b>]) -> Result<Vec<(&'a Job<'b>, (String, Archived))>, Error> {
+fn write_all<'a, 'b>(out: &Path, jobs: &'a [Job<'b>]) -> Result<Vec<Written<'a, 'b>>, Error> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let work = || {
