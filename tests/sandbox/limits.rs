@@ -59,6 +59,21 @@ fn a_full_disk_is_an_error_for_the_app_alone() {
 }
 
 #[test]
+fn a_disk_much_larger_than_memory_can_be_filled() {
+    let host = Host::new();
+    let mut spec = host.spec("deep", &["fill", "/home/vcap/big"]);
+    spec.disk_bytes = 512 << 20;
+    let start = std::time::Instant::now();
+    let (exit, records) = host.run(&spec);
+    println!("filled in {:?}", start.elapsed());
+    assert_eq!((exit.code, exit.oom), (Some(0), None), "{}", text(&records, Stream::System));
+    let output = text(&records, Stream::Out);
+    let bytes: u64 = output.strip_prefix("errno=28 bytes=").expect(&output).parse().unwrap();
+    assert!(bytes >= 512 << 20, "{bytes}");
+    host.finish();
+}
+
+#[test]
 fn the_smallest_memory_is_enough_to_run_and_to_be_told_apart() {
     let host = Host::new();
     let mut spec = host.spec("small", &["say", "small"]);
