@@ -38,11 +38,13 @@ pub(crate) fn is_routable(process: &model::resource::Process) -> bool {
 impl Loop {
     pub(super) async fn load(&mut self) -> Result<Loaded, CycleError> {
         let store = self.control.context.store.clone();
+        // Before the processes: a deployment of which the process is not wanted later was of an app that was stopped.
+        let deployments = store.deployments_active().await.map_err(failed("read deployments"))?;
         let processes = store
             .processes_desired()
             .await
             .map_err(failed("read desired processes"))?;
-        let deployments = store.deployments_active().await.map_err(failed("read deployments"))?;
+        let deployments = deployments_of(deployments, &processes);
         let builds = store.builds_pending().await.map_err(failed("read pending builds"))?;
         let tasks = self.tasks().await?;
         let cells = store.cell_list().await.map_err(failed("read cells"))?;
@@ -215,6 +217,14 @@ pub(crate) fn slot(kind: &WorkKind) -> Slot {
         WorkKind::Task(task) => Slot::Job(JobRef::Task(task.task)),
         WorkKind::Build(build) => Slot::Job(JobRef::Build(build.build)),
     }
+}
+
+/// Deployments as they were read with their processes, and those of processes that are not wanted.
+fn deployments_of(mut deployments: Vec<Deployment>, processes: &[DesiredProcess]) -> Vec<Deployment> {
+    let wanted: HashSet<ProcessId> = processes.iter().map(|process| process.process.id).collect();
+    deployments.retain(|deployment| !wanted.contains(&deployment.process));
+    deployments.extend(processes.iter().filter_map(|process| process.deployment.clone()));
+    deployments
 }
 
 fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment]) -> Vec<Process> {

@@ -60,7 +60,6 @@ pub fn policy() -> Policy {
 
 fn config(folders: &Folders) -> Config {
     Config {
-        listen: ([127, 0, 0, 1], 0).into(),
         public_url: "http://127.0.0.1:8181".to_owned(),
         router_port: 8080,
         database: Database::Sqlite(PathBuf::from("unused")),

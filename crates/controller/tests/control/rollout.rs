@@ -200,7 +200,7 @@ async fn a_stop_drains_and_ends_all(store: &TestStore) {
     seed.stop(store).await;
     until(store, "nothing to run", || async { store.works_live().await.expect("read").is_empty().then_some(()) }).await;
     routed(store, &router, 0).await;
-    assert_eq!(cell.inside.lock().stopped.len(), 2);
+    assert_eq!(cell.inside.lock().stopped.len(), 2, "{:#?}", events(store, seed.app.id).await);
     let kinds: Vec<String> = events(store, seed.app.id).await.into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "instance.drained").count(), 2, "{kinds:?}");
     assert!(!kinds.contains(&"app.crash".to_owned()));
