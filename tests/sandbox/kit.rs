@@ -106,9 +106,10 @@ impl Host {
     }
 
     pub fn config(&self) -> Config {
-        let id = std::process::id();
-        let subnet = format!("10.{}.{}.0/24", 190 + id % 50, (id / 50) % 250).parse().unwrap();
-        let network = NetworkConfig::new(&format!("t{id}"), &format!("ptb{}", id % 10_000), subnet, self.dir.path().join("net"));
+        // As distinct as the ranges of uids.
+        let id = self.uid_base / 65_536 / 4;
+        let subnet = format!("10.{}.{}.0/24", 190 + id / 250 % 60, id % 250).parse().unwrap();
+        let network = NetworkConfig::new(&format!("t{id}"), &format!("ptb{id}"), subnet, self.dir.path().join("net"));
         Config {
             state_dir: self.dir.path().join("state"),
             init_path: env!("CARGO_BIN_EXE_paas-init").into(),

@@ -18,6 +18,7 @@ mod check;
 mod disk;
 mod error;
 mod exec;
+mod host;
 mod inside;
 pub mod log;
 pub mod net;

@@ -18,7 +18,7 @@ use crate::record::{self, CONTROL, Folders, LOG, Record, SCRATCH};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
 use crate::wire::{self, Answer, Ask, Report};
-use crate::{Config, Error, Isolation, Network, Result, Spec, check, sys};
+use crate::{Config, Error, Isolation, Network, Result, Spec, check, host, sys};
 
 /// Uids per sandbox.
 const RANGE: u32 = 65_536;
@@ -26,6 +26,8 @@ const RANGE: u32 = 65_536;
 const MAX_RANGES: u32 = 16_384;
 /// From the fork of an init to the app's own program.
 const START_SECONDS: u64 = 30;
+/// For the lock of an agent that has just died to be free.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// For what has been killed to be gone.
 const END_SECONDS: u64 = 10;
 
@@ -59,6 +61,7 @@ pub struct Inner {
 impl Runtime {
     /// Finds out what this host can do and starts the spawner, or finds the one that runs.
     pub fn open(config: Config) -> Result<Runtime> {
+        host::check()?;
         if config.uid_base < RANGE || u64::from(config.uid_base) + u64::from(RANGE) > u64::from(u32::MAX) {
             return Err(Error::Host { reason: format!("uid ranges cannot begin at {}", config.uid_base) });
         }
@@ -150,21 +153,12 @@ impl Runtime {
     pub fn isolation(&self) -> Isolation {
         let inner = &self.inner;
         let mut missing = inner.missing.clone();
-        if inner.groups.layout() == "v1" {
-            missing.push("no v2 control group hierarchy is mounted: sandboxes are killed process by process".to_owned());
-        }
-        let instances = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap_or_default();
-        if instances.trim().parse::<u64>().is_ok_and(|n| n < 1024) {
-            missing.push(format!(
-                "all sandboxes share {} inotify instances: raise fs.inotify.max_user_instances to 8192",
-                instances.trim()
-            ));
-        }
+        missing.extend(host::missing(inner.groups.layout()));
         let namespaces = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"];
         Isolation {
             cgroups: inner.groups.layout().to_owned(),
             disk: inner.disk.name().to_owned(),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            kernel: host::kernel(),
             namespaces: namespaces.map(str::to_owned).to_vec(),
             seccomp: true,
             missing,
@@ -413,10 +407,17 @@ impl Inner {
 fn lock(root: &Path) -> Result<File> {
     let path = root.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path: root.to_owned() }),
-        Err(std::fs::TryLockError::Error(e)) => Err(e).at("lock", path),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A process that a killed agent was just starting holds on until its exec.
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Locked { path: root.to_owned() }),
+            Err(std::fs::TryLockError::Error(e)) => return Err(e).at("lock", path),
+        }
     }
 }
 
