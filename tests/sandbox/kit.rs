@@ -112,7 +112,8 @@ impl Host {
         let network = NetworkConfig::new(&format!("t{id}"), &format!("ptb{id}"), subnet, self.dir.path().join("net"));
         Config {
             state_dir: self.dir.path().join("state"),
-            init_path: env!("CARGO_BIN_EXE_paas-init").into(),
+            // The one under test, or a shipped one that is named.
+            init_path: std::env::var("PAAS_INIT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paas-init").to_owned()).into(),
             cgroup_parent: self.parent.clone(),
             uid_base: self.uid_base,
             network,

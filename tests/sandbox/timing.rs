@@ -62,3 +62,18 @@ fn twenty_at_once() {
     println!("20 sandboxes are gone after {} us", start.elapsed().as_micros());
     host.finish();
 }
+
+#[test]
+#[ignore = "measures, judges nothing"]
+fn memory_of_an_idle_init() {
+    let host = Host::new();
+    let sandbox = host.create(&host.spec("idle", &["sleep"]));
+    printed(&sandbox, "asleep");
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", sandbox.init_pid())).unwrap();
+    for line in rollup.lines().filter(|l| ["Rss", "Pss:", "Private_Dirty", "Private_Clean"].iter().any(|k| l.starts_with(k))) {
+        println!("{line}");
+    }
+    println!("memory of the group: {} KiB", sandbox.stats().unwrap().memory_bytes / 1024);
+    sandbox.destroy().unwrap();
+    host.finish();
+}

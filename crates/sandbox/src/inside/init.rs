@@ -258,7 +258,8 @@ impl Init {
         }
         if announced {
             self.meters.acknowledge();
-            self.oom_doubt = Some(Instant::now() + OOM_DOUBT);
+            // On v1 the news comes before the kill, on v2 with it.
+            self.oom_doubt = self.meters.memory_event().map(|_| Instant::now() + OOM_DOUBT);
         }
         if let Some(oom) = self.meters.oom() {
             self.oom_told = true;
