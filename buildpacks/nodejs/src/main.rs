@@ -1,6 +1,7 @@
 //! Node.js: the runtime from a package registry, dependencies as the lock file has them, the app's own build, its start command.
 
 mod build;
+mod dist;
 mod install;
 mod layout;
 mod manager;

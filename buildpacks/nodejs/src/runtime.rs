@@ -1,6 +1,7 @@
 //! The layer with Node.js and npm. What was resolved once is used again while it satisfies the app, so that an unchanged push
 //! asks nobody; after a week newer releases are looked for.
 
+use crate::dist::{BUNDLED, Dist};
 use crate::package::Package;
 use crate::registry::Registry;
 use crate::version::{Wanted, age_warning};
@@ -141,6 +142,18 @@ fn node_package() -> &'static str {
 }
 
 fn resolve(context: &BuildContext, wanted: &Wanted, package: &Package) -> Result<Runtime> {
+    if let Some(mirror) = Dist::configured(&context.variables)? {
+        if let Some(npm) = package.engines.get("npm") {
+            output::alert(&format!(
+                "engines.npm {npm:?} has no effect: the npm that comes with Node.js is used here"
+            ));
+        }
+        return Ok(Runtime {
+            dir: context.layers.join("node"),
+            version: wanted.choose(&mirror.versions()?)?,
+            npm: BUNDLED.to_owned(),
+        });
+    }
     let registry = Registry::new(&context.variables)?;
     let version = wanted.choose(&registry.index(node_package())?.versions())?;
     let line = npm_line(&version, package);
@@ -159,12 +172,16 @@ fn resolve(context: &BuildContext, wanted: &Wanted, package: &Package) -> Result
 
 fn download(context: &BuildContext, layer: &mut Layer, runtime: &Runtime) -> Result<()> {
     layer.reset()?;
-    let registry = Registry::new(&context.variables)?;
-    let node = registry.index(node_package())?;
-    registry.unpack(&node, &runtime.version, &layer.dir, place_node)?;
-    let npm = registry.index("npm")?;
     let modules = layer.dir.join("lib/node_modules/npm");
-    registry.unpack(&npm, &runtime.npm, &modules, place_npm)?;
+    if let Some(mirror) = Dist::configured(&context.variables)? {
+        mirror.unpack(&runtime.version, &layer.dir, place_release)?;
+    } else {
+        let registry = Registry::new(&context.variables)?;
+        let node = registry.index(node_package())?;
+        registry.unpack(&node, &runtime.version, &layer.dir, place_node)?;
+        let npm = registry.index("npm")?;
+        registry.unpack(&npm, &runtime.npm, &modules, place_npm)?;
+    }
     for name in ["npm", "npx"] {
         let link = layer.dir.join("bin").join(name);
         let target = format!("../lib/node_modules/npm/bin/{name}-cli.js");
@@ -192,6 +209,15 @@ fn place_node(path: &Path) -> Option<PathBuf> {
     }
     let wanted = path.starts_with("bin") || path.starts_with("include") || path == Path::new("LICENSE");
     wanted.then(|| path.to_owned())
+}
+
+/// A whole release: as the package of it, and npm beside it.
+fn place_release(path: &Path) -> Option<PathBuf> {
+    let modules = Path::new("lib/node_modules/npm");
+    match path.strip_prefix(modules) {
+        Ok(below) => place_npm(below).map(|below| modules.join(below)),
+        Err(_) => place_node(path),
+    }
 }
 
 /// npm without its manual.
