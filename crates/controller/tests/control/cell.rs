@@ -76,7 +76,7 @@ impl FakeCell {
     /// Connects, and again whenever it is cut off.
     pub fn join(&mut self) {
         let agent = Agent {
-            http: reqwest::Client::new(),
+            http: crate::platform::http(),
             url: self.url.clone(),
             info: self.info.clone(),
             inside: self.inside.clone(),
@@ -111,7 +111,11 @@ impl FakeCell {
 
     /// Work ends by itself.
     pub fn end(&self, work: WorkId, cause: Cause, build: Option<BuildResult>) {
-        let outcome = Outcome { cause, at: now(), build: build.map(Box::new) };
+        let outcome = Outcome {
+            cause,
+            at: now(),
+            build: build.map(Box::new),
+        };
         self.inside.lock().step(work, WorkEvent::Ended(outcome));
         self.wake.notify_one();
     }
@@ -119,13 +123,24 @@ impl FakeCell {
     /// Work that it holds and that is a build.
     pub fn builds(&self) -> Vec<WorkId> {
         let inside = self.inside.lock();
-        let builds = inside.held.iter().filter(|(_, held)| matches!(held.assignment.spec.kind, WorkKind::Build(_)));
-        builds.filter(|(_, held)| !held.state.is_final()).map(|(work, _)| *work).collect()
+        let builds = inside
+            .held
+            .iter()
+            .filter(|(_, held)| matches!(held.assignment.spec.kind, WorkKind::Build(_)));
+        builds
+            .filter(|(_, held)| !held.state.is_final())
+            .map(|(work, _)| *work)
+            .collect()
     }
 
     pub async fn ship(&self, batch: &LogBatch) -> u16 {
         let url = format!("{}{}", self.url, cell::path_for(cell::LOGS, self.info.id));
-        let sent = reqwest::Client::new().post(url).bearer_auth(TOKEN).json(batch).send().await;
+        let sent = crate::platform::http()
+            .post(url)
+            .bearer_auth(TOKEN)
+            .json(batch)
+            .send()
+            .await;
         sent.expect("sent").status().as_u16()
     }
 }
@@ -148,7 +163,12 @@ impl Inside {
     fn reconcile(&mut self, revision: u64, set: Vec<Assignment>) {
         self.revision = revision;
         let named: HashMap<WorkId, Assignment> = set.into_iter().map(|entry| (entry.work, entry)).collect();
-        let unnamed: Vec<WorkId> = self.held.keys().filter(|work| !named.contains_key(work)).copied().collect();
+        let unnamed: Vec<WorkId> = self
+            .held
+            .keys()
+            .filter(|work| !named.contains_key(work))
+            .copied()
+            .collect();
         for work in unnamed {
             if !self.held[&work].state.is_final() {
                 self.stopped.push(work);
@@ -207,23 +227,37 @@ impl Inside {
     fn report(&mut self) -> Report {
         let full = std::mem::take(&mut self.full);
         let changed = std::mem::take(&mut self.changed);
-        let observations = self.held.iter().filter(|(work, _)| full || changed.contains(work)).map(|(work, held)| {
-            Observation {
+        let observations = self
+            .held
+            .iter()
+            .filter(|(work, _)| full || changed.contains(work))
+            .map(|(work, held)| Observation {
                 work: *work,
                 epoch: held.assignment.epoch,
                 state: held.state.clone(),
                 routable: held.state == WorkState::Running,
                 address: Some(held.address),
                 since: held.since,
-                phases: vec![PhaseTime { name: "unpack".to_owned(), duration_ms: 5 }],
-            }
-        });
-        Report { revision: self.revision, full, observations: observations.collect(), stats: Vec::new() }
+                phases: vec![PhaseTime {
+                    name: "unpack".to_owned(),
+                    duration_ms: 5,
+                }],
+            });
+        Report {
+            revision: self.revision,
+            full,
+            observations: observations.collect(),
+            stats: Vec::new(),
+        }
     }
 }
 
 fn outcome(cause: Cause) -> Outcome {
-    Outcome { cause, at: now(), build: None }
+    Outcome {
+        cause,
+        at: now(),
+        build: None,
+    }
 }
 
 /// What a build that succeeds makes.
@@ -236,7 +270,10 @@ pub fn built() -> BuildResult {
             name: "app".to_owned(),
             file: Some("1.tar.zst".to_owned()),
         }],
-        phases: vec![PhaseTime { name: "detect".to_owned(), duration_ms: 3 }],
+        phases: vec![PhaseTime {
+            name: "detect".to_owned(),
+            duration_ms: 3,
+        }],
         ..BuildResult::default()
     }
 }
@@ -264,7 +301,11 @@ impl Agent {
         let registered: Registered = register.send().await?.error_for_status()?.json().await?;
         self.inside.lock().full = true;
         self.post().await?;
-        let feed = self.request(reqwest::Method::GET, cell::FEED).send().await?.error_for_status()?;
+        let feed = self
+            .request(reqwest::Method::GET, cell::FEED)
+            .send()
+            .await?
+            .error_for_status()?;
         let mut bytes = feed.bytes_stream();
         let mut buffer = Vec::new();
         let mut beat = tokio::time::interval(Duration::from_millis(registered.heartbeat_ms));
@@ -292,7 +333,11 @@ impl Agent {
 
     async fn post(&self) -> Result<(), Broken> {
         let report = self.inside.lock().report();
-        let sent = self.request(reqwest::Method::POST, cell::REPORT).json(&report).send().await;
+        let sent = self
+            .request(reqwest::Method::POST, cell::REPORT)
+            .json(&report)
+            .send()
+            .await;
         let accepted = sent.and_then(reqwest::Response::error_for_status);
         if let Err(error) = accepted {
             self.inside.lock().full = true;

@@ -35,7 +35,9 @@ pub struct Folders {
 
 impl Folders {
     pub fn new() -> Self {
-        Self { root: tempfile::tempdir().expect("a temporary folder") }
+        Self {
+            root: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 }
 
@@ -91,7 +93,8 @@ impl Controller {
         let clock = Context::system_clock();
         let tokens = Keys::load(&store, clock()).await.expect("keys");
         let config = Arc::new(config(folders));
-        let blobs = blobstore::Blobstore::open_directory(&config.blob_dir, blobstore::Limits::default()).expect("blobs");
+        let blobs =
+            blobstore::Blobstore::open_directory(&config.blob_dir, blobstore::Limits::default()).expect("blobs");
         let logs = LogStore::open(&config.log_dir, Limits::default()).expect("logs");
         let context = Context::new(store, blobs, logs, tokens, config, clock);
         let shutdown = CancellationToken::new();
@@ -103,7 +106,12 @@ impl Controller {
             axum::serve(listener, routes).await.expect("serves");
         });
         let scheduling = tokio::spawn(scheduling::run(control.clone(), shutdown.clone()));
-        Self { control, address, shutdown, tasks: vec![serve, scheduling] }
+        Self {
+            control,
+            address,
+            shutdown,
+            tasks: vec![serve, scheduling],
+        }
     }
 
     pub fn url(&self) -> String {
@@ -154,16 +162,28 @@ pub async fn until<T, F: Future<Output = Option<T>>>(store: &TestStore, what: &s
 
 /// All events of an app so far.
 pub async fn events(store: &TestStore, app: model::id::AppId) -> Vec<Event> {
-    store.events_since(Some(&app.to_string()), 0, 10_000).await.expect("events")
+    store
+        .events_since(Some(&app.to_string()), 0, 10_000)
+        .await
+        .expect("events")
 }
 
 /// The first event of this kind after number `since`.
 pub async fn event(store: &TestStore, app: model::id::AppId, kind: &str, since: i64) -> Event {
     until(store, kind, || async {
-        let events = store.events_since(Some(&app.to_string()), since, 10_000).await.expect("events");
+        let events = store
+            .events_since(Some(&app.to_string()), since, 10_000)
+            .await
+            .expect("events");
         events.into_iter().find(|event| event.kind == kind)
     })
     .await
+}
+
+/// A client whose every wait has an end.
+pub fn http() -> reqwest::Client {
+    let client = reqwest::Client::builder().connect_timeout(PATIENCE).read_timeout(PATIENCE);
+    client.build().expect("a client")
 }
 
 pub fn now() -> Timestamp {

@@ -31,14 +31,28 @@ async fn a_first_start_is_routed_and_told(store: &TestStore) {
     assert_eq!(finished.data["state"], "DEPLOYED");
     assert_eq!(routed(store, &router, 3).await.len(), 3);
     assert_eq!(cell.running().len(), 3);
-    let stored = store.deployment_fetch(deployment.id).await.expect("read").expect("there");
+    let stored = store
+        .deployment_fetch(deployment.id)
+        .await
+        .expect("read")
+        .expect("there");
     assert_eq!(stored.state, DeploymentState::Deployed);
-    let kinds: Vec<String> = events(store, seed.app.id).await.into_iter().map(|event| event.kind).collect();
+    let kinds: Vec<String> = events(store, seed.app.id)
+        .await
+        .into_iter()
+        .map(|event| event.kind)
+        .collect();
     for kind in ["instance.placed", "instance.running", "instance.routed"] {
-        assert_eq!(kinds.iter().filter(|other| *other == kind).count(), 3, "{kind}: {kinds:?}");
+        assert_eq!(
+            kinds.iter().filter(|other| *other == kind).count(),
+            3,
+            "{kind}: {kinds:?}"
+        );
     }
     let work = store.works_live().await.expect("read").remove(0);
-    let WorkKind::Instance(instance) = &work.spec.kind else { panic!("{work:?}") };
+    let WorkKind::Instance(instance) = &work.spec.kind else {
+        panic!("{work:?}")
+    };
     assert_eq!(instance.uris, [seed.host.clone()]);
     let about = work.spec.env.0["VCAP_APPLICATION"].expose();
     assert!(about.contains(&seed.host), "{about}");
@@ -62,9 +76,16 @@ async fn a_rollout_never_leaves_a_router_without_an_instance(store: &TestStore) 
     let new = routed(store, &router, 1).await;
     assert!(new.is_disjoint(&old));
     let past = router.seen.lock().past.clone();
-    let begun = past.iter().position(|endpoints| !endpoints.is_empty()).expect("was routed");
+    let begun = past
+        .iter()
+        .position(|endpoints| !endpoints.is_empty())
+        .expect("was routed");
     assert!(past[begun..].iter().all(|endpoints| !endpoints.is_empty()), "{past:?}");
-    let kinds: Vec<String> = events(store, seed.app.id).await.into_iter().map(|event| event.kind).collect();
+    let kinds: Vec<String> = events(store, seed.app.id)
+        .await
+        .into_iter()
+        .map(|event| event.kind)
+        .collect();
     let place = |kind: &str| kinds.iter().rposition(|other| other == kind).expect("there");
     assert!(place("instance.routed") < place("instance.draining"), "{kinds:?}");
     assert!(place("instance.draining") < place("instance.drained"), "{kinds:?}");
@@ -85,7 +106,10 @@ async fn a_draining_instance_waits_for_its_requests(store: &TestStore) {
     event(store, seed.app.id, "instance.draining", finished.sequence).await;
     let left = routed(store, &router, 1).await;
     let leaving = *both.difference(&left).next().expect("one left");
-    assert!(cell.inside.lock().stopped.is_empty(), "stopped with a request in flight");
+    assert!(
+        cell.inside.lock().stopped.is_empty(),
+        "stopped with a request in flight"
+    );
     router.finish(leaving);
     let stopped = event(store, seed.app.id, "instance.stopped", finished.sequence).await;
     assert_eq!(stopped.data["index"], 1);
@@ -103,24 +127,38 @@ async fn a_version_that_never_listens_is_taken_back(store: &TestStore) {
     let first = event(store, seed.app.id, "deployment.finished", 0).await;
     let (good, droplet) = (seed.process.version, seed.app.droplet);
     let old = routed(store, &router, 2).await;
-    for (behaviour, text) in [("hang", "connection refused on port 8080"), ("crash", "crashed 3 times")] {
+    for (behaviour, text) in [
+        ("hang", "connection refused on port 8080"),
+        ("crash", "crashed 3 times"),
+    ] {
         let since = store.event_newest().await.expect("read");
         let deployment = seed.deploy(store, behaviour).await;
         let finished = event(store, seed.app.id, "deployment.finished", since).await;
         assert_eq!(finished.data["state"], "CANCELED");
         let error = finished.data["error"].as_str().expect("a text").to_owned();
         assert!(error.contains(text), "{error}");
-        let stored = store.deployment_fetch(deployment.id).await.expect("read").expect("there");
+        let stored = store
+            .deployment_fetch(deployment.id)
+            .await
+            .expect("read")
+            .expect("there");
         assert_eq!(stored.error, Some(error));
-        let process = store.process_fetch(seed.process.id).await.expect("read").expect("there");
+        let process = store
+            .process_fetch(seed.process.id)
+            .await
+            .expect("read")
+            .expect("there");
         let app = store.app_fetch(seed.app.id).await.expect("read").expect("there");
         assert_eq!((process.version, app.droplet), (good, droplet));
         assert_eq!(router.endpoints(), old, "the version before was touched");
         (seed.process.version, seed.app.droplet) = (good, droplet);
     }
-    assert!(!events(store, seed.app.id).await.iter().any(|event| {
-        event.kind == "instance.draining" && event.sequence > first.sequence
-    }));
+    assert!(
+        !events(store, seed.app.id)
+            .await
+            .iter()
+            .any(|event| { event.kind == "instance.draining" && event.sequence > first.sequence })
+    );
 }
 
 async fn a_crash_is_told_counted_and_restarted(store: &TestStore) {
@@ -135,7 +173,10 @@ async fn a_crash_is_told_counted_and_restarted(store: &TestStore) {
     let mut since = store.event_newest().await.expect("read");
     for count in 1..=3 {
         let work = *routed(store, &router, 1).await.first().expect("one");
-        let cause = Cause::OutOfMemory { limit_bytes: 64 << 20, peak_bytes: 64 << 20 };
+        let cause = Cause::OutOfMemory {
+            limit_bytes: 64 << 20,
+            peak_bytes: 64 << 20,
+        };
         cell.end(work, cause, None);
         let crash = event(store, seed.app.id, "app.crash", since).await;
         since = crash.sequence;
@@ -149,7 +190,10 @@ async fn a_crash_is_told_counted_and_restarted(store: &TestStore) {
     }
     // The third in a row waits half a minute.
     let why = until(store, "a wait", || async {
-        let why = controller::events::why(&controller.control, seed.app.id).await.ok().flatten()?;
+        let why = controller::events::why(&controller.control, seed.app.id)
+            .await
+            .ok()
+            .flatten()?;
         let why = serde_json::to_value(why).expect("JSON");
         (why["processes"][0]["instances"][0]["state"] == "CRASHED").then_some(why)
     })
@@ -157,14 +201,21 @@ async fn a_crash_is_told_counted_and_restarted(store: &TestStore) {
     assert_eq!(why["processes"][0]["instances"][0]["crashes"], 3);
     assert!(why["processes"][0]["instances"][0]["next_try_at"].is_string());
     assert_eq!(why["findings"][0]["severity"], "error");
-    let logs = controller.control.context.logs.read(&seed.app.id.to_string(), &telemetry::applog::Query::newest(10));
+    let logs = controller
+        .control
+        .context
+        .logs
+        .read(&seed.app.id.to_string(), &telemetry::applog::Query::newest(10));
     let texts: Vec<String> = logs
         .expect("read")
         .envelopes
         .into_iter()
         .map(|envelope| String::from_utf8_lossy(&envelope.payload).into_owned())
         .collect();
-    assert!(texts[0].contains("3 times in a row") && texts[0].contains("starts again at"), "{texts:?}");
+    assert!(
+        texts[0].contains("3 times in a row") && texts[0].contains("starts again at"),
+        "{texts:?}"
+    );
 }
 
 async fn what_does_not_fit_is_explained(store: &TestStore) {
@@ -175,14 +226,29 @@ async fn what_does_not_fit_is_explained(store: &TestStore) {
     let mut seed = seed::app(store, 3).await;
     seed.deploy(store, "good").await;
     let why = until(store, "an explanation", || async {
-        let why = controller::events::why(&controller.control, seed.app.id).await.ok().flatten()?;
+        let why = controller::events::why(&controller.control, seed.app.id)
+            .await
+            .ok()
+            .flatten()?;
         let why = serde_json::to_value(why).expect("JSON");
         (why["processes"][0]["unplaced"].as_array()?.len() == 2).then_some(why)
     })
     .await;
     let unplaced = &why["processes"][0]["unplaced"][0];
-    assert!(unplaced["reason"].as_str().expect("a text").contains("needs 64 MiB, most free 36 MiB"), "{unplaced}");
-    assert!(unplaced["smallest_change"].as_str().expect("a text").contains("free 28 MiB"), "{unplaced}");
+    assert!(
+        unplaced["reason"]
+            .as_str()
+            .expect("a text")
+            .contains("needs 64 MiB, most free 36 MiB"),
+        "{unplaced}"
+    );
+    assert!(
+        unplaced["smallest_change"]
+            .as_str()
+            .expect("a text")
+            .contains("free 28 MiB"),
+        "{unplaced}"
+    );
     // Room is made by asking for less; nothing else has to happen.
     seed.scale(store, 1).await;
     event(store, seed.app.id, "deployment.finished", 0).await;
@@ -198,11 +264,23 @@ async fn a_stop_drains_and_ends_all(store: &TestStore) {
     seed.deploy(store, "good").await;
     event(store, seed.app.id, "deployment.finished", 0).await;
     seed.stop(store).await;
-    until(store, "nothing to run", || async { store.works_live().await.expect("read").is_empty().then_some(()) }).await;
+    until(store, "nothing to run", || async {
+        store.works_live().await.expect("read").is_empty().then_some(())
+    })
+    .await;
     routed(store, &router, 0).await;
-    assert_eq!(cell.inside.lock().stopped.len(), 2, "{:#?}", events(store, seed.app.id).await);
-    let kinds: Vec<String> = events(store, seed.app.id).await.into_iter().map(|event| event.kind).collect();
-    assert_eq!(kinds.iter().filter(|kind| *kind == "instance.drained").count(), 2, "{kinds:?}");
+    let stopped = cell.inside.lock().stopped.len();
+    assert_eq!(stopped, 2, "{:#?}", events(store, seed.app.id).await);
+    let kinds: Vec<String> = events(store, seed.app.id)
+        .await
+        .into_iter()
+        .map(|event| event.kind)
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|kind| *kind == "instance.drained").count(),
+        2,
+        "{kinds:?}"
+    );
     assert!(!kinds.contains(&"app.crash".to_owned()));
 }
 

@@ -79,7 +79,10 @@ impl Drop for FakeRouter {
 
 impl Seen {
     fn endpoints(&self) -> BTreeSet<WorkId> {
-        self.table.values().flat_map(|entry| entry.endpoints.iter().map(|endpoint| endpoint.work)).collect()
+        self.table
+            .values()
+            .flat_map(|entry| entry.endpoints.iter().map(|endpoint| endpoint.work))
+            .collect()
     }
 
     fn apply(&mut self, table: Table) -> Result<bool, Broken> {
@@ -89,14 +92,20 @@ impl Seen {
                 self.table = routes.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
                 self.revision = revision;
             }
-            Table::Delta { revision, base, upserts, removes } => {
+            Table::Delta {
+                revision,
+                base,
+                upserts,
+                removes,
+            } => {
                 if base != self.revision {
                     return Err(format!("a delta for {base} met {}", self.revision).into());
                 }
                 for key in removes {
                     self.table.remove(&key);
                 }
-                self.table.extend(upserts.into_iter().map(|entry| (entry.key.clone(), entry)));
+                self.table
+                    .extend(upserts.into_iter().map(|entry| (entry.key.clone(), entry)));
                 self.revision = revision;
             }
         }
@@ -107,17 +116,30 @@ impl Seen {
 
     fn ack(&self) -> Ack {
         let endpoints = self.endpoints();
-        let draining = self.in_flight.iter().filter(|work| !endpoints.contains(work)).copied().collect();
-        Ack { revision: self.revision, draining }
+        let draining = self
+            .in_flight
+            .iter()
+            .filter(|work| !endpoints.contains(work))
+            .copied()
+            .collect();
+        Ack {
+            revision: self.revision,
+            draining,
+        }
     }
 }
 
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 async fn run(url: &str, id: Uuid, seen: &Mutex<Seen>, changed: &Notify) -> Result<(), Broken> {
-    let http = reqwest::Client::new();
+    let http = crate::platform::http();
     let path = |route: api::Route| format!("{url}{}", route.path.replace("{router}", &id.to_string()));
-    let feed = http.get(path(FEED)).bearer_auth(TOKEN).send().await?.error_for_status()?;
+    let feed = http
+        .get(path(FEED))
+        .bearer_auth(TOKEN)
+        .send()
+        .await?
+        .error_for_status()?;
     let mut bytes = feed.bytes_stream();
     let mut buffer = Vec::new();
     loop {
@@ -132,9 +154,17 @@ async fn run(url: &str, id: Uuid, seen: &Mutex<Seen>, changed: &Notify) -> Resul
             }
             () = changed.notified() => news = true,
         }
-        let (ack, mute) = { let seen = seen.lock(); (seen.ack(), seen.mute) };
+        let (ack, mute) = {
+            let seen = seen.lock();
+            (seen.ack(), seen.mute)
+        };
         if news && !mute {
-            http.post(path(ACK)).bearer_auth(TOKEN).json(&ack).send().await?.error_for_status()?;
+            http.post(path(ACK))
+                .bearer_auth(TOKEN)
+                .json(&ack)
+                .send()
+                .await?
+                .error_for_status()?;
         }
     }
 }

@@ -90,7 +90,11 @@ pub async fn app(store: &TestStore, instances: u32) -> Seed {
     tx.route_create(&route).await.expect("created");
     tx.destination_create(&destination).await.expect("created");
     tx.commit().await.expect("commits");
-    Seed { app, process, host: route.url() }
+    Seed {
+        app,
+        process,
+        host: route.url(),
+    }
 }
 
 pub fn process(app: AppId, process_type: &str, instances: u32) -> Process {
@@ -99,7 +103,11 @@ pub fn process(app: AppId, process_type: &str, instances: u32) -> Process {
         app,
         process_type: process_type.parse().expect("valid"),
         instances,
-        limits: Limits { memory_mb: 64, disk_mb: 64, ..Limits::APP },
+        limits: Limits {
+            memory_mb: 64,
+            disk_mb: 64,
+            ..Limits::APP
+        },
         health: HealthCheck::default(),
         command: None,
         version: None,
@@ -164,7 +172,9 @@ impl Seed {
         tx.droplet_create(&droplet).await.expect("created");
         tx.version_create(&version).await.expect("created");
         tx.app_update(&self.app).await.expect("updated");
-        tx.process_set_version(self.process.id, Some(version.id)).await.expect("set");
+        tx.process_set_version(self.process.id, Some(version.id))
+            .await
+            .expect("set");
         tx.deployment_create(&deployment).await.expect("created");
         tx.commit().await.expect("commits");
         deployment
@@ -172,9 +182,15 @@ impl Seed {
 
     pub async fn scale(&mut self, store: &TestStore, instances: u32) {
         self.process.instances = instances;
-        let stored = store.process_fetch(self.process.id).await.expect("read").expect("there");
+        let stored = store
+            .process_fetch(self.process.id)
+            .await
+            .expect("read")
+            .expect("there");
         let tx = store.begin().await.expect("begins");
-        tx.process_update(&Process { instances, ..stored }).await.expect("updated");
+        tx.process_update(&Process { instances, ..stored })
+            .await
+            .expect("updated");
         tx.commit().await.expect("commits");
     }
 
@@ -221,7 +237,9 @@ impl Seed {
         };
         let tx = store.begin().await.expect("begins");
         tx.package_create(&package).await.expect("created");
-        tx.package_update(&ready, PackageState::AwaitingUpload).await.expect("updated");
+        tx.package_update(&ready, PackageState::AwaitingUpload)
+            .await
+            .expect("updated");
         tx.build_create(&build).await.expect("created");
         tx.commit().await.expect("commits");
         build

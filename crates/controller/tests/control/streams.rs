@@ -25,9 +25,17 @@ fn line(app: AppId, work: WorkId, ts_ns: i64, text: &str) -> LogLine {
 
 fn stored(controller: &Controller, app: AppId) -> Vec<String> {
     let query = telemetry::applog::Query::newest(1000);
-    let mut page = controller.control.context.logs.read(&app.to_string(), &query).expect("read");
+    let mut page = controller
+        .control
+        .context
+        .logs
+        .read(&app.to_string(), &query)
+        .expect("read");
     page.envelopes.reverse();
-    page.envelopes.iter().map(|envelope| String::from_utf8_lossy(&envelope.payload).into_owned()).collect()
+    page.envelopes
+        .iter()
+        .map(|envelope| String::from_utf8_lossy(&envelope.payload).into_owned())
+        .collect()
 }
 
 async fn lines_sent_twice_are_stored_once(store: &TestStore) {
@@ -37,17 +45,27 @@ async fn lines_sent_twice_are_stored_once(store: &TestStore) {
     cell.join();
     let (app, work) = (AppId(Uuid::now_v7()), WorkId(Uuid::now_v7()));
     let other = WorkId(Uuid::now_v7());
-    let first = LogBatch { lines: vec![line(app, work, 10, "a"), line(app, work, 20, "b"), line(app, other, 15, "x")] };
+    let first = LogBatch {
+        lines: vec![
+            line(app, work, 10, "a"),
+            line(app, work, 20, "b"),
+            line(app, other, 15, "x"),
+        ],
+    };
     assert_eq!(cell.ship(&first).await, 204);
     assert_eq!(cell.ship(&first).await, 204);
-    let second = LogBatch { lines: vec![line(app, work, 20, "b"), line(app, work, 30, "c")] };
+    let second = LogBatch {
+        lines: vec![line(app, work, 20, "b"), line(app, work, 30, "c")],
+    };
     assert_eq!(cell.ship(&second).await, 204);
     assert_eq!(stored(&controller, app), ["a", "x", "b", "c"]);
     // A new controller has forgotten what it saw; the lines have not.
     cell.leave();
     let address = controller.kill().await;
     let again = Controller::start(store.again().await, &folders, Some(address)).await;
-    let third = LogBatch { lines: vec![line(app, work, 30, "c"), line(app, work, 40, "d")] };
+    let third = LogBatch {
+        lines: vec![line(app, work, 30, "c"), line(app, work, 40, "d")],
+    };
     assert_eq!(cell.ship(&third).await, 204);
     assert_eq!(stored(&again, app), ["a", "x", "b", "c", "d"]);
 }
@@ -58,11 +76,20 @@ async fn read(response: axum::response::Response, kinds: &[&str], count: usize) 
     let mut text = String::new();
     let mut messages = Vec::new();
     while messages.len() < count {
-        let chunk = tokio::time::timeout(PATIENCE, body.next()).await.expect("in time").expect("goes on").expect("read");
+        let chunk = tokio::time::timeout(PATIENCE, body.next())
+            .await
+            .expect("in time")
+            .expect("goes on")
+            .expect("read");
         text.push_str(std::str::from_utf8(&chunk).expect("text"));
         while let Some(end) = text.find("\n\n") {
             let message: String = text.drain(..end + 2).collect();
-            let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let field = |name: &str| {
+                message
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap_or_default()
+            };
             let (kind, data) = (field("event: ").to_owned(), field("data: "));
             if kinds.contains(&kind.as_str()) {
                 messages.push((kind, serde_json::from_str(data).expect("JSON")));
@@ -79,24 +106,38 @@ async fn a_stream_has_every_event_once(store: &TestStore) {
     cell.join();
     let mut seed = seed::app(store, 4).await;
     let app = seed.app.id;
-    let query = StreamQuery { since: Some(0), ..StreamQuery::default() };
+    let query = StreamQuery {
+        since: Some(0),
+        ..StreamQuery::default()
+    };
     let early = stream(&controller.control, app, query.clone()).await.expect("opens");
     let early = tokio::spawn(read(early, &["event"], 9));
     seed.deploy(store, "good").await;
-    let early: Vec<i64> =
-        early.await.expect("read").iter().map(|(_, data)| data["sequence"].as_i64().expect("a number")).collect();
+    let early: Vec<i64> = early
+        .await
+        .expect("read")
+        .iter()
+        .map(|(_, data)| data["sequence"].as_i64().expect("a number"))
+        .collect();
     let all: Vec<i64> = until(store, "all events", || async {
         let events = store.events_since(Some(&app.to_string()), 0, 1000).await.expect("read");
-        (events.iter().any(|event| event.kind == "deployment.finished")).then(|| events.iter().map(|event| event.sequence).collect())
+        (events.iter().any(|event| event.kind == "deployment.finished"))
+            .then(|| events.iter().map(|event| event.sequence).collect())
     })
     .await;
     assert_eq!(early, all[..9]);
     // From the middle on, as a client that was cut off asks.
-    let query = StreamQuery { since: Some(all[4]), ..query };
+    let query = StreamQuery {
+        since: Some(all[4]),
+        ..query
+    };
     let late = stream(&controller.control, app, query).await.expect("opens");
     let late = read(late, &["hello", "event"], all.len() - 4).await;
     assert_eq!(late[0].0, "hello");
-    let late: Vec<i64> = late[1..].iter().map(|(_, data)| data["sequence"].as_i64().expect("a number")).collect();
+    let late: Vec<i64> = late[1..]
+        .iter()
+        .map(|(_, data)| data["sequence"].as_i64().expect("a number"))
+        .collect();
     assert_eq!(late, all[5..]);
 }
 
@@ -105,13 +146,27 @@ async fn a_stream_has_the_log_from_where_it_was_left(store: &TestStore) {
     let controller = Controller::start(store.store.clone(), &folders, None).await;
     let cell = FakeCell::new(&controller.url(), "a", 4096);
     let (app, work) = (AppId(Uuid::now_v7()), WorkId(Uuid::now_v7()));
-    cell.ship(&LogBatch { lines: vec![line(app, work, 10, "a"), line(app, work, 20, "b")] }).await;
-    let query = StreamQuery { logs: true, log_since_ns: Some(10), ..StreamQuery::default() };
+    cell.ship(&LogBatch {
+        lines: vec![line(app, work, 10, "a"), line(app, work, 20, "b")],
+    })
+    .await;
+    let query = StreamQuery {
+        logs: true,
+        log_since_ns: Some(10),
+        ..StreamQuery::default()
+    };
     let response = stream(&controller.control, app, query).await.expect("opens");
     let reading = tokio::spawn(read(response, &["log"], 3));
-    cell.ship(&LogBatch { lines: vec![line(app, work, 30, "c"), line(app, work, 40, "d")] }).await;
-    let texts: Vec<String> =
-        reading.await.expect("read").iter().map(|(_, data)| data["text"].as_str().expect("a text").to_owned()).collect();
+    cell.ship(&LogBatch {
+        lines: vec![line(app, work, 30, "c"), line(app, work, 40, "d")],
+    })
+    .await;
+    let texts: Vec<String> = reading
+        .await
+        .expect("read")
+        .iter()
+        .map(|(_, data)| data["text"].as_str().expect("a text").to_owned())
+        .collect();
     assert_eq!(texts, ["b", "c", "d"]);
 }
 

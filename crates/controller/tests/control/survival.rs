@@ -22,7 +22,11 @@ async fn a_build_becomes_a_droplet(store: &TestStore) {
     assert_eq!(staged.data["reused"], false);
     let stored = store.build_fetch(build.id).await.expect("read").expect("there");
     assert_eq!(stored.state, BuildState::Staged);
-    let droplet = store.droplet_fetch(stored.droplet.expect("a droplet")).await.expect("read").expect("there");
+    let droplet = store
+        .droplet_fetch(stored.droplet.expect("a droplet"))
+        .await
+        .expect("read")
+        .expect("there");
     assert_eq!(droplet.input_digest, build.input_digest);
     assert_eq!(droplet.layers[0].file, None);
     let phases: Vec<String> = events(store, seed.app.id)
@@ -43,11 +47,21 @@ async fn a_build_out_of_memory_says_what_to_do(store: &TestStore) {
     let seed = seed::app(store, 1).await;
     let build = seed.build(store).await;
     let work = until(store, "the build", || async { cell.builds().first().copied() }).await;
-    cell.end(work, Cause::OutOfMemory { limit_bytes: 1 << 30, peak_bytes: 1 << 30 }, None);
+    cell.end(
+        work,
+        Cause::OutOfMemory {
+            limit_bytes: 1 << 30,
+            peak_bytes: 1 << 30,
+        },
+        None,
+    );
     event(store, seed.app.id, "build.failed", 0).await;
     let stored = store.build_fetch(build.id).await.expect("read").expect("there");
     let error = stored.error.expect("an error");
-    assert_eq!((stored.state, error.class), (BuildState::Failed, FailureClass::StagingOutOfMemory));
+    assert_eq!(
+        (stored.state, error.class),
+        (BuildState::Failed, FailureClass::StagingOutOfMemory)
+    );
     assert!(error.remedy.contains("-m"), "{error:?}");
 }
 
@@ -77,9 +91,17 @@ async fn a_controller_killed_in_the_middle_goes_on(store: &TestStore) {
     let now = routed(store, &router, 2).await;
     assert!(now.is_disjoint(&serving));
     let past = router.seen.lock().past.clone();
-    let begun = past.iter().position(|endpoints| endpoints.len() == 2).expect("was routed");
+    let begun = past
+        .iter()
+        .position(|endpoints| endpoints.len() == 2)
+        .expect("was routed");
     assert!(past[begun..].iter().all(|endpoints| !endpoints.is_empty()), "{past:?}");
-    assert!(!events(store, seed.app.id).await.iter().any(|event| event.kind == "app.crash"));
+    assert!(
+        !events(store, seed.app.id)
+            .await
+            .iter()
+            .any(|event| event.kind == "app.crash")
+    );
     drop(again);
 }
 
@@ -101,7 +123,11 @@ async fn work_of_a_lost_cell_is_placed_elsewhere_and_its_double_stopped(store: &
     seed.deploy(store, "good").await;
     event(store, seed.app.id, "deployment.finished", 0).await;
     let before = routed(store, &router, 2).await;
-    assert_eq!((one.running().len(), two.running().len()), (1, 1), "spread over the zones");
+    assert_eq!(
+        (one.running().len(), two.running().len()),
+        (1, 1),
+        "spread over the zones"
+    );
     let lost = one.running()[0];
     one.leave();
     let event_lost = event(store, seed.app.id, "instance.lost", 0).await;
@@ -110,10 +136,17 @@ async fn work_of_a_lost_cell_is_placed_elsewhere_and_its_double_stopped(store: &
         Some(router.endpoints()).filter(|now| now.len() == 2 && !now.contains(&lost))
     })
     .await;
-    assert_eq!(after.intersection(&before).count(), 1, "the other instance was left alone");
+    assert_eq!(
+        after.intersection(&before).count(),
+        1,
+        "the other instance was left alone"
+    );
     assert_eq!(one.running(), [lost], "the cut-off cell goes on with what it runs");
     one.join();
-    until(store, "the double to stop", || async { one.running().is_empty().then_some(()) }).await;
+    until(store, "the double to stop", || async {
+        one.running().is_empty().then_some(())
+    })
+    .await;
     assert_eq!(one.inside.lock().stopped, [lost]);
     assert_eq!(two.running().len(), 2);
 }
@@ -130,7 +163,10 @@ async fn work_of_a_lost_cell_is_kept_where_no_other_takes_it(store: &TestStore) 
     let before = routed(store, &router, 1).await;
     cell.leave();
     until(store, "the end of the lease", || async {
-        let why = controller::events::why(&controller.control, seed.app.id).await.ok().flatten()?;
+        let why = controller::events::why(&controller.control, seed.app.id)
+            .await
+            .ok()
+            .flatten()?;
         let why = serde_json::to_value(why).expect("JSON");
         (why["processes"][0]["unplaced"].as_array()?.len() == 1).then_some(())
     })
@@ -142,7 +178,10 @@ async fn work_of_a_lost_cell_is_kept_where_no_other_takes_it(store: &TestStore) 
         (cells["cells"][0]["synced"] == true).then_some(())
     })
     .await;
-    assert_eq!(cell.running().into_iter().collect::<std::collections::BTreeSet<_>>(), before);
+    assert_eq!(
+        cell.running().into_iter().collect::<std::collections::BTreeSet<_>>(),
+        before
+    );
     assert!(cell.inside.lock().stopped.is_empty());
 }
 
@@ -164,7 +203,13 @@ async fn what_a_full_report_lacks_is_lost(store: &TestStore) {
     event(store, seed.app.id, "instance.lost", since).await;
     event(store, seed.app.id, "instance.routed", since).await;
     assert!(routed(store, &router, 1).await.is_disjoint(&before));
-    assert!(!events(store, seed.app.id).await.iter().any(|event| event.kind == "app.crash"), "a reboot is no crash");
+    assert!(
+        !events(store, seed.app.id)
+            .await
+            .iter()
+            .any(|event| event.kind == "app.crash"),
+        "a reboot is no crash"
+    );
 }
 
 async fn a_router_that_is_gone_blocks_nothing(store: &TestStore) {
@@ -181,9 +226,16 @@ async fn a_router_that_is_gone_blocks_nothing(store: &TestStore) {
     // While it is there and says nothing, nothing goes on without it.
     other.seen.lock().mute = true;
     seed.deploy(store, "good").await;
-    until(store, "the new instance", || async { (router.endpoints().len() == 2).then_some(()) }).await;
+    until(store, "the new instance", || async {
+        (router.endpoints().len() == 2).then_some(())
+    })
+    .await;
     let kinds = events(store, seed.app.id).await;
-    assert!(!kinds.iter().any(|event| event.kind == "instance.draining" && event.sequence > first.sequence));
+    assert!(
+        !kinds
+            .iter()
+            .any(|event| event.kind == "instance.draining" && event.sequence > first.sequence)
+    );
     other.leave();
     event(store, seed.app.id, "deployment.finished", first.sequence).await;
 }
@@ -191,7 +243,7 @@ async fn a_router_that_is_gone_blocks_nothing(store: &TestStore) {
 async fn strangers_are_refused(store: &TestStore) {
     let folders = Folders::new();
     let controller = Controller::start(store.store.clone(), &folders, None).await;
-    let http = reqwest::Client::new();
+    let http = crate::platform::http();
     let cell = uuid::Uuid::now_v7();
     let url = format!("{}/cell/v1/cells/{cell}/feed", controller.url());
     for (token, status) in [("wrong", 401), ("", 401), (TOKEN, 404)] {
@@ -202,9 +254,25 @@ async fn strangers_are_refused(store: &TestStore) {
     assert_eq!(answer.status().as_u16(), 401);
     let report = format!("{}/cell/v1/cells/{cell}/report", controller.url());
     let body = serde_json::json!({"revision": 0, "full": true, "observations": []});
-    let answer = http.post(&report).bearer_auth(TOKEN).json(&body).send().await.expect("sent");
-    assert_eq!(answer.status().as_u16(), 404, "a cell that is not known has to register");
-    let answer = http.post(&report).bearer_auth(TOKEN).body("{").send().await.expect("sent");
+    let answer = http
+        .post(&report)
+        .bearer_auth(TOKEN)
+        .json(&body)
+        .send()
+        .await
+        .expect("sent");
+    assert_eq!(
+        answer.status().as_u16(),
+        404,
+        "a cell that is not known has to register"
+    );
+    let answer = http
+        .post(&report)
+        .bearer_auth(TOKEN)
+        .body("{")
+        .send()
+        .await
+        .expect("sent");
     assert!(answer.status().is_client_error());
 }
 

@@ -1,0 +1,9 @@
+//! The public API through its real router, on real stores of both engines, with real blobs and logs.
+
+mod client;
+mod manifests;
+mod oauth;
+mod push;
+mod routes;
+mod tenants;
+mod uploads;
