@@ -92,6 +92,26 @@ fn spawner(host: &Host) -> i32 {
 }
 
 #[test]
+fn a_new_build_of_init_replaces_the_spawner() {
+    let mut host = Host::new();
+    let before = host.create(&host.spec("before", &["term"]));
+    printed(&before, "ready");
+    let old = spawner(&host);
+    drop(before);
+    drop(host.runtime.take());
+    let copy = host.dir.path().join("paas-init");
+    std::fs::copy(&host.init_path, &copy).unwrap();
+    host.init_path = copy;
+    host.open();
+    eventually("the old one is gone", || !Path::new("/proc").join(old.to_string()).exists());
+    let before = host.runtime().adopt("before").unwrap().unwrap();
+    assert_eq!(exec_output(&before, &["exit", "9"]).0, Some(9));
+    host.create(&host.spec("after", &["sleep"])).destroy().unwrap();
+    before.destroy().unwrap();
+    host.finish();
+}
+
+#[test]
 fn a_killed_spawner_is_replaced_and_nobody_notices() {
     let host = Host::new();
     let before = host.create(&host.spec("before", &["term"]));

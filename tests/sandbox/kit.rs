@@ -51,7 +51,13 @@ pub struct Host {
     pub dir: Folder,
     pub parent: String,
     pub layer: PathBuf,
+    pub init_path: PathBuf,
     uid_base: u32,
+}
+
+/// The init under test, or a shipped one that is named.
+fn init_path() -> PathBuf {
+    std::env::var("PAAS_INIT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paas-init").to_owned()).into()
 }
 
 /// The test's folder: its own, or that of the test that started this process.
@@ -80,7 +86,7 @@ impl Host {
     /// The host of another process.
     pub fn again((dir, parent, uid_base): Identity) -> Host {
         let layer = dir.join("layer");
-        let mut host = Host { runtime: None, dir: Folder::Lent(dir), parent, layer, uid_base };
+        let mut host = Host { runtime: None, dir: Folder::Lent(dir), parent, layer, init_path: init_path(), uid_base };
         host.open();
         host
     }
@@ -95,7 +101,7 @@ impl Host {
         let parent = format!("paas/t{pid}-{count}");
         // Ranges of tests running at once must not overlap.
         let uid_base = (100 + (pid * 16 + count * 4) % 60_000) * 65_536;
-        let mut host = Host { runtime: None, dir: Folder::Own(dir), parent, layer, uid_base };
+        let mut host = Host { runtime: None, dir: Folder::Own(dir), parent, layer, init_path: init_path(), uid_base };
         host.open();
         host
     }
@@ -112,8 +118,7 @@ impl Host {
         let network = NetworkConfig::new(&format!("t{id}"), &format!("ptb{id}"), subnet, self.dir.path().join("net"));
         Config {
             state_dir: self.dir.path().join("state"),
-            // The one under test, or a shipped one that is named.
-            init_path: std::env::var("PAAS_INIT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paas-init").to_owned()).into(),
+            init_path: self.init_path.clone(),
             cgroup_parent: self.parent.clone(),
             uid_base: self.uid_base,
             network,

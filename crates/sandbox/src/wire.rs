@@ -48,8 +48,8 @@ pub enum Ask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To `Hello`.
-    Hello { protocol: u32, pid: i32 },
+    /// To `Hello`; with which program it is.
+    Hello { protocol: u32, pid: i32, program: Program },
     /// To `Create`; with the pidfd.
     Created { pid: i32 },
     /// To `Status`: unknown, running, or how it ended.
@@ -58,6 +58,20 @@ pub enum Answer {
     Done,
     /// The request failed.
     Failed { stage: String, errno: i32 },
+}
+
+/// Which build of `paas-init` a file or a process is: (device, inode, bytes, nanoseconds of
+/// the last change).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program(u64, u64, u64, i64);
+
+impl Program {
+    /// Of the file at `path`, or of the process that asks for its `/proc/self/exe`.
+    pub fn of(path: &Path) -> io::Result<Program> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(path)?;
+        Ok(Program(meta.dev(), meta.ino(), meta.size(), meta.mtime() * 1_000_000_000 + meta.mtime_nsec()))
+    }
 }
 
 /// How a process ended.

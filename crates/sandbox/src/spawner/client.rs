@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{LOG, SOCKET};
-use crate::wire::{self, Answer, Ask, PROTOCOL};
+use crate::wire::{self, Answer, Ask, PROTOCOL, Program};
 use crate::{Error, Result};
 
 /// No answer takes longer, unless the host is in trouble.
@@ -105,13 +105,16 @@ impl Client {
         }
     }
 
-    /// Connects and makes sure that both speak the same protocol; an older spawner is told to
-    /// end (its sandboxes go on without it).
+    /// Connects and makes sure that it is of the same build as the init this agent would
+    /// start; another one is told to end (its sandboxes go on without it).
     fn connect(&self) -> io::Result<OwnedFd> {
         let socket = wire::connect(&self.state_dir, SOCKET)?;
-        match exchange(socket.as_fd(), &Ask::Hello { protocol: PROTOCOL }, &[])?.0 {
-            Answer::Hello { protocol, .. } if protocol == PROTOCOL => Ok(socket),
+        let wanted = Program::of(&self.init_path)?;
+        match exchange(socket.as_fd(), &Ask::Hello { protocol: PROTOCOL }, &[]) {
+            Ok((Answer::Hello { protocol, program, .. }, _)) if protocol == PROTOCOL && program == wanted => Ok(socket),
+            Err(gone) if gone.kind() == io::ErrorKind::UnexpectedEof => Err(gone),
             _ => {
+                tracing::info!("replacing the spawner of another build");
                 let _ = exchange(socket.as_fd(), &Ask::Retire, &[]);
                 Err(io::ErrorKind::Unsupported.into())
             }

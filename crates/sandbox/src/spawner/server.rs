@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
@@ -12,7 +13,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use crate::inside::{self, Birth};
 use crate::sys::{self, Forked};
-use crate::wire::{self, Answer, Ask, Ended, PROTOCOL};
+use crate::wire::{self, Answer, Ask, Ended, PROTOCOL, Program};
 
 const MAX_CONNECTIONS: usize = 16;
 
@@ -24,6 +25,7 @@ struct Kept {
 }
 
 struct Server {
+    program: Program,
     netns: OwnedFd,
     userns: HashMap<u32, OwnedFd>,
     kept: HashMap<String, Kept>,
@@ -51,7 +53,8 @@ pub fn serve() -> io::Result<()> {
     mask.thread_block()?;
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let netns = std::fs::File::open("/proc/self/ns/net")?.into();
-    let mut server = Server { netns, userns: HashMap::new(), kept: HashMap::new(), forgotten: Vec::new() };
+    let program = Program::of(Path::new("/proc/self/exe"))?;
+    let mut server = Server { program, netns, userns: HashMap::new(), kept: HashMap::new(), forgotten: Vec::new() };
     server.run(&listener, &children)
 }
 
@@ -121,7 +124,7 @@ impl Server {
         match ask {
             Ask::Hello { .. } => {
                 let pid = std::process::id() as i32;
-                Ok((Answer::Hello { protocol: PROTOCOL, pid }, None))
+                Ok((Answer::Hello { protocol: PROTOCOL, pid, program: self.program }, None))
             }
             Ask::Create { id, uid_base, group, netns } => {
                 let (pid, pidfd) = self.create(id, uid_base, group, netns, fds)?;
