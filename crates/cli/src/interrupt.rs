@@ -42,7 +42,7 @@ pub async fn handle(cx: &Cx) -> Error {
         return interrupted;
     };
     cx.ui.tip("Ctrl-C again to cancel it");
-    if tokio::time::timeout(SECOND, first()).await.is_err() || !cx.ui.agrees("Cancel it") {
+    if tokio::time::timeout(SECOND, first()).await.is_err() || !cx.ui.agrees("Cancel it").await {
         return interrupted;
     }
     match in_flight.client.cancel_deployment(&deployment).await {

@@ -34,13 +34,13 @@ pub fn running(instances: &[Instance]) -> usize {
 pub async fn list(target: &Target) -> Result<Vec<Row>, Error> {
     let space = &target.space.guid;
     let client = &target.client;
-    let (apps, processes, routes, links) = tokio::try_join!(
+    let (apps, processes, routes, platform) = tokio::try_join!(
         client.apps(space),
         client.space_processes(space),
         client.routes(space),
-        client.links()
+        client.platform()
     )?;
-    let url = |route: &Route| super::routes::url(route, links, client.api());
+    let url = |route: &Route| super::routes::url(route, platform, client.api());
     Ok(join(apps, processes, &routes, url))
 }
 

@@ -20,8 +20,22 @@ pub async fn roll_out(
     follow: &mut Follow,
     detach: bool,
 ) -> Result<Deployment, Error> {
-    let served_before = app.state == "STARTED";
     let deployment = client.create_deployment(&app.guid, droplet).await?;
+    watch(cx, client, app, &deployment, follow, detach).await
+}
+
+/// Waits for the end of a rollout unless `detach` is set.
+///
+/// # Errors
+/// Where it fails.
+pub async fn watch(
+    cx: &Cx,
+    client: &Client,
+    app: &App,
+    deployment: &Deployment,
+    follow: &mut Follow,
+    detach: bool,
+) -> Result<Deployment, Error> {
     cx.set_in_flight(Some(InFlight {
         client: client.clone(),
         what: format!("the deployment of {}", app.name),
@@ -33,9 +47,9 @@ pub async fn roll_out(
             "the deployment goes on; watch it with `paas deploy attach {}`",
             app.name
         ));
-        return Ok(deployment);
+        return Ok(deployment.clone());
     }
-    let ended = follow.deployed(&deployment, served_before).await?;
+    let ended = follow.deployed(deployment, app.state == "STARTED").await?;
     cx.set_in_flight(None);
     Ok(ended)
 }
@@ -54,14 +68,13 @@ pub async fn restart(
     let client = &target.client;
     let stream = client.stream(&app.guid, true, None).await?;
     let started = Instant::now();
-    let deadline = started + timeout;
     let mut follow = Follow::new(
         cx.clone(),
         client.clone(),
         app.clone(),
         stream,
         Track::new(started),
-        deadline,
+        started,
         timeout,
     );
     roll_out(cx, client, app, None, &mut follow, detach).await

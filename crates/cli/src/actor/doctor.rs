@@ -2,7 +2,7 @@
 
 use super::Cx;
 use crate::client::Client;
-use crate::client::wire::Links;
+use crate::client::wire::Platform;
 use crate::config::Config;
 use crate::errors::Error;
 use serde::Serialize;
@@ -77,20 +77,14 @@ pub async fn run(cx: &Cx) -> Vec<Check> {
         }
     };
     let started = Instant::now();
-    let links = match client.links().await {
-        Ok(links) => {
-            checks.push(Check::ok(
-                "server",
-                format!("{} answers in {} ms", client.api(), started.elapsed().as_millis()),
-            ));
-            links
-        }
-        Err(error) => {
-            checks.push(Check::failed("server", &error));
-            return checks;
-        }
-    };
-    checks.push(version(links));
+    if let Err(error) = client.links().await {
+        checks.push(Check::failed("server", &error));
+        return checks;
+    }
+    let took = started.elapsed().as_millis();
+    checks.push(Check::ok("server", format!("{} answers in {took} ms", client.api())));
+    let platform = client.platform().await.cloned().unwrap_or_default();
+    checks.push(version(&platform));
     checks.push(match client.orgs().await {
         Ok(_) => Check::ok(
             "login",
@@ -145,26 +139,21 @@ fn configuration(config: &Config) -> Check {
     }
 }
 
-fn version(links: &Links) -> Check {
+fn version(platform: &Platform) -> Check {
     let own = env!("CARGO_PKG_VERSION");
-    match server_version(links) {
+    match platform.version() {
         None => Check::warning(
             "version",
             format!("client {own}, server unknown"),
             "the server does not say its version",
         ),
-        Some(server) if skewed(own, &server) => Check::warning(
+        Some(server) if skewed(own, server) => Check::warning(
             "version",
             format!("client {own}, server {server}"),
             "use a client of the server's version",
         ),
         Some(server) => Check::ok("version", format!("client {own}, server {server}")),
     }
-}
-
-/// The platform's own version, where it says so.
-pub fn server_version(links: &Links) -> Option<String> {
-    links.paas.as_ref()?.meta.get("version")?.as_str().map(str::to_owned)
 }
 
 /// Whether two versions differ in more than the last number.

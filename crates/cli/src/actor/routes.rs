@@ -1,11 +1,8 @@
 //! Routes: their addresses, and which domain of the platform a written route belongs to.
 
 use super::{Target, missing};
-use crate::client::wire::{Links, Named, Route};
+use crate::client::wire::{Named, Platform, Route};
 use crate::errors::Error;
-
-/// Port of the router of a platform on this machine that does not say where its router is.
-const LOCAL_ROUTER: u16 = 8080;
 
 /// A route as it is written: host, domain, path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,25 +15,17 @@ pub struct Parts {
 /// Guid and name of a domain.
 pub type DomainRef = (String, String);
 
-/// The address at which a route answers.
-pub fn url(route: &Route, links: &Links, api: &str) -> String {
-    let router = links.router.as_ref().and_then(|link| url::Url::parse(&link.href).ok());
-    let api = url::Url::parse(api).ok();
-    let (scheme, port) = match (&router, &api) {
-        (Some(router), _) => (router.scheme().to_owned(), router.port()),
-        (None, Some(api)) if api.scheme() == "http" => ("http".to_owned(), Some(LOCAL_ROUTER)),
-        _ => ("https".to_owned(), None),
+/// The address at which a route answers: at the router's port where the platform says it, else as the API's address is.
+pub fn url(route: &Route, platform: &Platform, api: &str) -> String {
+    let (scheme, port) = match platform.custom.router_port {
+        Some(80) => ("http", String::new()),
+        Some(443) => ("https", String::new()),
+        Some(port) => ("http", format!(":{port}")),
+        None if api.starts_with("http://") => ("http", String::new()),
+        None => ("https", String::new()),
     };
-    let (host, path) = route
-        .url
-        .split_once('/')
-        .map_or((route.url.as_str(), String::new()), |(host, path)| {
-            (host, format!("/{path}"))
-        });
-    match port {
-        Some(port) => format!("{scheme}://{host}:{port}{path}"),
-        None => format!("{scheme}://{host}{path}"),
-    }
+    let (host, path) = route.url.split_at(route.url.find('/').unwrap_or(route.url.len()));
+    format!("{scheme}://{host}{port}{path}")
 }
 
 /// Finds the domain that is meant by `text`, a domain or a whole route.
@@ -106,15 +95,13 @@ mod tests {
     #[test]
     fn addresses_follow_the_router_or_the_api() {
         let route: Route = serde_json::from_value(json!({"guid": "r", "url": "a.localhost/x"})).expect("route");
-        let none = Links::default();
-        let links: Links =
-            serde_json::from_value(json!({"router": {"href": "https://apps.test:8443"}})).expect("links");
-        assert_eq!(url(&route, &none, "http://127.0.0.1:8181"), "http://a.localhost:8080/x");
+        let none = Platform::default();
+        let ours: Platform =
+            serde_json::from_value(json!({"name": "paas", "build": "1.0.0", "custom": {"router_port": 8080}}))
+                .expect("info");
+        assert_eq!(url(&route, &ours, "http://127.0.0.1:8181"), "http://a.localhost:8080/x");
         assert_eq!(url(&route, &none, "https://api.test"), "https://a.localhost/x");
-        assert_eq!(
-            url(&route, &links, "http://127.0.0.1:8181"),
-            "https://a.localhost:8443/x"
-        );
+        assert_eq!(url(&route, &none, "http://api.test"), "http://a.localhost/x");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(super) struct Inner {
     pub ui: Ui,
     pub session: tokio::sync::Mutex<Session>,
     pub links: tokio::sync::OnceCell<super::wire::Links>,
+    pub platform: tokio::sync::OnceCell<super::wire::Platform>,
 }
 
 /// What a request carries.
@@ -35,6 +36,8 @@ pub(super) struct Inner {
 pub enum Body {
     None,
     Json(Value),
+    /// JSON that is too large to be made twice.
+    Written(Bytes),
     Yaml(String),
 }
 
@@ -118,6 +121,7 @@ impl Client {
             session: tokio::sync::Mutex::new(Session::new(config)),
             ui,
             links: tokio::sync::OnceCell::new(),
+            platform: tokio::sync::OnceCell::new(),
         })))
     }
 
@@ -209,6 +213,9 @@ impl Client {
         request = match &call.body {
             Body::None => request,
             Body::Json(value) => request.json(value),
+            Body::Written(json) => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(json.clone()),
             Body::Yaml(text) => request
                 .header(header::CONTENT_TYPE, "application/x-yaml")
                 .body(text.clone()),

@@ -1,7 +1,7 @@
 //! Tokens: which one a request carries, when it is renewed, and where the new one is kept.
 
 use super::http::{Client, innermost};
-use super::wire::{Links, Tokens};
+use super::wire::{Links, Platform, Tokens};
 use super::{REQUEST, http};
 use crate::config::file::{Context, UserFile};
 use crate::config::{Config, DEV_CONTEXT};
@@ -135,6 +135,9 @@ impl Client {
                     .contexts
                     .entry(keep.name.clone())
                     .or_insert_with(|| keep.context.clone());
+                if context.api != keep.context.api {
+                    context.clone_from(&keep.context);
+                }
                 context.access_token = Some(tokens.access_token);
                 context.refresh_token = refresh;
                 if keep.name == DEV_CONTEXT && user.current.is_none() {
@@ -199,6 +202,23 @@ impl Client {
                 let request = self.0.http.get(format!("{}/", self.api())).timeout(REQUEST);
                 let answer = self.finish(request, call.name(), REQUEST, true).await?;
                 Ok(answer.json::<super::wire::Root>()?.links)
+            })
+            .await
+    }
+
+    /// What the platform says of itself; asked once. Another implementation of the API may say nothing.
+    ///
+    /// # Errors
+    /// Where it can't be reached.
+    pub async fn platform(&self) -> Result<&Platform, Error> {
+        self.0
+            .platform
+            .get_or_try_init(|| async {
+                match self.send(http::Call::new(Method::GET, "/v3/info")).await {
+                    Ok(answer) => Ok(answer.json().unwrap_or_default()),
+                    Err(Error::Refused(_)) => Ok(Platform::default()),
+                    Err(error) => Err(error),
+                }
             })
             .await
     }

@@ -40,6 +40,7 @@ pub(super) fn request(ui: &Ui, call: &Call) {
     match &call.body {
         Body::None => {}
         Body::Json(value) => ui.trace(&format!("> {}", shown(value.clone()))),
+        Body::Written(json) => ui.trace(&format!("> [{} bytes of JSON]", json.len())),
         Body::Yaml(text) => ui.trace(&format!("> [{} bytes of YAML]", text.len())),
     }
 }

@@ -32,12 +32,33 @@ pub struct Links {
     pub uaa: Option<Link>,
     #[serde(default)]
     pub login: Option<Link>,
-    /// Where apps are reached: scheme and port of the router.
+}
+
+/// `GET /v3/info`: what the platform says of itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Platform {
     #[serde(default)]
-    pub router: Option<Link>,
-    /// The platform itself, with its version.
+    pub name: String,
+    /// Its version.
     #[serde(default)]
-    pub paas: Option<Link>,
+    pub build: String,
+    #[serde(default)]
+    pub custom: Custom,
+}
+
+/// What a platform of ours adds.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Custom {
+    /// Where its router listens, which serves plain HTTP.
+    #[serde(default)]
+    pub router_port: Option<u16>,
+}
+
+impl Platform {
+    /// The platform's own version; `None` of another implementation of the API.
+    pub fn version(&self) -> Option<&str> {
+        (self.name == "paas" && !self.build.is_empty()).then_some(self.build.as_str())
+    }
 }
 
 /// One address.

@@ -11,10 +11,12 @@ pub async fn run(cx: &Cx, args: Delete) -> Result<(), Error> {
     let target = cx.target().await?;
     let app = target.app(&args.app).await?;
     if !args.force {
-        cx.ui.confirm(
-            &format!("This deletes {} and all that belongs to it", app.name),
-            &app.name,
-        )?;
+        cx.ui
+            .confirm(
+                &format!("This deletes {} and all that belongs to it", app.name),
+                &app.name,
+            )
+            .await?;
     }
     let routes = if args.routes {
         target.client.app_routes(&app.guid).await?

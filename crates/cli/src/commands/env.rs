@@ -48,7 +48,7 @@ fn text(env: &Value) -> String {
 
 /// Sets variables.
 pub async fn set(cx: &Cx, args: SetEnv) -> Result<(), Error> {
-    let vars = assignments(cx, &args.vars)?;
+    let vars = assignments(cx, &args.vars).await?;
     change(cx, &args.app, vars).await
 }
 
@@ -84,14 +84,15 @@ async fn change(cx: &Cx, app: &str, vars: Map<String, Value>) -> Result<(), Erro
 }
 
 /// `NAME VALUE`, `NAME=VALUE ...`, or `NAME` with the value on standard input.
-fn assignments(cx: &Cx, words: &[String]) -> Result<Map<String, Value>, Error> {
+async fn assignments(cx: &Cx, words: &[String]) -> Result<Map<String, Value>, Error> {
     let assigned = |word: &String| word.split_once('=').filter(|(name, _)| is_name(name)).is_some();
     match words {
         [name] if !assigned(name) => {
             check(name)?;
             let value = cx
                 .ui
-                .ask_secret(&format!("Value of {name}"), "give the value on standard input")?;
+                .ask_secret(&format!("Value of {name}"), "give the value on standard input")
+                .await?;
             Ok(Map::from_iter([(name.clone(), json!(value.expose()))]))
         }
         [name, value] if !assigned(name) => {
@@ -130,27 +131,28 @@ mod tests {
     use crate::config::Environment;
     use crate::ui::{Settings, Ui};
 
-    fn parsed(words: &[&str]) -> Result<Map<String, Value>, Error> {
+    async fn parsed(words: &[&str]) -> Result<Map<String, Value>, Error> {
         let cx = Cx::new(
             Ui::new(Settings::default()),
             Environment::fake(std::path::Path::new("/"), &[]),
             &Globals::default(),
         );
-        assignments(&cx, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        assignments(&cx, &words).await
     }
 
-    #[test]
-    fn both_ways_of_writing_an_assignment() {
+    #[tokio::test]
+    async fn both_ways_of_writing_an_assignment() {
         assert_eq!(
-            Value::Object(parsed(&["A", "x=y"]).expect("parses")),
+            Value::Object(parsed(&["A", "x=y"]).await.expect("parses")),
             json!({"A": "x=y"})
         );
         assert_eq!(
-            Value::Object(parsed(&["A=1", "B=x=y"]).expect("parses")),
+            Value::Object(parsed(&["A=1", "B=x=y"]).await.expect("parses")),
             json!({"A": "1", "B": "x=y"})
         );
-        assert!(parsed(&["A=1", "B"]).is_err());
-        assert!(parsed(&["a b", "1"]).is_err());
+        assert!(parsed(&["A=1", "B"]).await.is_err());
+        assert!(parsed(&["a b", "1"]).await.is_err());
     }
 
     #[test]

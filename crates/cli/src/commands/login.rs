@@ -10,11 +10,15 @@ use serde_json::json;
 pub async fn login(cx: &Cx, args: Login) -> Result<(), Error> {
     let user = match args.username.or_else(|| cx.env.var("PAAS_USERNAME")) {
         Some(user) => user,
-        None => cx.ui.ask("User", "give it with -u")?,
+        None => cx.ui.ask("User", "give it with -u").await?,
     };
     let password = match cx.env.var("PAAS_PASSWORD").filter(|_| !args.password_stdin) {
         Some(password) => model::Secret::new(password),
-        None => cx.ui.ask_secret("Password", "give the password on standard input")?,
+        None => {
+            cx.ui
+                .ask_secret("Password", "give the password on standard input")
+                .await?
+        }
     };
     if password.expose().is_empty() {
         return Err(Error::Usage {

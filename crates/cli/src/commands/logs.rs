@@ -53,7 +53,7 @@ async fn follow(cx: &Cx, client: &Client, app: &str, args: &Logs, shown: &[LogLi
     // Instances' clocks differ a little: from the newest line on alone, one of another instance could be missed.
     let last = shown.last().map(|line| line.ts_ns - SEAM_NS);
     let mut stream = client.stream(app, true, last).await?;
-    loop {
+    while !cx.ui.closed() {
         match tokio::time::timeout(HEARTBEAT, stream.next()).await {
             Ok(item) => match item? {
                 Item::Log(line) => {
@@ -68,6 +68,7 @@ async fn follow(cx: &Cx, client: &Client, app: &str, args: &Logs, shown: &[LogLi
             Err(_) => cx.ui.detail("no new lines"),
         }
     }
+    Ok(())
 }
 
 fn wanted(args: &Logs, line: &LogLines) -> bool {

@@ -62,7 +62,7 @@ pub async fn map(cx: &Cx, args: MapRoute) -> Result<(), Error> {
         }
     };
     client.map_route(&route.guid, &app.guid).await?;
-    let url = actor::url(&route, client.links().await?, client.api());
+    let url = actor::url(&route, client.platform().await?, client.api());
     if cx.ui.json() {
         cx.ui.document(&json!({"route": route, "url": url}));
     } else {

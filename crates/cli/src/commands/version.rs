@@ -1,7 +1,7 @@
 //! `paas version`.
 
 use crate::actor::Cx;
-use crate::actor::doctor::{server_version, skewed};
+use crate::actor::doctor::skewed;
 use crate::errors::Error;
 use serde_json::json;
 
@@ -12,12 +12,13 @@ pub async fn run(cx: &Cx) -> Result<(), Error> {
     if let Ok(client) = cx.client() {
         match client.links().await {
             Ok(links) => {
-                server = server_version(links);
                 let v3 = links
                     .cloud_controller_v3
                     .as_ref()
                     .and_then(|link| link.meta.get("version"));
                 api = v3.and_then(|version| version.as_str()).map(str::to_owned);
+                let platform = client.platform().await.ok();
+                server = platform.and_then(|platform| platform.version()).map(str::to_owned);
             }
             Err(error) => cx.ui.warn(&error.report().message),
         }

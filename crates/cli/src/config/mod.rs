@@ -113,9 +113,15 @@ impl Config {
         let (project, project_path) = find_project(&env.cwd)?;
         let from_project = format!("project file {}", project_path.display());
         let from_user = format!("user file {}", user_path.display());
+        let known = user
+            .contexts
+            .get(DEV_CONTEXT)
+            .and_then(|context| context.dev_login.clone());
         let dev_path = env
             .var("PAAS_DEV_LOGIN")
-            .map_or_else(|| PathBuf::from(DEV_LOGIN), PathBuf::from);
+            .map(PathBuf::from)
+            .or(known)
+            .unwrap_or_else(|| PathBuf::from(DEV_LOGIN));
         let dev = read_dev_login(&dev_path);
         let context = pick(
             "context",
@@ -147,7 +153,11 @@ impl Config {
                 similar: user.contexts.keys().cloned().collect(),
             });
         }
-        let base = stored.or_else(|| dev.as_ref().map(|dev| Context::from_dev(dev, &dev_path)));
+        // A local platform that was set up anew elsewhere has another address, and other tokens.
+        let moved = |stored: &Context| dev.as_ref().is_some_and(|dev| Context::new(&dev.api).api != stored.api);
+        let base = stored
+            .filter(|stored| !moved(stored))
+            .or_else(|| dev.as_ref().map(|dev| Context::from_dev(dev, &dev_path)));
         let mut config = Self {
             context_name: name,
             context: base.clone(),
@@ -370,6 +380,36 @@ mod tests {
         std::fs::write(home.path().join(PROJECT_FILE), "api = \"http://evil.test\"\n").expect("written");
         let error = Config::load(&environment(home.path(), &[]), &Flags::default()).expect_err("refused");
         assert!(matches!(error, Error::ConfigBroken { .. }));
+    }
+
+    #[test]
+    fn a_local_platform_that_moved_is_found_again() {
+        let home = tempfile::tempdir().expect("folder");
+        let login = home.path().join("login.json");
+        let env = environment(home.path(), &[("PAAS_DEV_LOGIN", login.to_str().expect("UTF-8"))]);
+        let write = |api: &str| {
+            let text = format!(r#"{{"api":"{api}","username":"admin","password":"p","org":"dev","space":"dev"}}"#);
+            std::fs::write(&login, text).expect("written");
+        };
+        write("http://127.0.0.1:1");
+        let config = Config::load(&env, &Flags::default()).expect("loads");
+        let mut context = config.context.expect("there");
+        context.access_token = Some(Secret::new("old"));
+        UserFile::update(&config.user_path, |user| {
+            user.contexts.insert(DEV_CONTEXT.into(), context);
+        })
+        .expect("written");
+        let again = Config::load(&env, &Flags::default())
+            .expect("loads")
+            .context
+            .expect("there");
+        assert!(again.access_token.is_some());
+        write("http://127.0.0.1:2");
+        let moved = Config::load(&env, &Flags::default())
+            .expect("loads")
+            .context
+            .expect("there");
+        assert_eq!((moved.api.as_str(), moved.access_token), ("http://127.0.0.1:2", None));
     }
 
     #[test]

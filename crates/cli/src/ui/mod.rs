@@ -17,6 +17,7 @@ use format::Style;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::io::{BufRead as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use table::Table;
@@ -53,6 +54,8 @@ struct Inner {
     settings: Settings,
     /// The one active bar or spinner, on a terminal.
     bar: Mutex<Option<ProgressBar>>,
+    /// Whether the reader of standard output went away.
+    closed: AtomicBool,
     /// When standard error last got a line.
     last_line: Mutex<Instant>,
 }
@@ -68,6 +71,7 @@ impl Ui {
             settings,
             bar: Mutex::new(None),
             last_line: Mutex::new(Instant::now()),
+            closed: AtomicBool::new(false),
         }))
     }
 
@@ -124,8 +128,15 @@ impl Ui {
     fn to_stdout(&self, text: &str) {
         self.without_bar(|| {
             let mut stdout = std::io::stdout().lock();
-            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+                self.0.closed.store(true, Ordering::Relaxed);
+            }
         });
+    }
+
+    /// Whether nobody reads the results any more: a stream of them may end.
+    pub fn closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
     }
 
     /// A line of progress. Where standard error is no terminal it carries the time of day.
@@ -283,24 +294,25 @@ impl Ui {
     ///
     /// # Errors
     /// Where nobody can be asked; `instead` says how to give it beforehand.
-    pub fn ask(&self, question: &str, instead: &str) -> Result<String, Error> {
+    pub async fn ask(&self, question: &str, instead: &str) -> Result<String, Error> {
         self.may_ask(question, instead)?;
         let _ = write!(std::io::stderr().lock(), "{question}: ");
-        read_line()
+        read_line().await
     }
 
     /// Asks for a secret without showing it, or reads it from standard input where that is no terminal.
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub fn ask_secret(&self, question: &str, instead: &str) -> Result<model::Secret, Error> {
+    pub async fn ask_secret(&self, question: &str, instead: &str) -> Result<model::Secret, Error> {
         if !self.0.settings.stdin_tty {
-            return read_line().map(model::Secret::new);
+            return read_line().await.map(model::Secret::new);
         }
         self.may_ask(question, instead)?;
-        let _ = write!(std::io::stderr().lock(), "{question}: ");
+        // Before the question: who answers fast is not to be seen either.
         let quiet = crate::terminal::NoEcho::new();
-        let line = read_line();
+        let _ = write!(std::io::stderr().lock(), "{question}: ");
+        let line = read_line().await;
         drop(quiet);
         let _ = writeln!(std::io::stderr().lock());
         line.map(model::Secret::new)
@@ -310,11 +322,13 @@ impl Ui {
     ///
     /// # Errors
     /// Where the answer is another, or nobody can be asked.
-    pub fn confirm(&self, what: &str, name: &str) -> Result<(), Error> {
+    pub async fn confirm(&self, what: &str, name: &str) -> Result<(), Error> {
         if self.0.settings.yes {
             return Ok(());
         }
-        let answer = self.ask(&format!("{what}. Type {name} to confirm"), "pass --yes")?;
+        let answer = self
+            .ask(&format!("{what}. Type {name} to confirm"), "pass --yes")
+            .await?;
         if answer == name {
             Ok(())
         } else {
@@ -323,8 +337,9 @@ impl Ui {
     }
 
     /// Asks a question that is answered by yes or no; no where nobody can be asked.
-    pub fn agrees(&self, question: &str) -> bool {
+    pub async fn agrees(&self, question: &str) -> bool {
         self.ask(&format!("{question} [y/N]"), "")
+            .await
             .is_ok_and(|answer| answer.eq_ignore_ascii_case("y"))
     }
 
@@ -349,13 +364,16 @@ pub fn raw_out(err: bool, data: &[u8]) {
     }
 }
 
-/// One line of standard input without its end; at most 64 KiB.
-fn read_line() -> Result<String, Error> {
+/// One line of standard input without its end; at most 64 KiB. Beside the runtime, so that an interrupt is still heard.
+async fn read_line() -> Result<String, Error> {
     use std::io::Read as _;
-    let mut line = String::new();
-    std::io::BufReader::new(std::io::stdin().lock().take(64 * 1024))
-        .read_line(&mut line)
-        .map_err(|error| Error::file("read", "standard input", &error))?;
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        let mut input = std::io::BufReader::new(std::io::stdin().lock().take(64 * 1024));
+        input.read_line(&mut line).map(|_| line)
+    });
+    let line = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let line = line.map_err(|error| Error::file("read", "standard input", &error))?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
@@ -387,17 +405,17 @@ mod tests {
         ");
     }
 
-    #[test]
-    fn nobody_is_asked_where_nobody_is() {
+    #[tokio::test]
+    async fn nobody_is_asked_where_nobody_is() {
         let ui = Ui::new(Settings::default());
         assert!(matches!(
-            ui.confirm("this deletes x", "x"),
+            ui.confirm("this deletes x", "x").await,
             Err(Error::NeedsInput { .. })
         ));
         let ui = Ui::new(Settings {
             yes: true,
             ..Settings::default()
         });
-        assert_eq!(ui.confirm("this deletes x", "x"), Ok(()));
+        assert_eq!(ui.confirm("this deletes x", "x").await, Ok(()));
     }
 }

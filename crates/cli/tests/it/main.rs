@@ -5,3 +5,5 @@ mod basics;
 mod fake;
 mod push;
 mod run;
+#[cfg(unix)]
+mod terminal;

@@ -225,6 +225,29 @@ async fn an_interrupt_detaches_and_attach_finds_the_rollout_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_push_again_watches_the_rollout_under_way() {
+    let fake = FakeController::start(Plan {
+        deploy_hangs: true,
+        ..Plan::default()
+    })
+    .await;
+    let user = User::beside(&fake).with_app();
+    let ran = user.run(&["push", "shop", "--detach"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = user.run(&["push", "shop", "--timeout", "1s"]).await;
+    assert_eq!(ran.code, 6);
+    assert!(ran.stderr.contains("an equal rollout is under way"), "{}", ran.stderr);
+    assert_eq!(fake.count("POST /v3/deployments"), 1);
+    let ran = user.run(&["push", "shop", "--timeout", "1s", "--env", "A=1"]).await;
+    assert_eq!(ran.code, 6);
+    assert_eq!(
+        fake.count("POST /v3/deployments"),
+        2,
+        "a changed manifest needs a rollout of its own"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_pushed_leaves_nothing_behind() {
     let fake = FakeController::start(Plan::default()).await;
     let user = User::beside(&fake);

@@ -49,14 +49,14 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Watches `app` by `stream` until `deadline`, which is `timeout` after the beginning.
+    /// Watches `app` by `stream` until `timeout` after `started`.
     pub fn new(
         cx: Cx,
         client: Client,
         app: App,
         stream: EventStream,
         track: Track,
-        deadline: Instant,
+        started: Instant,
         timeout: Duration,
     ) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Follow {
             app,
             stream,
             track,
-            deadline,
+            deadline: started + timeout,
             timeout,
             tail: VecDeque::new(),
             last_crash: None,

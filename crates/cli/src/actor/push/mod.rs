@@ -3,6 +3,7 @@
 //! The order: scan every folder (what can't be pushed is refused before anything is made), apply the manifest while the
 //! files are hashed, and then for each app: match, upload, stage, roll out, watch until the true outcome is known.
 
+pub mod flight;
 pub mod follow;
 pub mod history;
 pub mod plan;
@@ -73,7 +74,12 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
     }
     let target = cx.target().await?;
     let yaml = plan.manifest.to_yaml()?;
-    let apply = target.client.apply_manifest(&target.space.guid, yaml);
+    let fingerprint = flight::fingerprint(&yaml);
+    let apply = async {
+        let same = flight::recall(&target, &plan, &fingerprint).await?;
+        target.client.apply_manifest(&target.space.guid, yaml).await?;
+        Ok::<_, Error>(same)
+    };
     let first = scanned.first().map(|scanned| hash_files(cx, &target, scanned));
     let (applied, first) = tokio::join!(apply, async {
         match first {
@@ -81,18 +87,24 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
             None => None,
         }
     });
-    applied?;
+    let same = applied?;
     let mut first = first;
+    let intent = Intent {
+        target,
+        plan,
+        fingerprint,
+        same,
+    };
     let mut pushed = Vec::new();
     for scanned in scanned {
         let (hashed, started) = match first.take() {
             Some(hashed) => (hashed?, started),
             None => {
                 let started = Instant::now();
-                (hash_files(cx, &target, &scanned).await?, started)
+                (hash_files(cx, &intent.target, &scanned).await?, started)
             }
         };
-        pushed.push(push_one(cx, &target, &plan, scanned, hashed, started).await?);
+        pushed.push(push_one(cx, &intent, scanned, hashed, started).await?);
         cx.set_in_flight(None);
     }
     Ok(pushed)
@@ -120,28 +132,36 @@ async fn hash_files(cx: &Cx, target: &Target, scanned: &Scanned) -> Result<(Hash
     Ok((hashed, took))
 }
 
+/// What all apps of a push share.
+struct Intent {
+    target: Target,
+    plan: Plan,
+    fingerprint: String,
+    /// A rollout under way that an equal push began.
+    same: Option<Deployment>,
+}
+
 async fn push_one(
     cx: &Cx,
-    target: &Target,
-    plan: &Plan,
+    intent: &Intent,
     scanned: Scanned,
     (hashed, hash_time): (Hashed, Duration),
     started: Instant,
 ) -> Result<Pushed, Error> {
+    let Intent { target, plan, .. } = intent;
     let client = &target.client;
     let app = target.app(&scanned.entry.name).await?;
     let mut track = Track::new(started);
     track.local("hash", Duration::ZERO, hash_time);
     // Opened before anything is begun: no event of it can be missed.
     let stream = client.stream(&app.guid, true, None).await?;
-    let deadline = started + plan.timeout;
     let mut follow = Follow::new(
         cx.clone(),
         client.clone(),
         app.clone(),
         stream,
         track,
-        deadline,
+        started,
         plan.timeout,
     );
     let sent = send::send(cx, client, &app, &scanned.tree, &hashed.digests, &mut follow).await?;
@@ -157,7 +177,7 @@ async fn push_one(
         client.set_droplet(&app.guid, &staged.droplet).await?;
         None
     } else {
-        Some(super::deploy::roll_out(cx, client, &app, Some(&staged.droplet), &mut follow, plan.detach).await?)
+        Some(roll_out(cx, intent, &app, &staged.droplet, &mut follow).await?)
     };
     let view = view(target, &app.guid).await?;
     let track = follow.into_track();
@@ -185,6 +205,27 @@ async fn push_one(
     })
 }
 
+/// Rolls a droplet out, or watches the rollout of it that an equal push began.
+async fn roll_out(
+    cx: &Cx,
+    intent: &Intent,
+    app: &App,
+    droplet: &str,
+    follow: &mut Follow,
+) -> Result<Deployment, Error> {
+    let Target { client, config, .. } = &intent.target;
+    let same = intent.same.as_ref().filter(|same| flight::rolls_out(same, droplet));
+    let deployment = match same {
+        Some(same) => {
+            cx.ui.say("an equal rollout is under way; watching that one");
+            same.clone()
+        }
+        None => client.create_deployment(&app.guid, Some(droplet)).await?,
+    };
+    flight::note(config, &app.guid, &deployment.guid, &intent.fingerprint);
+    super::deploy::watch(cx, client, app, &deployment, follow, intent.plan.detach).await
+}
+
 /// The app as it is now.
 pub struct View {
     pub app: App,
@@ -200,15 +241,15 @@ pub struct View {
 /// Where it can't be asked for.
 pub async fn view(target: &Target, app: &str) -> Result<View, Error> {
     let client = &target.client;
-    let (found, routes, processes, links) = tokio::try_join!(
+    let (found, routes, processes, platform) = tokio::try_join!(
         client.app_by_guid(app),
         client.app_routes(app),
         client.processes(app),
-        client.links()
+        client.platform()
     )?;
     let urls = routes
         .iter()
-        .map(|route| super::routes::url(route, links, client.api()))
+        .map(|route| super::routes::url(route, platform, client.api()))
         .collect();
     let web = processes.iter().find(|process| process.kind == "web");
     let instances = match web {
@@ -232,15 +273,7 @@ pub async fn attach(cx: &Cx, target: &Target, app: &App, timeout: Duration) -> R
     let stream = client.stream(&app.guid, true, None).await?;
     let started = Instant::now();
     let track = Track::new(started);
-    let mut follow = Follow::new(
-        cx.clone(),
-        client.clone(),
-        app.clone(),
-        stream,
-        track,
-        started + timeout,
-        timeout,
-    );
+    let mut follow = Follow::new(cx.clone(), client.clone(), app.clone(), stream, track, started, timeout);
     let (deployment, build) = tokio::try_join!(client.latest_deployment(&app.guid), client.latest_build(&app.guid))?;
     if let Some(deployment) = deployment.filter(|deployment| !deployment.status.is_final()) {
         return follow.deployed(&deployment, app.state == "STARTED").await;

@@ -6,6 +6,7 @@ use super::super::wire::{Build, Deployment, Matched, MatchedResource, Package, P
 use crate::errors::Error;
 use ::http::Method;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::HashSet;
@@ -15,6 +16,12 @@ use std::time::{Duration, Instant};
 const MATCH_CHUNK: usize = 5_000;
 /// Requests of resource matching at once.
 const MATCH_PARALLEL: usize = 4;
+
+/// Body of one request of resource matching.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    resources: &'a [Resource],
+}
 
 impl Client {
     /// Applies a manifest and waits until it is.
@@ -27,10 +34,18 @@ impl Client {
 
     /// The SHA-1 values of those files that the server has, so that they need not be sent.
     pub async fn match_resources(&self, files: &[Resource]) -> Result<HashSet<(String, u64)>, Error> {
-        let chunks: Vec<Vec<Resource>> = files.chunks(MATCH_CHUNK).map(<[Resource]>::to_vec).collect();
-        let answers: Vec<Vec<MatchedResource>> = futures_util::stream::iter(chunks)
-            .map(|chunk| async move {
-                let call = Call::new(Method::POST, "/v3/resource_matches").json(json!({"resources": chunk}));
+        let mut calls = Vec::new();
+        for chunk in files.chunks(MATCH_CHUNK) {
+            let mut call = Call::new(Method::POST, "/v3/resource_matches");
+            let json = serde_json::to_vec(&Chunk { resources: chunk }).map_err(|error| Error::Protocol {
+                request: call.name(),
+                detail: error.to_string(),
+            })?;
+            call.body = Body::Written(json.into());
+            calls.push(call);
+        }
+        let answers: Vec<Vec<MatchedResource>> = futures_util::stream::iter(calls)
+            .map(|call| async move {
                 let matched: Matched = self.get(call).await?;
                 Ok::<_, Error>(matched.resources)
             })

@@ -42,6 +42,7 @@ pub(super) fn router(fake: FakeController) -> Router {
         .route("/v3/routes", get(async || list([route()])).post(create_route))
         .route("/v3/audit_events", get(async || list([])))
         .route("/v3/spaces/{guid}/actions/apply_manifest", post(apply_manifest))
+        .route("/v3/info", get(info))
         .route(
             "/v3/jobs/{guid}",
             get(async || document(json!({"guid": "job", "state": "COMPLETE", "errors": [], "warnings": []}))),
@@ -54,6 +55,7 @@ pub(super) fn router(fake: FakeController) -> Router {
         .route("/v3/builds/{guid}", get(build))
         .route("/v3/deployments", post(create_deployment).get(deployments))
         .route("/v3/deployments/{guid}", get(current_deployment))
+        .route("/v3/deployments/{guid}/actions/cancel", post(async || StatusCode::OK))
         .route("/v3/routes/{guid}", delete(async || StatusCode::NO_CONTENT))
         .route("/paas/v1/apps/{guid}/stream", get(stream))
         .route(
@@ -118,7 +120,6 @@ async fn root(State(fake): State<FakeController>) -> Response {
         "self": {"href": fake.api},
         "cloud_controller_v3": {"href": format!("{}/v3", fake.api), "meta": {"version": "3.228.0"}},
         "uaa": {"href": fake.api}, "login": {"href": fake.api}, "log_cache": {"href": fake.api}, "network_policy_v1": null,
-        "router": {"href": "http://localhost:8080"}, "paas": {"href": fake.api, "meta": {"version": env!("CARGO_PKG_VERSION")}},
     }}))
 }
 
@@ -307,6 +308,13 @@ async fn apply_manifest(State(fake): State<FakeController>, body: String) -> Res
         [(header::LOCATION, format!("{}/v3/jobs/job", fake.api))],
     )
         .into_response()
+}
+
+async fn info() -> Response {
+    document(
+        json!({"name": "paas", "build": env!("CARGO_PKG_VERSION"), "version": 0, "description": "",
+        "cli_version": {"minimum": "", "recommended": ""}, "custom": {"router_port": 8080}, "links": {}}),
+    )
 }
 
 async fn match_resources(State(fake): State<FakeController>, axum::Json(body): axum::Json<Value>) -> Response {
