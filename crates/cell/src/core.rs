@@ -13,6 +13,8 @@ use sandbox::Runtime;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Shared by the agent and the actors of work.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub(crate) struct Core {
     pub sessions: Arc<Semaphore>,
     /// Until when the controller counts this cell as alive; `None` before the first report.
     pub lease: watch::Receiver<Option<Instant>>,
+    /// All tasks that hold on to sandboxes.
+    pub tasks: TaskTracker,
+    /// Ends the agent.
+    pub shutdown: CancellationToken,
     /// To the agent.
     pub updates: mpsc::Sender<Update>,
 }

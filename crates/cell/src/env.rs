@@ -86,16 +86,18 @@ pub fn task(work: WorkId, spec: &WorkSpec, address: Option<&str>) -> Vec<(String
     finish(env)
 }
 
-/// Environment of a build. `platform` is what the operator set for staging: proxies, mirrors.
+/// Environment of a build. `platform` is what the operator set for staging: proxies, mirrors. `certificates` says
+/// whether [`CA_BUNDLE`] is there.
 #[must_use]
 pub fn build(
     work: WorkId,
     spec: &WorkSpec,
     platform: &[(String, String)],
+    certificates: bool,
     address: Option<&str>,
 ) -> Vec<(String, String)> {
     let mut env = defaults();
-    for name in CA_VARIABLES {
+    for name in CA_VARIABLES.iter().filter(|_| certificates) {
         set(&mut env, name, CA_BUNDLE);
     }
     env.extend(platform.iter().cloned());

@@ -114,7 +114,7 @@ fn tasks_and_builds_are_reached_by_nobody() {
     let platform = [("npm_config_registry".to_owned(), "https://mirror.example".to_owned())];
     for env in [
         task(testing::work(1), &spec, None),
-        build(testing::work(1), &spec, &platform, None),
+        build(testing::work(1), &spec, &platform, true, None),
     ] {
         let env: BTreeMap<_, _> = env.into_iter().collect();
         for (name, value) in [
@@ -136,7 +136,9 @@ fn builds_get_certificates_mirrors_and_the_stack() {
         ("npm_config_registry".to_owned(), "https://mirror.example".to_owned()),
         ("UV_DEFAULT_INDEX".to_owned(), "https://index.example".to_owned()),
     ];
-    let env: BTreeMap<_, _> = build(testing::work(1), &spec, &platform, None).into_iter().collect();
+    let env: BTreeMap<_, _> = build(testing::work(1), &spec, &platform, true, None)
+        .into_iter()
+        .collect();
     for name in CA_VARIABLES {
         assert_eq!(env[name], CA_BUNDLE, "{name}");
     }

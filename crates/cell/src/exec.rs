@@ -38,10 +38,27 @@ type Sink = SplitSink<Socket, Message>;
 
 /// Runs `request` in `sandbox` in the background. Everything that goes wrong is told to the session.
 pub(crate) fn start(core: Arc<Core>, spec: WorkSpec, sandbox: Arc<Sandbox>, request: Request) {
-    tokio::spawn(async move {
+    core.tasks.clone().spawn(async move {
         let session = request.session;
-        if let Err(error) = run(&core, &spec, sandbox, request).await {
+        let result = tokio::select! {
+            result = run(&core, &spec, sandbox, request) => result,
+            () = core.shutdown.cancelled() => return,
+        };
+        if let Err(error) = result {
             tracing::warn!(session.id = %session, error = %chain(&error), "an exec session failed");
+        }
+    });
+}
+
+/// Ends the session of `request` at once, because of `why`.
+pub(crate) fn refuse(core: Arc<Core>, request: Request, why: &'static str) {
+    tokio::spawn(async move {
+        let refused = async {
+            let (mut sink, _) = dial(&core, &request).await?.split();
+            fail(&mut sink, why.to_owned()).await
+        };
+        if let Err(error) = refused.await {
+            tracing::debug!(session.id = %request.session, error = %chain(&error), "failed to refuse an exec session");
         }
     });
 }

@@ -1,10 +1,12 @@
 //! Keeps the cell registered and its feed open: what comes is handed on, what breaks is opened again.
 
 use super::client::{Client, Failure};
-use crate::error::chain;
+use crate::core::Core;
+use crate::error::{blocking, chain};
 use api::cell::{Down, Registered};
 use futures_util::StreamExt as _;
 use model::resource::CellInfo;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -25,11 +27,15 @@ pub(super) enum Heard {
 }
 
 /// Keeps the feed open until nobody listens.
-pub(super) async fn follow(client: Client, info: CellInfo, heard: mpsc::Sender<Heard>) {
+pub(super) async fn follow(core: Arc<Core>, mut info: CellInfo, heard: mpsc::Sender<Heard>) {
     let mut pause = FIRST_PAUSE;
     let mut failures: u32 = 0;
     loop {
-        let failure = match connect(&client, &info, &heard).await {
+        let stacks = core.stacks.clone();
+        if let Ok(names) = blocking(move || stacks.names()).await {
+            info.stacks = names;
+        }
+        let failure = match connect(&core.client, &info, &heard).await {
             Ok(failure) => {
                 (pause, failures) = (FIRST_PAUSE, 0);
                 failure

@@ -15,6 +15,7 @@ mod start;
 
 use crate::core::Core;
 use crate::error::{Error, blocking, chain, kernel};
+use crate::exec;
 use crate::ledger::Record;
 use crate::stats::{self, Rates};
 use crate::work::{self, Handle, Message, Update};
@@ -100,9 +101,9 @@ impl State {
         mut commands: mpsc::Receiver<Command>,
         shutdown: CancellationToken,
     ) {
-        let open = |core: &Core| {
+        let open = |core: &Arc<Core>| {
             let (sender, heard) = mpsc::channel(HEARD);
-            let following = feed::follow(core.client.clone(), info.clone(), sender);
+            let following = feed::follow(Arc::clone(core), info.clone(), sender);
             (tokio::spawn(following), heard)
         };
         let (mut following, mut heard) = open(&self.core);
@@ -115,9 +116,9 @@ impl State {
                 () = shutdown.cancelled() => break,
                 Some(message) = heard.recv() => self.hear(message),
                 Some(update) = updates.recv() => {
-                    self.update(update);
+                    self.update(update).await;
                     while let Ok(update) = updates.try_recv() {
-                        self.update(update);
+                        self.update(update).await;
                     }
                 }
                 outcome = self.reports.next() => {
@@ -150,6 +151,7 @@ impl State {
             }
         }
         following.abort();
+        let _ = following.await;
     }
 
     fn hear(&mut self, message: Heard) {
@@ -167,20 +169,15 @@ impl State {
                 self.reconcile();
                 self.reports.took_over(revision);
             }
-            Heard::Down(Down::Exec(request)) => {
-                let taken = self
-                    .works
-                    .get(&request.work)
-                    .map(|entry| entry.handle.tell(Message::Exec(request)));
-                if taken != Some(true) {
-                    tracing::warn!("an exec session for work that is not here, or does not listen");
-                }
-            }
+            Heard::Down(Down::Exec(request)) => match self.works.get(&request.work) {
+                Some(entry) => drop(entry.handle.tell(Message::Exec(request))),
+                None => exec::refuse(Arc::clone(&self.core), request, "the instance is not on this cell"),
+            },
             Heard::Down(Down::Ping) => {}
         }
     }
 
-    fn update(&mut self, update: Update) {
+    async fn update(&mut self, update: Update) {
         match update {
             Update::Observed(observation) => {
                 let (work, ended) = (observation.work, observation.state.is_final());
@@ -200,6 +197,18 @@ impl State {
                 self.observed.remove(&work);
                 self.reports.changed(work);
             }
+            Update::Broken(work) => self.mend(work).await,
+        }
+    }
+
+    /// Gives work whose actor broke to a new one, as a new agent would.
+    async fn mend(&mut self, work: WorkId) {
+        tracing::error!(work.id = %work, "the actor of work broke, taking the work up again");
+        self.works.remove(&work);
+        match start::adopt_one(&self.core, work).await {
+            Ok(Some((record, sandbox))) => self.take_on(record, sandbox),
+            Ok(None) => drop(self.observed.remove(&work)),
+            Err(error) => tracing::error!(work.id = %work, error = %chain(&error), "failed to take up work again"),
         }
     }
 
@@ -290,7 +299,8 @@ impl State {
         if let Ok(permit) = to.clone().try_reserve_owned()
             && !running.is_empty()
         {
-            tokio::spawn(async move { drop(permit.send(stats::measure(running).await)) });
+            let measuring = async move { drop(permit.send(stats::measure(running).await)) };
+            self.core.tasks.spawn(measuring);
         }
     }
 

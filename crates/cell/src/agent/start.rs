@@ -14,18 +14,22 @@ use crate::stack::Stacks;
 use crate::stats::Rates;
 use crate::work::Update;
 use model::Timestamp;
-use model::id::CellId;
+use model::id::{CellId, WorkId};
 use model::resource::CellInfo;
 use model::work::{Cause, Outcome, WorkState};
 use sandbox::net::Network;
 use sandbox::{Isolation, Runtime, Sandbox};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Updates of actors that wait for the agent; beyond it they wait, the agent never waits for them.
 const UPDATES: usize = 1024;
+/// Longest wait at the end for what is being done for work at that moment.
+const LET_GO: Duration = Duration::from_secs(10);
 /// Commands of the daemon that wait.
 const COMMANDS: usize = 4;
 
@@ -52,7 +56,8 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
             .collect(),
     );
     let shipping = tokio::spawn(shipper.run(shutdown.clone()));
-    let core = Arc::new(opened.core(logs, lease, sender));
+    let core = Arc::new(opened.core(logs, lease, sender, shutdown.clone()));
+    let tasks = core.tasks.clone();
     let mut state = State {
         core,
         works: BTreeMap::new(),
@@ -70,6 +75,11 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let _ = ready.send(Agent { cell, commands });
     state.run(info, updates, inbox, shutdown).await;
     let _ = shipping.await;
+    tasks.close();
+    // Whoever starts the next agent in this process needs the lock that the sandboxes hold.
+    if tokio::time::timeout(LET_GO, tasks.wait()).await.is_err() {
+        tracing::warn!(count = tasks.len(), "ended while some work was still being acted on");
+    }
     Ok(())
 }
 
@@ -224,6 +234,7 @@ impl Opened {
         logs: crate::logs::Logs,
         lease: watch::Receiver<Option<tokio::time::Instant>>,
         updates: mpsc::Sender<Update>,
+        shutdown: CancellationToken,
     ) -> Core {
         Core {
             starts: Semaphore::new(self.config.limits.starts_at_once.max(1)),
@@ -238,9 +249,26 @@ impl Opened {
             logs,
             client: self.client,
             lease,
+            tasks: TaskTracker::new(),
+            shutdown,
             updates,
         }
     }
+}
+
+/// Finds the record and the sandbox of one piece of work.
+pub(super) async fn adopt_one(core: &Core, work: WorkId) -> Result<Option<(Record, Option<Sandbox>)>, Error> {
+    let (ledger, runtime) = (Arc::clone(&core.ledger), core.runtime.clone());
+    blocking(move || {
+        let Some(record) = ledger.load()?.into_iter().find(|record| record.work == work) else {
+            return Ok(None);
+        };
+        let sandbox = runtime
+            .adopt(&work.to_string())
+            .map_err(kernel(format!("adopt work {work}")))?;
+        Ok(settle(record, sandbox.is_some()).map(|record| (record, sandbox)))
+    })
+    .await
 }
 
 /// What becomes of a record at the start of an agent, given whether its sandbox was found. `None`: it is dropped, and

@@ -32,13 +32,9 @@ fn serve(listener: TcpListener, answer: &'static str) -> tokio::sync::mpsc::Rece
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 1024];
             let n = stream.read(&mut request).await.unwrap_or(0);
-            let _ = sender.send(
-                String::from_utf8_lossy(&request[..n])
-                    .lines()
-                    .next()
-                    .unwrap_or("")
-                    .to_owned(),
-            );
+            let request = String::from_utf8_lossy(&request[..n]).into_owned();
+            let first = request.lines().next().unwrap_or_default().to_owned();
+            sender.send(first).await.expect("somebody listens");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -100,6 +96,7 @@ async fn a_new_instance_is_seen_soon_after_it_listens() {
     let target = Target::new(&check(Probe::Port), Some(address)).expect("a target");
     let last = parking_lot::Mutex::new(String::new());
     let late = async {
+        // sleeps: the app of this test is slow to listen.
         sleep(Duration::from_millis(60)).await;
         TcpListener::bind(address).await.expect("listen")
     };

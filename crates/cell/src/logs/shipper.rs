@@ -164,6 +164,7 @@ impl Shipper {
             Command::Ended { work } => {
                 let tail = self.marks.tail(work);
                 if let Some(follower) = self.followers.get_mut(&work) {
+                    self.tails.retain(|(other, _)| *other != work);
                     self.tails.push_back((work, size(&tail)));
                     follower.moved(tail);
                     mark_dirty(&mut self.dirty, work);

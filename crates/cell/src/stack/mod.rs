@@ -13,6 +13,7 @@ mod host;
 mod platform;
 
 use crate::cache::remove_tree;
+use crate::env::CA_BUNDLE;
 use crate::error::{Error, file};
 use model::name::StackName;
 use sandbox::Bind;
@@ -47,6 +48,8 @@ pub struct Root {
     pub lowers: Vec<PathBuf>,
     /// Host folders shown read-only.
     pub binds: Vec<Bind>,
+    /// Whether there are certificates of the platform.
+    pub certificates: bool,
 }
 
 impl Stacks {
@@ -99,10 +102,12 @@ impl Stacks {
     /// # Errors
     /// There is no such stack.
     pub fn root(&self, name: &StackName) -> Result<Root, Error> {
+        let certificates = self.platform.join(CA_BUNDLE.trim_start_matches('/')).is_file();
         if name.as_str() == HOST {
             return Ok(Root {
                 lowers: vec![self.platform.clone(), self.host.clone()],
                 binds: host::binds(),
+                certificates,
             });
         }
         let tree = self.dir.join(name.as_str());
@@ -116,6 +121,7 @@ impl Stacks {
         Ok(Root {
             lowers: vec![self.platform.clone(), tree],
             binds: Vec::new(),
+            certificates,
         })
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Prepared {
     pub lowers: Vec<PathBuf>,
     /// Host folders shown inside.
     pub binds: Vec<Bind>,
+    /// Whether the platform's certificates are among them.
+    pub certificates: bool,
     /// Keeps the cached ones of `lowers`.
     pub trees: Vec<Tree>,
     /// Of a build: what the lifecycle is told, with the layers that could be restored.
@@ -31,6 +33,7 @@ pub(crate) async fn prepare(core: &Core, spec: &WorkSpec) -> Result<Prepared, Er
     let root = blocking(move || stacks.root(&name)).await?;
     let mut prepared = Prepared {
         binds: root.binds,
+        certificates: root.certificates,
         ..Prepared::default()
     };
     match &spec.kind {

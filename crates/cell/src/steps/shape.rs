@@ -55,7 +55,7 @@ pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: 
             config.limits.inodes
         },
         binds,
-        process: process(config, work, spec),
+        process: process(config, work, spec, prepared.certificates),
         limits: Limits {
             memory_bytes: u64::from(spec.limits.memory_mb).max(4) * MIB,
             cpu_weight: spec.limits.cpu_weight(),
@@ -82,7 +82,7 @@ fn encode(input: &BuildInput) -> Result<Vec<u8>, Error> {
     })
 }
 
-fn process(config: &Config, work: WorkId, spec: &WorkSpec) -> Process {
+fn process(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -> Process {
     let (argv, cwd) = match &spec.kind {
         WorkKind::Instance(instance) => {
             let mut argv = launch(instance.process_type.as_str());
@@ -103,7 +103,7 @@ fn process(config: &Config, work: WorkId, spec: &WorkSpec) -> Process {
     };
     Process {
         argv,
-        env: environment(config, work, spec),
+        env: environment(config, work, spec, certificates),
         cwd: cwd.into(),
         uid: OWNER,
         gid: OWNER,
@@ -129,11 +129,11 @@ fn launch(process_type: &str) -> Vec<String> {
         .to_vec()
 }
 
-fn environment(config: &Config, work: WorkId, spec: &WorkSpec) -> Vec<(String, String)> {
+fn environment(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -> Vec<(String, String)> {
     match &spec.kind {
         WorkKind::Instance(instance) => env::instance(work, spec, instance, ADDRESS),
         WorkKind::Task(_) => env::task(work, spec, ADDRESS),
-        WorkKind::Build(_) => env::build(work, spec, &config.staging_env, ADDRESS),
+        WorkKind::Build(_) => env::build(work, spec, &config.staging_env, certificates, ADDRESS),
     }
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn session(
     }
     ExecSpec {
         argv,
-        env: env::session(environment(config, work, spec), terminal.is_some()),
+        env: env::session(environment(config, work, spec, false), terminal.is_some()),
         cwd: env::HOME.into(),
         uid: OWNER,
         tty: terminal,

@@ -5,6 +5,7 @@ use super::{Message, Update, outcome};
 use crate::cache::Tree;
 use crate::core::Core;
 use crate::error::{Error, blocking, chain, kernel};
+use crate::exec;
 use crate::ledger::Record;
 use crate::steps::{outputs, prepare, shape};
 use model::Timestamp;
@@ -76,11 +77,16 @@ impl Actor {
     /// Brings it to its end. `None` where the agent is gone before that.
     async fn live(&mut self, adopted: Option<Arc<Sandbox>>) -> Option<Option<Arc<Sandbox>>> {
         let up = match adopted {
-            Some(sandbox) => {
-                if self.record.state.rank() < WorkState::Starting.rank() {
-                    self.step(WorkEvent::Started);
-                    self.save_seen().await;
+            Some(sandbox) if self.record.state.rank() >= WorkState::Starting.rank() => Ok(sandbox),
+            Some(sandbox) if self.never_ran(&sandbox).await => {
+                match destroy(&self.core, self.record.work, Some(sandbox)).await {
+                    Ok(()) => self.bring_up().await,
+                    Err(error) => Err(not_started(&error)),
                 }
+            }
+            Some(sandbox) => {
+                self.step(WorkEvent::Started);
+                self.save_seen().await;
                 Ok(sandbox)
             }
             None => self.bring_up().await,
@@ -150,6 +156,21 @@ impl Actor {
         Ok(sandbox)
     }
 
+    /// Whether the agent before this one died before the sandbox could run anything. One whose app runs answers.
+    async fn never_ran(&self, sandbox: &Arc<Sandbox>) -> bool {
+        const NO_SIGNAL: i32 = 0;
+        let asked = Arc::clone(sandbox);
+        let found = blocking(move || {
+            if asked.signal(NO_SIGNAL).is_ok() {
+                return Ok(false);
+            }
+            // An end that no init recorded counts from when the sandbox was asked for.
+            let exit = asked.exit().map_err(kernel("read the end of a sandbox"))?;
+            Ok(exit.is_some_and(|exit| exit.started_ns == asked.created_ns()))
+        });
+        found.await.unwrap_or(false)
+    }
+
     /// Ships its log.
     async fn follow(&self, sandbox: &Sandbox) {
         let source = shape::source(self.record.work, &self.record.spec);
@@ -180,8 +201,12 @@ impl Actor {
                 self.forgotten = true;
                 true
             }
-            // Nothing runs that a command could be run in: the session times out at the controller.
-            Message::Exec(_) | Message::Measure(_) => false,
+            Message::Exec(request) => {
+                exec::refuse(Arc::clone(&self.core), request, "the instance is not running");
+                false
+            }
+            // Dropping the reply is the answer.
+            Message::Measure(_) => false,
         }
     }
 

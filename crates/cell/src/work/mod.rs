@@ -13,14 +13,20 @@ mod supervise;
 use crate::core::Core;
 use crate::ledger::Record;
 use api::cell::Exec;
+use futures_util::FutureExt as _;
 use model::id::WorkId;
 use model::work::{Observation, Wanted};
 use sandbox::{Sandbox, Stats};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages that wait for one actor.
 const INBOX: usize = 64;
+
+/// Time until work whose actor broke gets a new one.
+const MEND: Duration = Duration::from_secs(1);
 
 /// To the actor of a piece of work.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub(crate) enum Update {
     Cleaned(WorkId),
     /// It was forgotten; the actor is gone.
     Forgotten(WorkId),
+    /// Its actor broke: a fault of this program. The sandbox is as it was.
+    Broken(WorkId),
 }
 
 /// The way to an actor.
@@ -67,6 +75,14 @@ impl Handle {
 /// Starts the actor of a piece of work, with the sandbox that an earlier agent made for it.
 pub(crate) fn spawn(core: Arc<Core>, record: Record, adopted: Option<Sandbox>) -> Handle {
     let (sender, inbox) = mpsc::channel(INBOX);
-    tokio::spawn(actor::Actor::new(core, record, inbox).run(adopted));
+    let (work, updates, tasks) = (record.work, core.updates.clone(), core.tasks.clone());
+    let running = AssertUnwindSafe(actor::Actor::new(core, record, inbox).run(adopted)).catch_unwind();
+    tasks.spawn(async move {
+        if running.await.is_err() {
+            // What breaks at once breaks again: not in a tight loop.
+            tokio::time::sleep(MEND).await;
+            let _ = updates.send(Update::Broken(work)).await;
+        }
+    });
     Handle { inbox: sender }
 }

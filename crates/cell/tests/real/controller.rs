@@ -12,6 +12,7 @@ use model::id::WorkId;
 use model::resource::CellInfo;
 use model::work::{Assignment, Observation};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -19,6 +20,8 @@ use uuid::Uuid;
 
 /// What cells prove themselves by here.
 pub const TOKEN: &str = "machine-token";
+/// How long a cell counts as alive after a report.
+pub const LEASE: Duration = Duration::from_secs(2);
 /// Longest wait of a test for something to be seen.
 const DEADLINE: Duration = Duration::from_secs(40);
 
@@ -52,6 +55,7 @@ pub struct Controller {
     assigned: watch::Sender<(u64, Vec<Assignment>)>,
     execs: Arc<Mutex<Vec<mpsc::Sender<Exec>>>>,
     sessions: Arc<Mutex<HashMap<Uuid, mpsc::Sender<WebSocket>>>>,
+    refusing: Arc<AtomicBool>,
 }
 
 impl Controller {
@@ -64,6 +68,7 @@ impl Controller {
             assigned: watch::Sender::new((1, Vec::new())),
             execs: Arc::default(),
             sessions: Arc::default(),
+            refusing: Arc::default(),
         };
         let router = Router::new()
             .route(api::cell::REGISTER.path, post(register))
@@ -83,6 +88,16 @@ impl Controller {
             *revision += 1;
             *all = assignments.to_vec();
         });
+    }
+
+    /// Answers reports with an error from now on, or no longer.
+    pub fn refuse_reports(&self, refuse: bool) {
+        self.refusing.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Ends all feeds.
+    pub fn break_feeds(&self) {
+        self.execs.lock().expect("lock").clear();
     }
 
     /// The revision that was assigned last.
@@ -164,8 +179,8 @@ async fn register(
     seen.registrations += 1;
     this.changed.notify_waiters();
     Ok(Json(Registered {
-        lease_ms: 5000,
-        heartbeat_ms: 1000,
+        lease_ms: u64::try_from(LEASE.as_millis()).expect("short"),
+        heartbeat_ms: 500,
     }))
 }
 
@@ -182,7 +197,7 @@ async fn feed(State(this): State<Controller>, headers: HeaderMap) -> Result<Resp
                 let (revision, assignments) = assigned.borrow_and_update().clone();
                 Down::Assignments { revision, assignments }
             }
-            Some(exec) = execs.recv() => Down::Exec(exec),
+            exec = execs.recv() => Down::Exec(exec?),
         };
         let line = serde_json::to_string(&down).expect("JSON") + "\n";
         Some((Ok::<_, std::convert::Infallible>(line), (assigned, execs)))
@@ -196,6 +211,9 @@ async fn report(
     Json(report): Json<Report>,
 ) -> Result<Json<Reported>, StatusCode> {
     authorised(&headers)?;
+    if this.refusing.load(Ordering::SeqCst) {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let mut seen = this.seen.lock().expect("lock");
     if report.full {
         seen.work

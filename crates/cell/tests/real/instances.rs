@@ -1,6 +1,6 @@
 //! App instances: started, healthy, stopped, crashed, out of memory, never listening.
 
-use crate::kit::{Kit, get};
+use crate::kit::{Kit, get, until};
 use model::work::{Cause, Wanted, WorkKind, WorkState};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,9 +46,7 @@ async fn an_instance_starts_answers_logs_and_stops() {
     assert_eq!(states.last().map(String::as_str), Some("exited"));
     kit.controller.assign(&[]);
     let forgotten = kit.state().join("ledger").join(format!("{}.json", work.work));
-    while forgotten.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("forgotten", || !forgotten.exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +162,7 @@ async fn many_start_at_once_from_one_copy_of_their_layers() {
     for work in &works {
         kit.running(work.work).await;
     }
-    eprintln!("10 instances healthy after {:?}", began.elapsed());
+    println!("10 instances healthy after {:?}", began.elapsed());
     let trees = std::fs::read_dir(kit.state().join("layers")).expect("layers");
     let trees = trees
         .filter(|entry| entry.as_ref().expect("entry").file_name().len() == 64)

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -92,21 +93,30 @@ impl Kit {
             .spawn()
             .expect("the agent's process");
         self.agent = Some(child);
-        let agent_log = self.dir.join("agent.log");
+        let agent = self.agent.as_mut().expect("it was started");
         let registered = self
             .controller
             .wait("registered", |seen| (seen.registrations > before).then_some(()));
-        tokio::select! {
-            () = registered => {}
-            () = async {
-                loop {
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-                    if let Some(child) = &mut self.agent && let Ok(Some(status)) = child.try_wait() {
-                        panic!("the agent ended with {status}:\n{}", fs::read_to_string(&agent_log).unwrap_or_default());
-                    }
-                }
-            } => {}
-        }
+        let ended = tokio::select! {
+            () = registered => false,
+            () = until("the agent ends", || !matches!(agent.try_wait(), Ok(None))) => true,
+        };
+        assert!(!ended, "the agent ended:\n{}", self.agent_log());
+    }
+
+    /// Runs the agent in this process, in place of one of its own.
+    pub async fn run_here(
+        &self,
+    ) -> (
+        CancellationToken,
+        tokio::task::JoinHandle<Result<(), cell::Error>>,
+        cell::Agent,
+    ) {
+        let (ready, agent) = tokio::sync::oneshot::channel();
+        let shutdown = CancellationToken::new();
+        let config = config(&self.dir, &self.controller.address.to_string(), self.slot.number);
+        let running = tokio::spawn(cell::run(config, shutdown.clone(), ready));
+        (shutdown, running, agent.await.expect("it is ready"))
     }
 
     /// `kill -9` of the agent.
@@ -237,18 +247,7 @@ impl Kit {
     /// Waits until nothing of the work is left on this host.
     pub async fn gone(&self, work: WorkId) {
         let folder = self.dir.join("cell/sandboxes/sandboxes").join(work.to_string());
-        let waiting = async {
-            while folder.exists() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(15), waiting).await;
-        assert!(
-            waited.is_ok(),
-            "{} is still there: {}",
-            folder.display(),
-            self.agent_log()
-        );
+        until("the sandbox is gone", || !folder.exists()).await;
     }
 
     /// Where the cell finds buildpacks.
@@ -260,6 +259,18 @@ impl Kit {
     pub fn state(&self) -> PathBuf {
         self.dir.join("cell")
     }
+}
+
+/// Waits for something that nothing tells of: files that vanish, servers that stop.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            // sleeps: there is no event to wait for.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    waited.unwrap_or_else(|_| panic!("{what}: not within 60 s"));
 }
 
 /// `GET` of `path` at an instance.
@@ -279,14 +290,10 @@ impl Drop for Kit {
         let config = config(&self.dir, "127.0.0.1:1", self.slot.number);
         let torn_down = cell::teardown(&config);
         if std::thread::panicking() {
-            let log: String = self
-                .agent_log()
-                .lines()
-                .rev()
-                .take(60)
-                .map(|line| format!("{line}\n"))
-                .collect();
-            eprintln!("the agent's last lines, newest first:\n{log}");
+            #[allow(clippy::print_stdout, reason = "part of a failed test's report")]
+            {
+                println!("the agent's log:\n{}", self.agent_log());
+            }
             let _ = fs::remove_dir_all(&self.dir);
             return;
         }
@@ -340,17 +347,17 @@ fn root() -> &'static Path {
     here.ancestors().nth(2).expect("crates/cell lies in the root")
 }
 
-/// A program for the inside of sandboxes, as shipped or as built beside this test.
+/// A program for the inside of sandboxes: as shipped or as built beside this test, whichever is newer.
 fn guest(name: &str) -> PathBuf {
     let shipped = root().join("dist/libexec").join(name);
     let beside = std::env::current_exe()
         .ok()
         .and_then(|path| Some(path.parent()?.parent()?.join(name)));
-    let found = [Some(shipped), beside]
-        .into_iter()
-        .flatten()
-        .find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name} is missing: run `cargo xtask guest` first"))
+    let built = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let newest = [Some(shipped), beside].into_iter().flatten().max_by_key(built);
+    newest
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is missing: run `cargo xtask guest` first"))
 }
 
 fn config(dir: &Path, controller: &str, slot: u8) -> Config {

@@ -1,6 +1,6 @@
 //! The agent is killed and started again while work runs, ends, and is being prepared.
 
-use crate::kit::{Kit, get};
+use crate::kit::{Kit, get, until};
 use model::work::{Cause, Wanted};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ async fn running_work_goes_on_and_its_log_has_neither_gap_nor_duplicate() {
             "hello from the app\n",
             "round {round}: it serves without an agent"
         );
+        // sleeps: lines are to be written while nobody ships them.
         tokio::time::sleep(Duration::from_millis(200)).await;
         kit.start_agent().await;
         let again = kit.running(work.work).await;
@@ -68,15 +69,9 @@ async fn what_ended_meanwhile_is_reported_with_its_cause_and_its_last_lines() {
     let (out, err, _) = crate::controller::read_session(&mut session).await;
     assert_eq!((out.as_str(), err.as_str()), ("armed\n", ""));
     kit.kill_agent();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_millis(300))
-        .build()
-        .expect("a client");
-    let url = format!("http://{}:8080/", seen.address.expect("an address"));
-    while client.get(&url).send().await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let address = std::net::SocketAddr::from((seen.address.expect("an address"), 8080));
+    let answers = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok();
+    until("it has ended", || !answers()).await;
     kit.start_agent().await;
     assert_eq!(kit.ended(work.work).await, Cause::Exited { code: 42 });
     kit.line(work.work, "last words").await;
@@ -90,6 +85,7 @@ async fn killed_at_any_moment_of_a_start_the_work_runs_once_in_the_end() {
     for pause in [0, 5, 15, 30, 60, 120] {
         let work = kit.instance(&layers, None);
         kit.controller.assign(std::slice::from_ref(&work));
+        // sleeps: the moment at which the agent dies is what is tested.
         tokio::time::sleep(Duration::from_millis(pause)).await;
         kit.kill_agent();
         kit.start_agent().await;
@@ -127,7 +123,73 @@ async fn the_rest_of_a_log_waits_for_a_controller_without_the_sandbox() {
     assert_eq!(got.first(), Some(&1));
     kit.controller.assign(&[]);
     let marks = kit.state().join("logs");
-    while std::fs::read_dir(&marks).expect("marks").count() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("nothing waits", || {
+        std::fs::read_dir(&marks).expect("marks").count() == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_controller_work_goes_on_and_nothing_new_starts_until_the_lease_is_held_again() {
+    let kit = Kit::start().await;
+    let layers = kit.droplet().await;
+    let old = kit.instance(&layers, None);
+    kit.controller.assign(std::slice::from_ref(&old));
+    let seen = kit.running(old.work).await;
+    kit.controller.refuse_reports(true);
+    // sleeps: the lease is to run out.
+    tokio::time::sleep(crate::controller::LEASE + Duration::from_millis(300)).await;
+    let new = kit.instance(&layers, None);
+    kit.controller.assign(&[old.clone(), new.clone()]);
+    // sleeps: it is to have its chance to start in spite of it.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let sandboxes = std::fs::read_dir(kit.state().join("sandboxes/sandboxes"))
+        .expect("sandboxes")
+        .count();
+    assert_eq!(sandboxes, 1, "nothing starts without a lease");
+    assert_eq!(
+        get(&seen, "/index.html").await,
+        "hello from the app\n",
+        "what runs goes on"
+    );
+    kit.controller.refuse_reports(false);
+    kit.running(new.work).await;
+    let registrations = kit.controller.seen(|seen| seen.registrations);
+    kit.controller.break_feeds();
+    let again = kit.controller.wait("registered again", |seen| {
+        (seen.registrations > registrations).then_some(())
+    });
+    again.await;
+    let newest = kit.instance(&layers, None);
+    kit.controller.assign(&[old.clone(), new.clone(), newest.clone()]);
+    kit.running(newest.work).await;
+    assert!(
+        kit.controller.seen(|seen| seen.work.len() == 3),
+        "all was reported anew"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_told_to_end_leaves_its_work_and_one_that_is_told_to_destroy_leaves_nothing() {
+    let mut kit = Kit::start().await;
+    let layers = kit.droplet().await;
+    let work = kit.instance(&layers, None);
+    kit.controller.assign(std::slice::from_ref(&work));
+    let seen = kit.running(work.work).await;
+    kit.kill_agent();
+    let (shutdown, running, agent) = kit.run_here().await;
+    shutdown.cancel();
+    running.await.expect("no panic").expect("a clean end");
+    drop(agent);
+    assert_eq!(
+        get(&seen, "/index.html").await,
+        "hello from the app\n",
+        "it serves without an agent"
+    );
+    let (shutdown, running, agent) = kit.run_here().await;
+    agent.destroy_all().await.expect("all destroyed");
+    kit.gone(work.work).await;
+    assert!(matches!(kit.ended(work.work).await, Cause::Stopped { .. }));
+    shutdown.cancel();
+    running.await.expect("no panic").expect("a clean end");
 }
