@@ -55,8 +55,11 @@ impl Folders {
     /// Makes them below `root`, for root alone.
     pub fn open(root: &Path) -> Result<Folders> {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-        let folders = Folders { root: root.to_owned() };
-        for folder in [root.to_owned(), folders.sandboxes(), folders.templates()] {
+        std::fs::create_dir_all(root).at("make folder", root)?;
+        // Other processes, with other working folders, are told this path.
+        let root = &std::fs::canonicalize(root).at("find folder", root)?;
+        let folders = Folders { root: root.clone() };
+        for folder in [root.clone(), folders.sandboxes(), folders.templates()] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).at("make folder", folder)?;
         }
         std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).at("protect folder", root)?;

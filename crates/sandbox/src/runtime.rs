@@ -73,7 +73,8 @@ impl Runtime {
         for id in folders.list()? {
             ranges.extend(folders.read(&id)?.map(|record| record.uid_base));
         }
-        let spawner = Client::new(folders.root(), &config.init_path);
+        let init_path = std::fs::canonicalize(&config.init_path).at("find", &config.init_path)?;
+        let spawner = Client::new(folders.root(), &init_path);
         let inner = Inner {
             config,
             folders,

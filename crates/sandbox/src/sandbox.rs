@@ -243,6 +243,15 @@ impl Sandbox {
     fn remount(&self) -> Result<OwnedFd> {
         let plan = self.record.disk.as_ref().filter(|_| self.is_gone());
         let plan = plan.ok_or_else(|| Error::NotRunning { id: self.id().to_owned() })?;
+        let deadline = Instant::now() + END;
+        while !plan.can_return() {
+            if Instant::now() > deadline {
+                let (operation, id, seconds) = ("release of the private layer", self.id().to_owned(), END.as_secs());
+                return Err(Error::Deadline { operation, id, seconds, detail: String::new() });
+            }
+            // The kernel lets go of mounts in its own time after their last process.
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let mount = plan.mount().on("mount the private layer", self.id())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&mount, "upper", flags, Mode::empty()).on("open the private layer", self.id())

@@ -151,6 +151,15 @@ pub fn mount(image: &Path) -> io::Result<OwnedFd> {
     Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
 }
 
+/// Whether a loop device has `image` open.
+pub fn is_attached(image: &Path) -> bool {
+    let Ok(devices) = std::fs::read_dir("/sys/block") else { return false };
+    devices
+        .flatten()
+        .filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok())
+        .any(|file| Path::new(file.trim_end()) == image)
+}
+
 /// A loop device over `image`: its path, and its descriptor to hold until it is mounted.
 fn attach(image: &File) -> io::Result<(String, File)> {
     let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
@@ -199,6 +208,7 @@ mod tests {
         assert!((inodes - 32..inodes + inodes / 8 + 1024).contains(&fs.f_ffree), "{inodes}: {}", fs.f_ffree);
         use std::os::unix::fs::MetadataExt;
         assert!(std::fs::metadata(image).unwrap().blocks() * 512 < 8 << 20);
+        assert!(is_attached(&std::fs::canonicalize(image).unwrap()));
         assert!(rustix::fs::openat(&mount, "upper", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).is_ok());
     }
 }

@@ -39,6 +39,15 @@ impl DiskPlan {
             DiskPlan::Tmpfs { bytes, inodes } => tmpfs::mount(*bytes, *inodes),
         }
     }
+
+    /// Whether it can be mounted once more after its sandbox has ended: only what is on disk
+    /// and not mounted any more (two mounts of one image would destroy each other's data).
+    pub fn can_return(&self) -> bool {
+        match self {
+            DiskPlan::LoopExt4 { image } => !loop_ext4::is_attached(image),
+            DiskPlan::Tmpfs { .. } => false,
+        }
+    }
 }
 
 /// One means of limiting a writable layer.
