@@ -1,2 +1,148 @@
-//! Placeholder: replaced by the first slice of this crate.
-fn main() {}
+//! `paasd`: the program that hosts run. It reads arguments and settings, and wires the roles together; what a role does
+//! is its crate's.
+
+mod config;
+mod dev;
+mod install;
+mod state;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Configuration or arguments are wrong (EX_USAGE).
+const EXIT_USAGE: u8 = 64;
+
+#[derive(Parser)]
+#[command(
+    name = "paasd",
+    version,
+    about = "The platform's daemon: controller, cell and router"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole platform on this machine, everything embedded. Apps go on when it stops
+    Dev {
+        #[command(flatten)]
+        settings: Settings,
+        /// When ready, print one JSON document instead of a text
+        #[arg(long)]
+        json: bool,
+    },
+    /// End all apps and builds of a platform that is stopped, and remove its sandboxes and network. Its state stays
+    Teardown {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Make and list root file systems that apps run on
+    Stack {
+        #[command(subcommand)]
+        command: StackCommand,
+    },
+    /// Print the settings that are in force
+    Config {
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum StackCommand {
+    /// Make a stack from Debian packages; takes about a minute
+    Create {
+        #[command(flatten)]
+        settings: Settings,
+        /// Name that apps ask for it by
+        name: String,
+        /// Debian release
+        #[arg(long, default_value = "bookworm")]
+        suite: String,
+        /// Packages beyond the minimum
+        #[arg(long = "package", value_name = "PACKAGE")]
+        packages: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Settings {
+    /// File with settings that differ from the defaults
+    #[arg(long, env = "PAASD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory that everything is kept in
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// One setting, such as router.listen=127.0.0.1:8080
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<config::Config> {
+        let variables = std::env::vars().filter(|(name, _)| name != "PAASD_CONFIG");
+        let mut config = config::load(self.config.as_deref(), variables, &self.assignments)?;
+        if let Some(state) = &self.state {
+            config.state = std::path::absolute(state).context("failed to find the state directory")?;
+        }
+        Ok(config)
+    }
+}
+
+fn main() -> ExitCode {
+    let settings = match &Arguments::parse().command {
+        Command::Dev { settings, json } => settings
+            .load()
+            .map(|config| run(&config, |config| dev::run(config, *json))),
+        Command::Teardown { settings } => settings.load().map(|config| run(&config, dev::teardown)),
+        Command::Stack {
+            command:
+                StackCommand::Create {
+                    settings,
+                    name,
+                    suite,
+                    packages,
+                },
+        } => settings
+            .load()
+            .map(|config| run(&config, |config| dev::create_stack(config, name, suite, packages))),
+        Command::Config { settings } => settings.load().map(|config| print_config(&config)),
+    };
+    match settings {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error, 1),
+        Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+/// Sets up what every role needs, then runs it to its end.
+fn run<F: Future<Output = anyhow::Result<()>>>(
+    config: &config::Config,
+    role: impl FnOnce(config::Config) -> F,
+) -> anyhow::Result<()> {
+    telemetry::install(&config.log, telemetry::Format::Auto)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(role(config.clone()));
+    // Blocking work under way is bounded by its own deadlines; an exit does not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+#[allow(clippy::print_stdout, reason = "the settings are this command's result")]
+fn print_config(config: &config::Config) -> anyhow::Result<()> {
+    print!(
+        "{}",
+        toml::to_string_pretty(config).context("failed to print the settings")?
+    );
+    Ok(())
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a program that failed")]
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("paasd: {error:#}");
+    ExitCode::from(code)
+}

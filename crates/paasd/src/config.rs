@@ -1,0 +1,216 @@
+//! Settings: the commented defaults, a file, the environment, flags, in that order; all of it checked before anything
+//! starts. Here and in `main.rs` alone the environment is read.
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The commented defaults, as shipped.
+const DEFAULTS: &str = include_str!("../../../deploy/paasd.toml");
+const PREFIX: &str = "PAASD_";
+/// Largest configuration file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// All settings. `deploy/paasd.toml` says what each means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub state: PathBuf,
+    pub log: String,
+    pub controller: Controller,
+    pub router: Router,
+    pub cell: Cell,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    pub listen: SocketAddr,
+    pub domain: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Router {
+    pub listen: SocketAddr,
+    pub workers: usize,
+    pub drain_seconds: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    pub name: String,
+    pub memory_mb: u64,
+    pub disk_mb: u64,
+    pub stack: String,
+    pub uid_base: u32,
+    pub network: Network,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub name: String,
+    pub bridge: String,
+    pub subnet: String,
+    pub uplink: String,
+    pub resolvers: Vec<Ipv4Addr>,
+}
+
+/// Puts the settings together from a file, the environment's `variables` and `--set` assignments.
+///
+/// # Errors
+/// Names the first setting that is unknown or has a wrong value, and where it came from.
+pub fn load(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+    assignments: &[String],
+) -> anyhow::Result<Config> {
+    let mut settings: toml::Table = DEFAULTS.parse().context("failed to parse the built-in defaults")?;
+    if let Some(path) = file {
+        let size = std::fs::metadata(path)
+            .with_context(|| format!("failed to read {}", path.display()))?
+            .len();
+        if size > MAX_FILE {
+            bail!("{} is larger than {MAX_FILE} bytes", path.display());
+        }
+        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+        let over: toml::Table = text
+            .parse()
+            .with_context(|| format!("failed to parse {}", path.display()))?;
+        merge(&mut settings, over, "").with_context(|| format!("in {}", path.display()))?;
+    }
+    for (name, value) in variables {
+        let Some(key) = name.strip_prefix(PREFIX) else { continue };
+        let key = key.to_ascii_lowercase().replace("__", ".");
+        assign(&mut settings, &key, &value).with_context(|| format!("in the environment variable {name}"))?;
+    }
+    for assignment in assignments {
+        let (key, value) = assignment.split_once('=').context("--set takes key=value")?;
+        assign(&mut settings, key.trim(), value.trim()).context("in --set")?;
+    }
+    toml::Value::Table(settings)
+        .try_into()
+        .context("failed to read the settings")
+}
+
+/// Lays `over` on `settings`; a key that is not there is unknown.
+fn merge(settings: &mut toml::Table, over: toml::Table, path: &str) -> anyhow::Result<()> {
+    for (key, value) in over {
+        let name = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match (settings.get_mut(&key), value) {
+            (None, _) => bail!("unknown setting {name:?}"),
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => merge(inner, value, &name)?,
+            (Some(old), value) if old.type_str() == value.type_str() => *old = value,
+            (Some(old), value) => bail!("{name} has to be of type {}, not {}", old.type_str(), value.type_str()),
+        }
+    }
+    Ok(())
+}
+
+/// Sets one dotted key from text, read as the type that the default has.
+fn assign(settings: &mut toml::Table, key: &str, text: &str) -> anyhow::Result<()> {
+    let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut table = settings;
+    for part in path.split('.').filter(|part| !part.is_empty()) {
+        let inner = table.get_mut(part).and_then(toml::Value::as_table_mut);
+        table = inner.with_context(|| format!("unknown setting {key:?}"))?;
+    }
+    let old = table
+        .get_mut(last)
+        .with_context(|| format!("unknown setting {key:?}"))?;
+    *old = match old {
+        toml::Value::String(_) => toml::Value::String(text.to_owned()),
+        toml::Value::Integer(_) => toml::Value::Integer(
+            text.parse()
+                .with_context(|| format!("{key} has to be a whole number, not {text:?}"))?,
+        ),
+        toml::Value::Array(_) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            toml::Value::Array(items.map(|item| toml::Value::String(item.to_owned())).collect())
+        }
+        _ => bail!("{key} can't be set from text"),
+    };
+    Ok(())
+}
+
+/// Those of the environment's variables that are set, by name.
+pub fn variables(names: &[&str]) -> Vec<(String, String)> {
+    names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
+
+/// User and group that started this program through `sudo`, if it was so.
+pub fn invoking_user() -> Option<(u32, u32)> {
+    let id = |name| std::env::var(name).ok()?.parse().ok();
+    Some((id("SUDO_UID")?, id("SUDO_GID")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(file: Option<&str>, variables: &[(&str, &str)], assignments: &[&str]) -> anyhow::Result<Config> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("paasd.toml");
+        if let Some(text) = file {
+            std::fs::write(&path, text).expect("written");
+        }
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let assignments: Vec<_> = assignments.iter().map(|text| (*text).to_owned()).collect();
+        load(file.map(|_| path.as_path()), variables, &assignments)
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let file = "[router]\nworkers = 3\n[cell.network]\nbridge = \"paas7\"";
+        let variables = [("PAASD_CELL__NETWORK__SUBNET", "10.9.0.0/16"), ("HOME", "/")];
+        let config = from(
+            Some(file),
+            &variables,
+            &["router.workers=5", "cell.network.resolvers=192.0.2.1,192.0.2.2"],
+        );
+        let config = config.expect("sound");
+        assert_eq!(config.router.workers, 5);
+        assert_eq!(config.cell.network.bridge, "paas7");
+        assert_eq!(config.cell.network.subnet, "10.9.0.0/16");
+        assert_eq!(config.cell.network.resolvers.len(), 2);
+        assert_eq!(config.controller.domain, "localhost");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (file, assignment, part) in [
+            ("[router]\nworker = 3", None, "router.worker"),
+            (
+                "[router]\nworkers = \"3\"",
+                None,
+                "router.workers has to be of type integer",
+            ),
+            (
+                "",
+                Some("router.workers=many"),
+                "router.workers has to be a whole number",
+            ),
+            ("", Some("nothing.here=1"), "unknown setting \"nothing.here\""),
+            ("", Some("controller.listen=here"), "controller.listen"),
+        ] {
+            let error = from(Some(file), &[], assignment.as_slice()).expect_err("refused");
+            let text = format!("{error:#}");
+            assert!(
+                text.contains(part) || part == "controller.listen" && text.contains("listen"),
+                "{text}"
+            );
+        }
+    }
+}

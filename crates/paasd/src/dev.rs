@@ -1,0 +1,289 @@
+//! A whole platform in one process: every role as it runs on hosts of its own, over loopback, on embedded stores.
+
+use crate::config::Config;
+use crate::install::Install;
+use crate::state::{Secrets, State};
+use anyhow::{Context as _, bail, ensure};
+use blobstore::Blobstore;
+use controller::{Bootstrap, Database, EncryptionKey};
+use model::Secret;
+use model::id::CellId;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Longest time from start to ready.
+const START: Duration = Duration::from_secs(60);
+/// Longest time from the signal to the end, beyond the router's own drain time.
+const STOP: Duration = Duration::from_secs(15);
+/// Organisation, space and user that are ready in a platform on one machine.
+const TENANT: &str = "dev";
+const ADMIN: &str = "admin";
+/// Variables of the host that builds get: certificates, proxies and mirrors, so that they install as the host does.
+const STAGING_VARIABLES: [&str; 14] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "npm_config_registry",
+    "NPM_CONFIG_REGISTRY",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX_URL",
+    "UV_PYTHON_INSTALL_MIRROR",
+    "BP_NODE_MIRROR",
+];
+
+/// Runs until a signal or a role's failure.
+///
+/// # Errors
+/// What kept it from starting, or the role that failed.
+pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "paasd dev needs root, for it runs apps in kernel sandboxes: start it with sudo"
+    );
+    let state = State::open(&config.state)?;
+    let (secrets, install) = (state.secrets()?, Install::find()?);
+    let shutdown = CancellationToken::new();
+    let mut roles = JoinSet::new();
+
+    let listener = TcpListener::bind(config.controller.listen).await;
+    let listener = listener.with_context(|| {
+        format!(
+            "failed to listen on {}: is another platform running? --set controller.listen=",
+            config.controller.listen
+        )
+    })?;
+    let api = format!("http://{}", listener.local_addr()?);
+    let router = router::Router::bind(router_config(&config, &secrets, &api), shutdown.clone())?;
+    let edge = router.address();
+
+    let blobs = Blobstore::open_directory(&state.path("blobs"), blobstore::Limits::default())?;
+    let settings = controller_config(&config, &state, &secrets, &install, &api, edge)?;
+    let (ready, controller_ready) = oneshot::channel();
+    let stop = shutdown.clone();
+    roles.spawn(async move {
+        controller::run(settings, listener, stop, ready)
+            .await
+            .context("the controller failed")
+    });
+    until_ready(&mut roles, controller_ready).await?;
+
+    let (ready, cell_ready) = oneshot::channel();
+    let settings = cell_config(&config, &state, &secrets, &install, &api, blobs)?;
+    let stop = shutdown.clone();
+    roles.spawn(async move { cell::run(settings, stop, ready).await.context("the cell failed") });
+    let (ready, router_ready) = oneshot::channel();
+    roles.spawn(async move {
+        router.run(ready).await;
+        Ok(())
+    });
+    until_ready(&mut roles, cell_ready).await?;
+    until_ready(&mut roles, router_ready).await?;
+    write_login(&state, &secrets, &api)?;
+    announce(&config, &api, edge, json)?;
+    supervise(roles, shutdown, Duration::from_secs(config.router.drain_seconds) + STOP).await
+}
+
+async fn until_ready<T>(roles: &mut JoinSet<anyhow::Result<()>>, ready: oneshot::Receiver<T>) -> anyhow::Result<T> {
+    tokio::select! {
+        biased;
+        ready = ready => match ready {
+            Ok(ready) => Ok(ready),
+            // The role ended before it was ready: its own error says why.
+            Err(_) => Err(failure(roles).await),
+        },
+        () = tokio::time::sleep(START) => bail!("not ready after {} s", START.as_secs()),
+    }
+}
+
+async fn failure(roles: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    match roles.join_next().await {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => anyhow::Error::new(error).context("a role broke"),
+        Some(Ok(Ok(()))) | None => anyhow::anyhow!("a role ended before it was ready"),
+    }
+}
+
+/// Waits for a signal or the end of a role, then ends all; a second signal ends at once.
+async fn supervise(
+    mut roles: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    deadline: Duration,
+) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let result = tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        error = failure(&mut roles) => Err(error),
+    };
+    tracing::info!("stopping; apps go on");
+    shutdown.cancel();
+    tokio::select! {
+        () = async { while roles.join_next().await.is_some() {} } => {}
+        () = tokio::time::sleep(deadline) => tracing::warn!(deadline_s = deadline.as_secs(), "not everything stopped in time"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    result
+}
+
+fn router_config(config: &Config, secrets: &Secrets, api: &str) -> router::Config {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    router::Config {
+        id: secrets.router,
+        listen: config.router.listen,
+        controller: api.to_owned(),
+        machine_token: secrets.machine_token.clone(),
+        workers: if config.router.workers == 0 {
+            cpus
+        } else {
+            config.router.workers
+        },
+        drain_timeout: Duration::from_secs(config.router.drain_seconds),
+        limits: router::Limits::default(),
+    }
+}
+
+fn controller_config(
+    config: &Config,
+    state: &State,
+    secrets: &Secrets,
+    install: &Install,
+    api: &str,
+    edge: SocketAddr,
+) -> anyhow::Result<controller::Config> {
+    Ok(controller::Config {
+        public_url: api.to_owned(),
+        router_port: edge.port(),
+        database: Database::Sqlite(state.path("paas.db")),
+        blob_dir: state.path("blobs"),
+        log_dir: state.path("logs"),
+        encryption_key: EncryptionKey {
+            id: 1,
+            key: key(&secrets.encryption_key)?,
+        },
+        machine_token: secrets.machine_token.clone(),
+        bootstrap: Bootstrap {
+            admin_name: ADMIN.to_owned(),
+            admin_password: secrets.admin_password.clone(),
+            org: Some(TENANT.to_owned()),
+            space: Some(TENANT.to_owned()),
+            domain: config
+                .controller
+                .domain
+                .parse()
+                .context("in the setting controller.domain")?,
+            stacks: vec![config.cell.stack.parse().context("in the setting cell.stack")?],
+        },
+        buildpacks: install.built_in()?,
+        lifecycle_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn key(secret: &Secret) -> anyhow::Result<[u8; 32]> {
+    let digest: model::Digest = format!("sha256:{}", secret.expose())
+        .parse()
+        .context("the encryption key is damaged")?;
+    Ok(*digest.as_bytes())
+}
+
+fn cell_config(
+    config: &Config,
+    state: &State,
+    secrets: &Secrets,
+    install: &Install,
+    api: &str,
+    blobs: Blobstore,
+) -> anyhow::Result<cell::Config> {
+    let settings = &config.cell.network;
+    let subnet = settings.subnet.parse().context("in the setting cell.network.subnet")?;
+    let folder = state.path("cell").join("network");
+    let mut network = sandbox::net::NetworkConfig::new(&settings.name, &settings.bridge, subnet, folder);
+    network.uplink = (!settings.uplink.is_empty()).then(|| settings.uplink.clone());
+    network.resolvers.clone_from(&settings.resolvers);
+    let token = secrets.machine_token.clone();
+    let mut cell = cell::Config::new(state.path("cell"), api, token, blobs, &install.libexec, network);
+    cell.id = Some(CellId(secrets.cell));
+    cell.name.clone_from(&config.cell.name);
+    cell.uid_base = config.cell.uid_base;
+    cell.capacity.memory_mb = (config.cell.memory_mb > 0).then_some(config.cell.memory_mb);
+    cell.capacity.disk_mb = (config.cell.disk_mb > 0).then_some(config.cell.disk_mb);
+    cell.staging_env = crate::config::variables(&STAGING_VARIABLES);
+    Ok(cell)
+}
+
+/// Writes the login that `paas` takes when it has no other, readable by whoever started the platform.
+fn write_login(state: &State, secrets: &Secrets, api: &str) -> anyhow::Result<()> {
+    let login = serde_json::json!({
+        "api": api,
+        "username": ADMIN,
+        "password": secrets.admin_password.expose(),
+        "org": TENANT,
+        "space": TENANT,
+    });
+    state.write(
+        "login.json",
+        &serde_json::to_vec_pretty(&login)?,
+        crate::config::invoking_user(),
+    )
+}
+
+#[allow(clippy::print_stdout, reason = "tells whoever started it that it is ready")]
+fn announce(config: &Config, api: &str, edge: SocketAddr, json: bool) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({ "api": api, "router": edge.to_string(), "pid": std::process::id() })
+        );
+    } else {
+        println!(
+            "The platform is ready.\n  API   {api}\n  apps  http://<app>.{}:{}",
+            config.controller.domain,
+            edge.port()
+        );
+        println!("Push one with: paas push ./app");
+    }
+    std::io::stdout()
+        .flush()
+        .context("failed to say that the platform is ready")
+}
+
+/// Ends every app and build, and removes sandboxes and network.
+///
+/// # Errors
+/// Where the platform runs, or something can't be removed.
+pub async fn teardown(config: Config) -> anyhow::Result<()> {
+    let state = State::open(&config.state)?;
+    let (secrets, install) = (state.secrets()?, Install::find()?);
+    let blobs = Blobstore::open_directory(&state.path("blobs"), blobstore::Limits::default())?;
+    let settings = cell_config(&config, &state, &secrets, &install, "http://127.0.0.1", blobs)?;
+    cell::teardown(&settings).context("failed to end all work")
+}
+
+/// Makes a stack from Debian packages.
+///
+/// # Errors
+/// Where a tool is missing or a package can't be had.
+pub async fn create_stack(config: Config, name: &str, suite: &str, packages: &[String]) -> anyhow::Result<()> {
+    let defaults = cell::stack::build::DEFAULT_PACKAGES.map(str::to_owned);
+    let recipe = cell::stack::build::Recipe {
+        name: name.parse().context("in the stack's name")?,
+        suite: suite.to_owned(),
+        packages: defaults.into_iter().chain(packages.iter().cloned()).collect(),
+        mirror: None,
+    };
+    let folder = config.state.join("cell/stacks");
+    let tree = cell::stack::build::build(&folder, recipe, |line| tracing::info!("{line}")).await?;
+    tracing::info!(stack = name, path = %tree.display(), "made; a running cell offers it after its next start");
+    Ok(())
+}
