@@ -1,15 +1,20 @@
 //! `build`: from source and buildpacks to layers and a result, phase by phase.
 
-use crate::cnb::build::{Builder, Built};
+mod choose;
+
+use crate::classic::{self, Classic};
+use crate::cnb::build::{Builder, Built, Process};
 use crate::cnb::descriptor::Buildpack;
-use crate::cnb::detect::{self, Detected};
+use crate::cnb::detect::Detected;
 use crate::cnb::environment::Environment;
-use crate::cnb::order;
+use crate::cnb::layers::Layer;
 use crate::cnb::process::Surroundings;
-use crate::export::{self, Exported};
+use crate::export::{self, Exported, Folder};
 use crate::metadata::{LaunchBuildpack, LaunchMetadata, LaunchProcess};
 use crate::{Error, Paths, procfile, ui};
+use choose::Chosen;
 use model::staging::{BuildInput, BuildResult, PhaseTime, UsedBuildpack};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -60,40 +65,126 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
     let procfile = procfile::read(&paths.app)?;
     clock.lap("prepare");
 
-    let loaded: Result<Vec<Buildpack>, Error> = input.buildpacks.iter().map(Buildpack::load).collect();
-    let buildpacks = loaded?;
     let around = Surroundings::prepare(&paths.app, tmp.path(), &input.stack, &input.env, environment.0)
         .map_err(Error::file("write", tmp.path()))?;
-    let groups = order::groups(&buildpacks, input.detect)?;
-    let detected = detect::detect(&buildpacks, &groups, &around, tmp.path(), !input.detect)?;
-    announce(&buildpacks, &detected);
+    let chosen = choose::choose(input, &around, tmp.path())?;
     clock.lap("detect");
 
-    let mut builder = Builder::new(paths, input, &around, &detected.resolved);
-    let mut built = Vec::new();
-    for &index in &detected.resolved.buildpacks {
-        built.push(builder.build(index, &buildpacks[index], tmp.path())?);
-        clock.lap(&format!("build {}", buildpacks[index].name));
-    }
-
-    let metadata = launch_metadata(&buildpacks, &built, &procfile);
+    let parts = match &chosen {
+        Chosen::Native(buildpacks, detected) => {
+            native(paths, input, &around, buildpacks, detected, tmp.path(), &mut clock)?
+        }
+        Chosen::Classic(buildpacks) => classic(paths, &around, buildpacks, &mut clock)?,
+    };
+    let metadata = merge(parts.processes, parts.default, parts.launch, &procfile);
     metadata.write(paths)?;
-    let layers: Vec<_> = built.iter().flat_map(|built| built.layers.clone()).collect();
-    let exported = export::export(paths, input, &restored, &layers)?;
+    let exported = export::export(paths, input, &restored, &parts.folders, &parts.layers)?;
     clock.lap("export");
     summarise(&metadata, &exported);
-    let store = built
-        .iter()
-        .filter_map(|built| Some((buildpacks[built.buildpack].id().to_owned(), built.store.clone()?)));
     Ok(BuildResult {
         layers: exported.droplet,
         cache: exported.cache,
         cache_files: exported.cache_files,
-        store: store.collect(),
+        store: parts.store,
         processes: metadata.processes.iter().map(LaunchProcess::template).collect(),
-        buildpacks: used(&buildpacks, &detected),
+        buildpacks: parts.used,
         phases: clock.laps,
         error: None,
+    })
+}
+
+/// What either contract leaves to be exported and launched.
+#[derive(Default)]
+struct Parts {
+    layers: Vec<Layer>,
+    folders: Vec<Folder>,
+    processes: Vec<LaunchProcess>,
+    default: Option<String>,
+    launch: Vec<LaunchBuildpack>,
+    store: BTreeMap<String, serde_json::Value>,
+    used: Vec<UsedBuildpack>,
+}
+
+fn native(
+    paths: &Paths,
+    input: &BuildInput,
+    around: &Surroundings,
+    buildpacks: &[Buildpack],
+    detected: &Detected,
+    tmp: &Path,
+    clock: &mut Clock,
+) -> Result<Parts, Error> {
+    let mut parts = Parts::default();
+    let mut builder = Builder::new(paths, input, around, &detected.resolved);
+    for &index in &detected.resolved.buildpacks {
+        let buildpack = &buildpacks[index];
+        let identity = &buildpack.descriptor.buildpack;
+        let found = detected.found.get(&index).cloned().unwrap_or_default();
+        announce(&buildpack.name, &identity.version, &found);
+        let built = builder.build(index, buildpack, tmp)?;
+        clock.lap(&format!("build {}", buildpack.name));
+        for process in &built.launch.processes {
+            if process.default {
+                parts.default = Some(process.process_type.clone());
+            }
+            replace(&mut parts.processes, native_process(process, &built, buildpack));
+        }
+        parts.launch.push(LaunchBuildpack {
+            id: identity.id.clone(),
+            version: identity.version.clone(),
+        });
+        parts.used.push(UsedBuildpack {
+            id: identity.id.clone(),
+            name: buildpack.name.clone(),
+            version: identity.version.clone(),
+            detected: found,
+        });
+        parts
+            .store
+            .extend(built.store.map(|store| (identity.id.clone(), store)));
+        parts.layers.extend(built.layers);
+    }
+    Ok(parts)
+}
+
+fn native_process(process: &Process, built: &Built, buildpack: &Buildpack) -> LaunchProcess {
+    let source = built.launch.source(&process.process_type);
+    LaunchProcess {
+        process_type: process.process_type.clone(),
+        command: [process.command.as_slice(), &process.args].concat(),
+        direct: true,
+        default: false,
+        working_dir: process.working_dir.clone(),
+        source: source.unwrap_or(buildpack.id()).to_owned(),
+    }
+}
+
+fn classic(
+    paths: &Paths,
+    around: &Surroundings,
+    buildpacks: &[(Classic, String)],
+    clock: &mut Clock,
+) -> Result<Parts, Error> {
+    let mut used = Vec::new();
+    for (buildpack, found) in buildpacks {
+        announce(&buildpack.name, "", found);
+        used.push(UsedBuildpack {
+            id: buildpack.name.clone(),
+            name: buildpack.name.clone(),
+            version: String::new(),
+            detected: found.clone(),
+        });
+    }
+    let all: Vec<Classic> = buildpacks.iter().map(|(buildpack, _)| buildpack.clone()).collect();
+    let built = classic::build(paths, &all, around)?;
+    let names: Vec<&str> = all.iter().map(|buildpack| buildpack.name.as_str()).collect();
+    clock.lap(&format!("build {}", names.join(", ")));
+    Ok(Parts {
+        layers: built.caches,
+        folders: built.folders,
+        processes: built.processes,
+        used,
+        ..Parts::default()
     })
 }
 
@@ -105,44 +196,23 @@ fn scratch(paths: &Paths) -> Result<tempfile::TempDir, Error> {
         .map_err(Error::file("create a folder in", &paths.tmp))
 }
 
-fn announce(buildpacks: &[Buildpack], detected: &Detected) {
-    for index in &detected.resolved.buildpacks {
-        let buildpack = &buildpacks[*index];
-        let version = &buildpack.descriptor.buildpack.version;
-        let label = format!("{} {version}", buildpack.name);
-        match detected.found.get(index).filter(|found| !found.is_empty()) {
-            Some(found) => ui::headline(&format!("{}: {found}", label.trim_end())),
-            None => ui::headline(label.trim_end()),
-        }
+fn announce(name: &str, version: &str, found: &str) {
+    let label = format!("{name} {version}");
+    let label = label.trim_end();
+    if found.is_empty() {
+        ui::headline(label);
+    } else {
+        ui::headline(&format!("{label}: {found}"));
     }
 }
 
-/// Processes by type: a later buildpack replaces an earlier one, and the Procfile replaces all.
-fn launch_metadata(
-    buildpacks: &[Buildpack],
-    built: &[Built],
-    procfile: &std::collections::BTreeMap<String, String>,
+/// Processes by type: the Procfile replaces what buildpacks say.
+fn merge(
+    mut processes: Vec<LaunchProcess>,
+    default: Option<String>,
+    buildpacks: Vec<LaunchBuildpack>,
+    procfile: &BTreeMap<String, String>,
 ) -> LaunchMetadata {
-    let mut processes: Vec<LaunchProcess> = Vec::new();
-    let mut default = None;
-    for part in built {
-        let buildpack = &buildpacks[part.buildpack];
-        for process in &part.launch.processes {
-            if process.default {
-                default = Some(process.process_type.clone());
-            }
-            let source = part.launch.source(&process.process_type);
-            let replacement = LaunchProcess {
-                process_type: process.process_type.clone(),
-                command: [process.command.as_slice(), &process.args].concat(),
-                direct: true,
-                default: false,
-                working_dir: process.working_dir.clone(),
-                source: source.unwrap_or(buildpack.id()).to_owned(),
-            };
-            replace(&mut processes, replacement);
-        }
-    }
     for (process_type, command) in procfile {
         let replacement = LaunchProcess {
             process_type: process_type.clone(),
@@ -158,32 +228,12 @@ fn launch_metadata(
     for process in &mut processes {
         process.default = process.process_type == default;
     }
-    let used = built.iter().map(|part| {
-        let identity = &buildpacks[part.buildpack].descriptor.buildpack;
-        LaunchBuildpack {
-            id: identity.id.clone(),
-            version: identity.version.clone(),
-        }
-    });
-    LaunchMetadata {
-        buildpacks: used.collect(),
-        processes,
-    }
+    LaunchMetadata { buildpacks, processes }
 }
 
 fn replace(processes: &mut Vec<LaunchProcess>, process: LaunchProcess) {
     processes.retain(|old| old.process_type != process.process_type);
     processes.push(process);
-}
-
-fn used(buildpacks: &[Buildpack], detected: &Detected) -> Vec<UsedBuildpack> {
-    let used = detected.resolved.buildpacks.iter().map(|index| UsedBuildpack {
-        id: buildpacks[*index].id().to_owned(),
-        name: buildpacks[*index].name.clone(),
-        version: buildpacks[*index].descriptor.buildpack.version.clone(),
-        detected: detected.found.get(index).cloned().unwrap_or_default(),
-    });
-    used.collect()
 }
 
 fn summarise(metadata: &LaunchMetadata, exported: &Exported) {

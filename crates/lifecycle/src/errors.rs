@@ -53,10 +53,12 @@ pub enum Error {
         reason: String,
     },
     /// A buildpack's build failed.
-    #[error("build of {buildpack} failed with {status}")]
+    #[error("{script} of {buildpack} failed with {status}")]
     BuildFailed {
         /// Name that users know.
         buildpack: String,
+        /// Its program: `build`, or one of the classic contract.
+        script: &'static str,
         /// Such as `exit code 1`.
         status: String,
         /// The end of its output.
@@ -128,7 +130,12 @@ impl Error {
         match self {
             Self::Input { .. } | Self::File { .. } | Self::Metadata { .. } | Self::Buildpack { .. } => 231,
             Self::NotDetected { .. } | Self::DetectFailed { .. } => 222,
-            Self::BuildFailed { .. } => 223,
+            Self::BuildFailed { script, .. } => match *script {
+                "release" => 224,
+                "supply" => 225,
+                "finalize" => 226,
+                _ => 223,
+            },
             Self::Contract { .. } => 234,
             Self::Procfile { .. } => 224,
             Self::NoStartCommand { .. } => 1,
@@ -146,9 +153,10 @@ impl Error {
             Self::NotDetected { tried, empty } => not_detected(tried, *empty),
             Self::BuildFailed {
                 buildpack,
+                script,
                 status,
                 tail,
-            } => build_failed(buildpack, status, tail),
+            } => build_failed(buildpack, script, status, tail),
             _ => self.explain_rest(),
         };
         BuildFailure {
@@ -235,7 +243,7 @@ fn not_detected(tried: &[(String, String)], empty: bool) -> Words {
 }
 
 /// Buildpacks say the cause in lines that begin with ` !`; where they do not, the last lines are the best evidence.
-fn build_failed(buildpack: &str, status: &str, tail: &[String]) -> Words {
+fn build_failed(buildpack: &str, script: &str, status: &str, tail: &[String]) -> Words {
     let alerts: Vec<&str> = tail
         .iter()
         .filter_map(|line| line.trim_start().strip_prefix('!'))
@@ -258,13 +266,17 @@ fn build_failed(buildpack: &str, status: &str, tail: &[String]) -> Words {
         remedy => remedy.to_owned(),
     };
     let cause = if cause.is_empty() {
-        format!("It ended with {status} and said nothing.")
+        format!("It ended with {status} and said nothing. Signal 9 most often means that its memory was not enough.")
     } else {
         cause.join("\n")
     };
+    let (class, what) = match script {
+        "release" => (FailureClass::BuildpackReleaseFailed, "release"),
+        _ => (FailureClass::BuildpackCompileFailed, script),
+    };
     (
-        FailureClass::BuildpackCompileFailed,
-        format!("The build of {buildpack} failed ({status})"),
+        class,
+        format!("The {what} of {buildpack} failed ({status})"),
         cause,
         remedy,
     )
@@ -289,6 +301,7 @@ mod tests {
     fn failed(tail: &[&str]) -> BuildFailure {
         Error::BuildFailed {
             buildpack: "nodejs_buildpack".to_owned(),
+            script: "build",
             status: "exit code 1".to_owned(),
             tail: tail.iter().map(|line| (*line).to_owned()).collect(),
         }

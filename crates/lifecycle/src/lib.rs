@@ -4,6 +4,7 @@
 //! Not here: fetching packages and buildpacks, storing layers, sandboxing. Those are the cell's.
 
 pub mod build;
+pub mod classic;
 pub mod cnb;
 pub mod errors;
 pub mod export;

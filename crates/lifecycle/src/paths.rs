@@ -47,6 +47,12 @@ impl Paths {
         self.layers.join("config/metadata.toml")
     }
 
+    /// Profile scripts of classic buildpacks.
+    #[must_use]
+    pub fn profile(&self) -> PathBuf {
+        self.app.with_file_name("profile.d")
+    }
+
     /// Folder of a buildpack's layers: `/` in an id becomes `_`.
     #[must_use]
     pub fn buildpack_layers(&self, buildpack: &str) -> PathBuf {

@@ -95,19 +95,26 @@ impl Stage {
 
     /// Adds a buildpack of shell scripts; without `detect` it has no such program.
     pub fn add_scripts(&mut self, id: &str, further_toml: &str, detect: Option<&str>, build: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = self.folder.path().join("buildpacks").join(id.replace('/', "_"));
         fs::create_dir_all(dir.join("bin")).expect("a folder");
         let toml = format!("api = '0.10'\n[buildpack]\nid = '{id}'\nversion = '1.2.3'\n{further_toml}");
         fs::write(dir.join("buildpack.toml"), toml).expect("a file");
         for (name, script) in [("detect", detect), ("build", Some(build))] {
             if let Some(script) = script {
-                let path = dir.join("bin").join(name);
-                fs::write(&path, format!("#!/bin/sh\nset -eu\n{script}\n")).expect("a file");
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+                write_script(&dir.join("bin").join(name), script);
             }
         }
         self.mount(id, &dir);
+    }
+
+    /// Adds a classic buildpack of shell scripts, by their names.
+    pub fn add_classic(&mut self, name: &str, scripts: &[(&str, &str)]) {
+        let dir = self.folder.path().join("buildpacks").join(name);
+        fs::create_dir_all(dir.join("bin")).expect("a folder");
+        for (script, text) in scripts {
+            write_script(&dir.join("bin").join(script), text);
+        }
+        self.mount(name, &dir);
     }
 
     fn mount(&mut self, name: &str, dir: &Path) {
@@ -214,7 +221,7 @@ impl Stage {
         if root.exists() {
             fs::remove_dir_all(&root).expect("the last sandbox removed");
         }
-        for folder in [&paths.app, &paths.layers, &paths.out, &paths.tmp] {
+        for folder in [&paths.app, &paths.layers, &paths.deps, &paths.out, &paths.tmp] {
             fs::create_dir_all(folder).expect("a folder");
         }
         paths
@@ -227,6 +234,11 @@ impl Stage {
             .unpack(self.folder.path().join("root"))
             .expect("a layer unpacked");
     }
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\nset -eu\n{text}\n")).expect("a file");
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
 }
 
 /// A process of an app, killed when dropped.

@@ -319,24 +319,6 @@ fn what_breaks_the_contract_is_named() {
 }
 
 #[test]
-fn classic_buildpacks_are_refused_by_name() {
-    let mut stage = Stage::new();
-    stage.write("file", "");
-    stage.add_scripts("test/classic", "", PASS, "");
-    let folder = stage
-        .paths()
-        .app
-        .ancestors()
-        .nth(4)
-        .unwrap()
-        .join("buildpacks/test_classic");
-    std::fs::remove_file(folder.join("buildpack.toml")).unwrap();
-    std::fs::rename(folder.join("bin/build"), folder.join("bin/compile")).unwrap();
-    let failure = stage.push().unwrap_err().explain();
-    assert!(failure.cause.contains("classic contract"), "{failure:?}");
-}
-
-#[test]
 fn the_result_file_has_the_failure_too() {
     let root = tempfile::tempdir().unwrap();
     let paths = lifecycle::Paths::below(root.path());

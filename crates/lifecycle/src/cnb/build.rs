@@ -155,6 +155,7 @@ impl<'a> Builder<'a> {
             .env("CNB_BP_PLAN_PATH", plan);
         let failed = |status: String, tail: Vec<String>| Error::BuildFailed {
             buildpack: buildpack.name.clone(),
+            script: "build",
             status,
             tail,
         };

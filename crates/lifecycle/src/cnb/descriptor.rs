@@ -134,10 +134,8 @@ impl Buildpack {
 
 fn unknown_contract(dir: &std::path::Path) -> String {
     let has = |name: &str| dir.join("bin").join(name).exists();
-    if has("finalize") || has("compile") {
-        return "it follows the classic contract (bin/compile, bin/finalize), which this version does not run yet; \
-                only Cloud Native Buildpacks are"
-            .to_owned();
+    if has("finalize") || has("compile") || has("supply") {
+        return "it follows the classic contract, and the others do not: the two cannot be mixed".to_owned();
     }
     if dir.is_dir() {
         "its folder has no buildpack.toml".to_owned()
@@ -209,7 +207,7 @@ mod tests {
     fn what_is_none_says_why() {
         let with = |api: &str, id: &str| format!("api = '{api}'\n[buildpack]\nid = '{id}'\nversion = '1.0.0'\n");
         for (toml, programs, part) in [
-            (None, &["compile"][..], "classic contract"),
+            (None, &["supply"][..], "classic contract"),
             (None, &[], "no buildpack.toml"),
             (Some(with("0.9", "a")), &["build"], "Buildpack API 0.9"),
             (Some(with("1.0", "a")), &["build"], "Buildpack API 1.0"),

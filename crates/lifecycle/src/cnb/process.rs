@@ -129,6 +129,16 @@ impl Surroundings {
         command
     }
 
+    /// A command for a script of a classic buildpack: the user's variables, and those of Cloud Foundry.
+    #[must_use]
+    pub fn classic_command(&self, program: &Path) -> Command {
+        let mut environment = self.base.clone();
+        self.add_user(&mut environment);
+        let mut command = Command::new(program);
+        command.env_clear().envs(&environment.0).current_dir(&self.app);
+        command
+    }
+
     /// Search paths of the user come before the platform's, all other variables replace them.
     fn add_user(&self, environment: &mut Environment) {
         const SEARCH: &[&str] = &["PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "PKG_CONFIG_PATH"];

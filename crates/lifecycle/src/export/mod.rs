@@ -52,6 +52,19 @@ pub struct Exported {
     pub cache_files: Vec<DropletLayer>,
 }
 
+/// A folder of the droplet that is no layer of a Cloud Native Buildpack.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Where it goes, relative to `/`.
+    pub prefix: String,
+    /// What it holds.
+    pub kind: LayerKind,
+    /// For people.
+    pub name: String,
+}
+
 /// A folder to be written.
 struct Job<'a> {
     dir: PathBuf,
@@ -61,11 +74,17 @@ struct Job<'a> {
     layer: Option<&'a Layer>,
 }
 
-/// Exports the app, the launch metadata and `layers`, those of the first buildpack first.
+/// Exports the app, the launch metadata, `folders`, and `layers`, those of the first buildpack first.
 ///
 /// # Errors
 /// [`Error::File`] where something cannot be read or written.
-pub fn export(paths: &Paths, input: &BuildInput, restored: &Restored, layers: &[Layer]) -> Result<Exported, Error> {
+pub fn export(
+    paths: &Paths,
+    input: &BuildInput,
+    restored: &Restored,
+    folders: &[Folder],
+    layers: &[Layer],
+) -> Result<Exported, Error> {
     std::fs::create_dir_all(&paths.out).map_err(Error::file("create folder", &paths.out))?;
     let mut exported = Exported::default();
     let mut jobs = vec![
@@ -84,6 +103,13 @@ pub fn export(paths: &Paths, input: &BuildInput, restored: &Restored, layers: &[
             layer: None,
         },
     ];
+    jobs.extend(folders.iter().map(|folder| Job {
+        dir: folder.dir.clone(),
+        prefix: folder.prefix.clone(),
+        kind: folder.kind,
+        name: folder.name.clone(),
+        layer: None,
+    }));
     let mut reused = Vec::new();
     for layer in layers.iter().rev() {
         match previous(layer, input, restored)? {

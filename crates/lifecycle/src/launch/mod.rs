@@ -44,6 +44,12 @@ pub fn run(paths: &Paths, request: &Request, environment: Environment) -> Result
 pub fn prepare(paths: &Paths, request: &Request, mut environment: Environment) -> Result<Command, Error> {
     let metadata = LaunchMetadata::read(paths)?;
     let process = choose(&metadata, request)?;
+    if environment.get("DEPS_DIR").is_none() {
+        environment.set("DEPS_DIR", paths.deps.as_os_str());
+    }
+    if environment.get("PATH").is_none() {
+        environment.set("PATH", "/usr/local/bin:/usr/bin:/bin");
+    }
     let layers = layers(paths, &metadata);
     let scope = Scope::Launch(&process.process_type);
     for layers in &layers {

@@ -43,9 +43,7 @@ fn profiles(paths: &Paths, layers: &[PathBuf], process: &str) -> Vec<PathBuf> {
             found.extend(scripts(&folder.join(process)));
         }
     }
-    if let Some(home) = paths.app.parent() {
-        found.extend(scripts(&home.join("profile.d")));
-    }
+    found.extend(scripts(&paths.profile()));
     found.extend(scripts(&paths.app.join(".profile.d")));
     found.push(paths.app.join(".profile"));
     found.retain(|path| path.is_file());

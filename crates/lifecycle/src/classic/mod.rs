@@ -1,0 +1,77 @@
+//! The classic contract of Cloud Foundry and Heroku: scripts that change the app's folder in place, and folders beside it.
+//!
+//! An adapter in front of what Cloud Native Buildpacks make: dependencies, profile scripts and caches become layers, and
+//! start commands become processes of a shell. Everything is built where it will run, so nothing has to be moved.
+
+mod build;
+mod launch_yml;
+
+pub use build::{ClassicBuilt, build};
+
+use crate::cnb::process::Surroundings;
+use crate::runner;
+use model::staging::BuildpackMount;
+use std::path::PathBuf;
+
+/// A classic buildpack as found in its folder.
+#[derive(Debug, Clone)]
+pub struct Classic {
+    /// Name that users know.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+}
+
+impl Classic {
+    /// The buildpack that `mount` names, if it is of this contract.
+    #[must_use]
+    pub fn load(mount: &BuildpackMount) -> Option<Self> {
+        let dir = PathBuf::from(&mount.path);
+        let has = |name: &str| dir.join("bin").join(name).is_file();
+        let is_native = dir.join("buildpack.toml").is_file() && has("build");
+        (!is_native && (has("compile") || has("finalize") || has("supply"))).then(|| Self {
+            name: mount.name.clone(),
+            dir,
+        })
+    }
+
+    /// Whether it has `bin/<script>`.
+    #[must_use]
+    pub fn has(&self, script: &str) -> bool {
+        self.dir.join("bin").join(script).is_file()
+    }
+
+    /// Its name as that of a folder.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let id: String = self.name.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+        format!("classic-{id}")
+    }
+
+    /// What `bin/detect` says it found, or why it did not match. Any exit code but 0 means that it did not.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    pub fn detect(&self, around: &Surroundings) -> Result<String, String> {
+        let mut command = around.classic_command(&self.dir.join("bin/detect"));
+        let said = runner::run_quiet(command.arg(&around.app)).map_err(|error| format!("bin/detect: {error}"))?;
+        let words: String = said
+            .stdout
+            .trim()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(200)
+            .collect();
+        if said.status.success() {
+            return Ok(words);
+        }
+        Err(if words.is_empty() {
+            "it does not match".to_owned()
+        } else {
+            words
+        })
+    }
+}
