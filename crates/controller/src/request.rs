@@ -20,6 +20,10 @@ use uuid::Uuid;
 pub const MAX_BODY_BYTES: usize = 15 * 1024 * 1024;
 /// Longest wait of a request that holds on for a change.
 pub const LONG_POLL: Duration = Duration::from_secs(3);
+/// Longest wait for a body that is no upload.
+const BODY_WAIT: Duration = Duration::from_secs(60);
+/// Changes that come within this time are looked at together.
+const COALESCE: Duration = Duration::from_millis(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
 
@@ -101,7 +105,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// The whole body, if it is not longer than `limit` bytes.
 pub(crate) async fn body_bytes(request: Request, limit: usize) -> Answer<bytes::Bytes> {
-    axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
+    let read = axum::body::to_bytes(request.into_body(), limit);
+    let read = tokio::time::timeout(BODY_WAIT, read).await;
+    let read = read.map_err(|_| Failure::new(Code::BadRequest, "The request body did not come in time"))?;
+    read.map_err(|error| {
         Failure::new(
             Code::PayloadTooLarge,
             format!("The request body is larger than {limit} bytes"),
@@ -151,7 +158,7 @@ where
             return Ok(value);
         }
         match tokio::time::timeout_at(until, changes.next()).await {
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => tokio::time::sleep(COALESCE).await,
             Ok(None) | Err(_) => return Ok(value),
         }
     }

@@ -7,6 +7,7 @@ use blobstore::pack::{PackageIndex, TreeLimits};
 use model::Digest;
 use std::collections::HashSet;
 use std::time::Duration;
+use store::Retention;
 use tokio_util::sync::CancellationToken;
 
 /// Time between two sweeps.
@@ -16,6 +17,14 @@ const GRACE: Duration = Duration::from_secs(3600);
 const KEEP_EVENTS: Duration = Duration::from_secs(31 * 24 * 3600);
 const KEEP_JOBS: Duration = Duration::from_secs(2 * 24 * 3600);
 const KEEP_WORK: Duration = Duration::from_secs(24 * 3600);
+/// Of each app, beside what is in use; CF's figures.
+const KEEP_PER_APP: Retention = Retention {
+    packages: 5,
+    droplets: 5,
+    builds: 100,
+    deployments: 100,
+    versions: 20,
+};
 
 /// Sweeps now and then until `shutdown`.
 pub(crate) async fn run(context: Context, shutdown: CancellationToken) {
@@ -39,6 +48,7 @@ async fn sweep(context: &Context) -> Result<(), Failure> {
     tx.events_prune(now - KEEP_EVENTS).await?;
     tx.jobs_prune(now - KEEP_JOBS).await?;
     tx.works_prune(now - KEEP_WORK).await?;
+    tx.superseded_prune(&KEEP_PER_APP, now - GRACE).await?;
     tx.commit().await?;
     let (logs, now_ns) = (
         context.logs.clone(),
@@ -48,7 +58,24 @@ async fn sweep(context: &Context) -> Result<(), Failure> {
         .await
         .map_err(Failure::internal)?
         .map_err(Failure::internal)?;
+    sweep_logs(context).await?;
     sweep_blobs(context).await
+}
+
+/// Logs of apps that were deleted go; cells may have shipped some after the deletion.
+async fn sweep_logs(context: &Context) -> Result<(), Failure> {
+    for name in context.logs.apps() {
+        let gone = match name.parse() {
+            Ok(app) => context.store.app_fetch(app).await?.is_none(),
+            Err(_) => true,
+        };
+        if gone {
+            let logs = context.logs.clone();
+            let removed = tokio::task::spawn_blocking(move || logs.remove(&name)).await;
+            removed.map_err(Failure::internal)?.map_err(Failure::internal)?;
+        }
+    }
+    Ok(())
 }
 
 /// Everything that a row refers to stays; of the rest, what is old goes.

@@ -54,8 +54,9 @@ impl Db {
         let query = Query::new("user_by_name", name, COLUMNS)
             .push("kind = ")
             .push_arg(word(&kind)?)
-            .push(" AND lower(name) = ")
-            .push_arg(name.to_lowercase());
+            .push(" AND lower(name) = lower(")
+            .push_arg(name)
+            .push(")");
         self.find(query, stored).await
     }
 

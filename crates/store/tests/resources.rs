@@ -26,6 +26,7 @@ store::on_both_engines!(
     domains_are_shared_or_private,
     the_schema_goes_down_and_up,
     many_writers_all_get_through,
+    what_is_superseded_goes_and_what_is_in_use_stays,
 );
 
 async fn names_are_unique_whatever_their_case(store: &TestStore) {
@@ -745,4 +746,69 @@ async fn many_writers_all_get_through(store: &TestStore) {
         .await
         .expect("listed");
     assert_eq!(listed.total, 50);
+}
+
+async fn what_is_superseded_goes_and_what_is_in_use_stays(store: &TestStore) {
+    let of = running(store).await;
+    let tx = store.begin().await.expect("begins");
+    let mut newest = None;
+    for n in 1..=4 {
+        let mut package = package(of.app.id);
+        package.created_at = later(n);
+        tx.package_create(&package).await.expect("created");
+        let mut build = build(&of.app, package.id);
+        build.created_at = later(n);
+        // The oldest is still under way, and its package with it.
+        build.state = if n == 1 {
+            BuildState::Staging
+        } else {
+            BuildState::Failed
+        };
+        tx.build_create(&build).await.expect("created");
+        let mut droplet = droplet(of.app.id);
+        droplet.created_at = later(n);
+        tx.droplet_create(&droplet).await.expect("created");
+        let mut version = version(&of.process, droplet.id);
+        version.created_at = later(n);
+        tx.version_create(&version).await.expect("created");
+        newest = Some((package.id, droplet.id, version.id));
+    }
+    tx.commit().await.expect("commits");
+    let (package, droplet, version) = newest.expect("four were made");
+    let keep = Retention {
+        packages: 1,
+        droplets: 1,
+        builds: 1,
+        deployments: 1,
+        versions: 1,
+    };
+    let tx = store.begin().await.expect("begins");
+    assert_eq!(
+        tx.superseded_prune(&keep, now()).await.expect("pruned"),
+        0,
+        "all are too young"
+    );
+    // Three versions, three droplets, two builds, two packages.
+    assert_eq!(
+        tx.superseded_prune(&keep, later(60)).await.expect("pruned"),
+        3 + 3 + 2 + 2
+    );
+    assert_eq!(tx.superseded_prune(&keep, later(60)).await.expect("pruned"), 0);
+    tx.commit().await.expect("commits");
+    assert!(store.package_fetch(package).await.expect("read").is_some());
+    assert!(store.droplet_fetch(droplet).await.expect("read").is_some());
+    assert!(store.version_fetch(version).await.expect("read").is_some());
+    assert!(
+        store.droplet_fetch(of.droplet.id).await.expect("read").is_some(),
+        "it is the app's"
+    );
+    assert!(
+        store.version_fetch(of.version.id).await.expect("read").is_some(),
+        "it is the process's"
+    );
+    assert_eq!(
+        store.builds_pending().await.expect("read").len(),
+        0,
+        "its package is not ready"
+    );
 }

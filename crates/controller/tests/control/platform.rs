@@ -182,7 +182,9 @@ pub async fn event(store: &TestStore, app: model::id::AppId, kind: &str, since: 
 
 /// A client whose every wait has an end.
 pub fn http() -> reqwest::Client {
-    let client = reqwest::Client::builder().connect_timeout(PATIENCE).read_timeout(PATIENCE);
+    let client = reqwest::Client::builder()
+        .connect_timeout(PATIENCE)
+        .read_timeout(PATIENCE);
     client.build().expect("a client")
 }
 
