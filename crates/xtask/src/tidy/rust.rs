@@ -85,7 +85,10 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
         );
     }
     let name = source.path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    let in_config = source.path.iter().any(|part| part == "config" || part == "bin");
+    let in_config = source
+        .path
+        .iter()
+        .any(|part| part == "config" || part == "bin" || part == "examples");
     if !matches!(part, "xtask" | "tests") && !ENTRIES.contains(&name) && !in_config {
         ban(
             &AMBIENT,
