@@ -71,7 +71,7 @@ impl Envelope {
         for name in self.names() {
             let cut = name.floor_char_boundary(Self::MAX_NAME);
             target.push(u8::try_from(cut).unwrap_or(u8::MAX));
-            target.extend(name[..cut].as_bytes());
+            target.extend(&name.as_bytes()[..cut]);
         }
         target.extend(&self.payload[..self.payload.len().min(Self::MAX_PAYLOAD)]);
         let body = start + HEAD;
