@@ -8,6 +8,9 @@ use scheduler::{CellView, Crash, Desired, Observed, Plan, Slot, Work, is_crash, 
 use std::collections::BTreeSet;
 use time::Duration;
 
+/// More plans than any run needs: one that flaps has no end.
+const MAX_PLANS: u32 = 20_000;
+
 impl World {
     /// Wakes the planner, a few milliseconds from now.
     pub fn activate(&mut self) {
@@ -30,6 +33,9 @@ impl World {
             return Err("the same input gave two plans".to_owned());
         }
         self.totals.plans += 1;
+        if self.totals.plans > MAX_PLANS {
+            return Err("the planner does not come to rest".to_owned());
+        }
         self.check_plan(&plan)?;
         let idle = plan.is_idle();
         let wake = [plan.next, plan.lease_watch].into_iter().flatten().min();
