@@ -5,5 +5,6 @@ mod manifests;
 mod oauth;
 mod push;
 mod routes;
+mod run;
 mod tenants;
 mod uploads;

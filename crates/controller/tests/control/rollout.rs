@@ -254,6 +254,28 @@ async fn what_does_not_fit_is_explained(store: &TestStore) {
     event(store, seed.app.id, "deployment.finished", 0).await;
 }
 
+async fn twenty_instances_come_at_once(store: &TestStore) {
+    let folders = Folders::new();
+    let controller = Controller::start(store.store.clone(), &folders, None).await;
+    let mut cell = FakeCell::new(&controller.url(), "a", 4096);
+    cell.join();
+    let router = FakeRouter::join(&controller.url());
+    let mut seed = seed::app(store, 1).await;
+    seed.deploy(store, "good").await;
+    let since = event(store, seed.app.id, "deployment.finished", 0).await.sequence;
+    let begun = std::time::Instant::now();
+    seed.scale(store, 20).await;
+    routed(store, &router, 20).await;
+    // Generous: what is checked is that they do not come one after the other.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    println!("20 routed after {:?}", begun.elapsed());
+    let placed = events(store, seed.app.id).await;
+    let placed: Vec<_> =
+        placed.iter().filter(|event| event.kind == "instance.placed" && event.sequence > since).collect();
+    assert_eq!(placed.len(), 19);
+    assert!(placed.iter().all(|event| event.created_at == placed[0].created_at), "placed by one plan");
+}
+
 async fn a_stop_drains_and_ends_all(store: &TestStore) {
     let folders = Folders::new();
     let controller = Controller::start(store.store.clone(), &folders, None).await;
@@ -291,5 +313,6 @@ on_both_engines!(
     a_version_that_never_listens_is_taken_back,
     a_crash_is_told_counted_and_restarted,
     what_does_not_fit_is_explained,
+    twenty_instances_come_at_once,
     a_stop_drains_and_ends_all,
 );
