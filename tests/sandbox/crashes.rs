@@ -49,7 +49,10 @@ fn an_agent_killed_at_any_moment_leaves_nothing_that_cannot_be_found() {
     for attempt in 0..8u64 {
         let mut child = agent(&host);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().starts_with("round 0 ")), "the agent never started");
+        assert!(
+            lines.any(|line| line.unwrap().starts_with("round 0 ")),
+            "the agent never started"
+        );
         // A different moment of a round each time.
         let moment = Instant::now() + Duration::from_micros(attempt * 3700);
         while Instant::now() < moment {
@@ -87,7 +90,10 @@ fn spawner(host: &Host) -> i32 {
         std::fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|target| target == *log)
             && std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "paas-spawner")
     };
-    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok());
     pids.into_iter().find(is_it).expect("a spawner runs")
 }
 
@@ -103,7 +109,9 @@ fn a_new_build_of_init_replaces_the_spawner() {
     std::fs::copy(&host.init_path, &copy).unwrap();
     host.init_path = copy;
     host.open();
-    eventually("the old one is gone", || !Path::new("/proc").join(old.to_string()).exists());
+    eventually("the old one is gone", || {
+        !Path::new("/proc").join(old.to_string()).exists()
+    });
     let before = host.runtime().adopt("before").unwrap().unwrap();
     assert_eq!(exec_output(&before, &["exit", "9"]).0, Some(9));
     host.create(&host.spec("after", &["sleep"])).destroy().unwrap();
@@ -116,7 +124,11 @@ fn a_killed_spawner_is_replaced_and_nobody_notices() {
     let host = Host::new();
     let before = host.create(&host.spec("before", &["term"]));
     printed(&before, "ready");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(spawner(&host)), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(spawner(&host)),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
     // One request may be lost with it; the next one starts another.
     let spec = host.spec("after", &["sleep"]);
     let after = host.runtime().create(&spec).or_else(|error| match error {

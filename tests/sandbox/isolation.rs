@@ -8,7 +8,10 @@ use sandbox::{Bind, Error};
 use crate::kit::{Host, chain, text};
 
 fn pairs(text: &str) -> HashMap<String, String> {
-    text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    text.lines()
+        .filter_map(|l| l.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 #[test]
@@ -19,7 +22,10 @@ fn an_app_sees_nothing_but_itself() {
     is("own_pid", "2");
     is("pids", "2");
     is("root", "bin dev etc home proc root sys tmp usr var");
-    is("dev", "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero");
+    is(
+        "dev",
+        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero",
+    );
     is("interfaces", "lo");
     is("hostname", "inside");
     is("env", "GREETING=hello");
@@ -29,9 +35,17 @@ fn an_app_sees_nothing_but_itself() {
     is("init_cmdline", "error 2");
     is("init_environ", "error 2");
     let groups = seen["cgroup"].split_whitespace();
-    assert!(groups.clone().count() > 0 && groups.clone().all(|line| line.ends_with(":/")), "{}", seen["cgroup"]);
+    assert!(
+        groups.clone().count() > 0 && groups.clone().all(|line| line.ends_with(":/")),
+        "{}",
+        seen["cgroup"]
+    );
     let state = host.dir.path().to_str().unwrap();
-    assert!(!seen["mounts"].contains(state), "the host's folders show in {}", seen["mounts"]);
+    assert!(
+        !seen["mounts"].contains(state),
+        "the host's folders show in {}",
+        seen["mounts"]
+    );
     host.finish();
 }
 
@@ -44,9 +58,15 @@ fn an_app_has_no_privileges_and_only_its_own_descriptors() {
     }
     assert_eq!(seen["NoNewPrivs"], "1");
     assert_eq!(seen["Seccomp"], "2");
-    assert_eq!((&*seen["Uid"], &*seen["Gid"], &*seen["Groups"]), ("2000 2000 2000 2000", "2000 2000 2000 2000", ""));
+    assert_eq!(
+        (&*seen["Uid"], &*seen["Gid"], &*seen["Groups"]),
+        ("2000 2000 2000 2000", "2000 2000 2000 2000", "")
+    );
     let map: Vec<u32> = seen["uid_map"].split(' ').map(|n| n.parse().unwrap()).collect();
-    assert!(map[0] == 0 && host.uids().contains(&map[1]) && map[2] == 65_536, "{map:?}");
+    assert!(
+        map[0] == 0 && host.uids().contains(&map[1]) && map[2] == 65_536,
+        "{map:?}"
+    );
     assert_eq!(seen["core"], "0 0");
     let (_, own_hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     let nofile = own_hard.min(16_384);
@@ -55,7 +75,10 @@ fn an_app_has_no_privileges_and_only_its_own_descriptors() {
     let fds: Vec<&str> = seen["fds"].split(' ').collect();
     assert_eq!(fds.len(), 3, "leaked descriptors: {fds:?}");
     assert_eq!(fds[0], "0:/dev/null");
-    assert!(fds[1].starts_with("1:pipe:") && fds[2].starts_with("2:pipe:"), "{fds:?}");
+    assert!(
+        fds[1].starts_with("1:pipe:") && fds[2].starts_with("2:pipe:"),
+        "{fds:?}"
+    );
     host.finish();
 }
 
@@ -77,8 +100,17 @@ fn even_its_root_has_no_privileges() {
     });
     let calls = pairs(&text(&records, Stream::Out));
     for (call, errno) in &calls {
-        let harmless = ["setuid_root", "setgid_root", "kill_init", "write /etc/written", "write /new"];
-        assert!(errno != "0" || harmless.contains(&call.as_str()), "{call} worked for root inside");
+        let harmless = [
+            "setuid_root",
+            "setgid_root",
+            "kill_init",
+            "write /etc/written",
+            "write /new",
+        ];
+        assert!(
+            errno != "0" || harmless.contains(&call.as_str()),
+            "{call} worked for root inside"
+        );
     }
     host.finish();
 }
@@ -91,10 +123,31 @@ fn what_breaks_out_is_refused() {
         assert_ne!(errno, "0", "{call} worked");
         assert_ne!(errno, "14", "{call} was not refused but looked at its arguments");
     }
-    for filtered in ["mount", "umount2", "pivot_root", "chroot", "unshare_user", "setns", "clone_newuser", "keyctl",
-        "add_key", "bpf", "perf_event_open", "io_uring_setup", "af_alg", "af_vsock", "process_vm_readv", "fsopen",
-        "userfaultfd", "name_to_handle_at", "open_by_handle_at", "mknod_block", "reboot", "tiocsti", "raw_socket"]
-    {
+    for filtered in [
+        "mount",
+        "umount2",
+        "pivot_root",
+        "chroot",
+        "unshare_user",
+        "setns",
+        "clone_newuser",
+        "keyctl",
+        "add_key",
+        "bpf",
+        "perf_event_open",
+        "io_uring_setup",
+        "af_alg",
+        "af_vsock",
+        "process_vm_readv",
+        "fsopen",
+        "userfaultfd",
+        "name_to_handle_at",
+        "open_by_handle_at",
+        "mknod_block",
+        "reboot",
+        "tiocsti",
+        "raw_socket",
+    ] {
         assert_eq!(calls[filtered], "1", "{filtered}");
     }
     assert_eq!(calls["clone3"], "38");
@@ -114,14 +167,27 @@ fn what_tells_about_the_host_is_masked() {
         // Not every kernel has each of them.
         assert!(matches!(content.trim_end(), "" | "error 2"), "{file}: {content}");
     }
-    for folder in ["/sys/firmware", "/proc/acpi", "/sys/block", "/sys/dev", "/sys/devices/virtual/block", "/sys/fs/ext4"] {
-        assert!(matches!(inside(&["list", folder]).trim_end(), "" | "unreadable"), "{folder}");
+    for folder in [
+        "/sys/firmware",
+        "/proc/acpi",
+        "/sys/block",
+        "/sys/dev",
+        "/sys/devices/virtual/block",
+        "/sys/fs/ext4",
+    ] {
+        assert!(
+            matches!(inside(&["list", folder]).trim_end(), "" | "unreadable"),
+            "{folder}"
+        );
     }
     let (pids, memory) = match host.runtime().isolation().cgroups.as_str() {
         "v2" => ("pids.max", "memory.max"),
         _ => ("pids/pids.max", "memory/memory.limit_in_bytes"),
     };
-    assert_eq!(inside(&["write", &format!("/sys/fs/cgroup/{pids}"), "max"]).trim_end(), "error 30");
+    assert_eq!(
+        inside(&["write", &format!("/sys/fs/cgroup/{pids}"), "max"]).trim_end(),
+        "error 30"
+    );
     assert_eq!(inside(&["read", "/etc/secret"]).trim_end(), "error 13");
     let limit = inside(&["read", &format!("/sys/fs/cgroup/{memory}")]);
     assert_eq!(limit.trim_end(), (64 << 20).to_string());
@@ -141,10 +207,20 @@ fn init_holds_nothing_of_the_host() {
         // "/" and what is in it is the log folder: a mount of its own without a way up.
         let harmless = ["/dev/null", "socket:", "pipe:", "anon_inode:", "/0000000001.log"];
         let group = target.contains(host.parent.as_str()) && target.contains("/init/");
-        assert!(target == "/" || group || harmless.iter().any(|h| target.starts_with(h)), "{target}");
+        assert!(
+            target == "/" || group || harmless.iter().any(|h| target.starts_with(h)),
+            "{target}"
+        );
     }
     let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
-    let field = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).unwrap().trim().to_owned();
+    let field = |key: &str| {
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix(key))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
     // Kill, setgid, setuid.
     assert_eq!(field("CapEff:"), "00000000000000e0");
     assert_eq!(field("CapBnd:"), "0000000000000000");
@@ -180,9 +256,16 @@ fn binds_and_files_are_where_they_were_asked_for() {
     std::fs::create_dir(&tools).unwrap();
     std::fs::write(tools.join("tool"), "a tool").unwrap();
     let mut spec = host.spec("binds", &["sleep"]);
-    let bind = |target: &str, readonly| Bind { source: tools.clone(), target: target.into(), readonly };
+    let bind = |target: &str, readonly| Bind {
+        source: tools.clone(),
+        target: target.into(),
+        readonly,
+    };
     spec.binds = vec![bind("/.paas", true), bind("/data", false)];
-    spec.files = vec![("/paas/build.json".into(), b"{}".to_vec(), 0o600), ("/etc/hosts".into(), b"h".to_vec(), 0o644)];
+    spec.files = vec![
+        ("/paas/build.json".into(), b"{}".to_vec(), 0o600),
+        ("/etc/hosts".into(), b"h".to_vec(), 0o644),
+    ];
     let sandbox = host.create(&spec);
     let inside = |argv: &[&str]| crate::lifecycle::exec_output(&sandbox, argv).1.trim_end().to_owned();
     assert_eq!(inside(&["read", "/.paas/tool"]), "a tool");
@@ -205,8 +288,15 @@ fn a_hostile_layer_cannot_move_the_platforms_mounts() {
         std::os::unix::fs::symlink("/etc", evil.join(name)).unwrap();
         let mut spec = host.spec("evil", &["view"]);
         spec.layers.insert(0, evil);
-        spec.binds = vec![Bind { source: host.layer.clone(), target: "/.paas".into(), readonly: true }];
-        let error = host.runtime().create(&spec).expect_err("a link took the place of a mount");
+        spec.binds = vec![Bind {
+            source: host.layer.clone(),
+            target: "/.paas".into(),
+            readonly: true,
+        }];
+        let error = host
+            .runtime()
+            .create(&spec)
+            .expect_err("a link took the place of a mount");
         assert!(matches!(error, Error::Start { .. }), "{}", chain(&error));
     }
     // A link where a file of ours goes is replaced, not followed.

@@ -34,7 +34,16 @@ pub fn probe() -> &'static Path {
             let draft = folder.join("probe.new");
             let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
             let status = Command::new(rustc)
-                .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
+                .args([
+                    "--edition",
+                    "2024",
+                    "-O",
+                    "-C",
+                    "target-feature=+crt-static",
+                    "-C",
+                    "strip=symbols",
+                    "-o",
+                ])
                 .args([&draft, &source])
                 .status()
                 .unwrap();
@@ -57,7 +66,9 @@ pub struct Host {
 
 /// The init under test, or a shipped one that is named.
 fn init_path() -> PathBuf {
-    std::env::var("PAAS_INIT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_paas-init").to_owned()).into()
+    std::env::var("PAAS_INIT")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_paas-init").to_owned())
+        .into()
 }
 
 /// The test's folder: its own, or that of the test that started this process.
@@ -86,7 +97,14 @@ impl Host {
     /// The host of another process.
     pub fn again((dir, parent, uid_base): Identity) -> Host {
         let layer = dir.join("layer");
-        let mut host = Host { runtime: None, dir: Folder::Lent(dir), parent, layer, init_path: init_path(), uid_base };
+        let mut host = Host {
+            runtime: None,
+            dir: Folder::Lent(dir),
+            parent,
+            layer,
+            init_path: init_path(),
+            uid_base,
+        };
         host.open();
         host
     }
@@ -101,7 +119,14 @@ impl Host {
         let parent = format!("paas/t{pid}-{count}");
         // Ranges of tests running at once must not overlap.
         let uid_base = (100 + (pid * 16 + count * 4) % 60_000) * 65_536;
-        let mut host = Host { runtime: None, dir: Folder::Own(dir), parent, layer, init_path: init_path(), uid_base };
+        let mut host = Host {
+            runtime: None,
+            dir: Folder::Own(dir),
+            parent,
+            layer,
+            init_path: init_path(),
+            uid_base,
+        };
         host.open();
         host
     }
@@ -115,7 +140,12 @@ impl Host {
         // As distinct as the ranges of uids.
         let id = self.uid_base / 65_536 / 4;
         let subnet = format!("10.{}.{}.0/24", 190 + id / 250 % 60, id % 250).parse().unwrap();
-        let network = NetworkConfig::new(&format!("t{id}"), &format!("ptb{id}"), subnet, self.dir.path().join("net"));
+        let network = NetworkConfig::new(
+            &format!("t{id}"),
+            &format!("ptb{id}"),
+            subnet,
+            self.dir.path().join("net"),
+        );
         Config {
             state_dir: self.dir.path().join("state"),
             init_path: self.init_path.clone(),
@@ -149,7 +179,12 @@ impl Host {
                 terminal: false,
                 rlimits: Vec::new(),
             },
-            limits: Limits { memory_bytes: 64 << 20, cpu_weight: 100, cpu_quota: None, pids: 64 },
+            limits: Limits {
+                memory_bytes: 64 << 20,
+                cpu_weight: 100,
+                cpu_quota: None,
+                pids: 64,
+            },
             network: Network::None,
             log: LogPolicy::default(),
             files: Vec::new(),
@@ -157,7 +192,9 @@ impl Host {
     }
 
     pub fn create(&self, spec: &Spec) -> Sandbox {
-        self.runtime().create(spec).unwrap_or_else(|e| panic!("create {}: {}", spec.id, chain(&e)))
+        self.runtime()
+            .create(spec)
+            .unwrap_or_else(|e| panic!("create {}: {}", spec.id, chain(&e)))
     }
 
     /// Runs to the end: the exit and everything logged.
@@ -210,8 +247,12 @@ impl Host {
     /// Control groups of this test.
     pub fn groups(&self) -> Vec<PathBuf> {
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path());
-        let all = hierarchies.filter(|p| p.join("cgroup.procs").exists()).chain([PathBuf::from("/sys/fs/cgroup")]);
-        all.map(|root| root.join(&self.parent)).filter(|path| path.exists()).collect()
+        let all = hierarchies
+            .filter(|p| p.join("cgroup.procs").exists())
+            .chain([PathBuf::from("/sys/fs/cgroup")]);
+        all.map(|root| root.join(&self.parent))
+            .filter(|path| path.exists())
+            .collect()
     }
 
     /// Loop devices over this test's images.
@@ -241,7 +282,11 @@ fn build_layer(layer: &Path) {
         std::fs::create_dir_all(layer.join(folder)).unwrap();
     }
     std::fs::copy(probe(), layer.join("bin/probe")).unwrap();
-    std::fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nvcap:x:2000:2000::/home/vcap:/bin/sh\n").unwrap();
+    std::fs::write(
+        layer.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nvcap:x:2000:2000::/home/vcap:/bin/sh\n",
+    )
+    .unwrap();
     std::fs::write(layer.join("etc/secret"), "only for root\n").unwrap();
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(layer.join("etc/secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -278,12 +323,17 @@ pub fn records(sandbox: &Sandbox) -> Vec<Record> {
 /// Lines of one stream.
 pub fn text(records: &[Record], stream: Stream) -> String {
     let lines = records.iter().filter(|r| r.stream == stream);
-    lines.map(|r| String::from_utf8_lossy(&r.payload).into_owned()).collect::<Vec<_>>().join("\n")
+    lines
+        .map(|r| String::from_utf8_lossy(&r.payload).into_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Waits until the app has printed `line`.
 pub fn printed(sandbox: &Sandbox, line: &str) {
-    eventually(&format!("{line:?} is logged"), || text(&records(sandbox), Stream::Out).lines().any(|l| l == line));
+    eventually(&format!("{line:?} is logged"), || {
+        text(&records(sandbox), Stream::Out).lines().any(|l| l == line)
+    });
 }
 
 /// Waits for a state of the kernel that announces itself to nobody.

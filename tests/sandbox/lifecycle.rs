@@ -14,7 +14,13 @@ use crate::kit::{Host, PATIENCE, chain, ended, eventually, printed, readable, re
 fn exec_spec(argv: &[&str]) -> ExecSpec {
     let mut all = vec!["/bin/probe".to_owned()];
     all.extend(argv.iter().map(|&a| a.to_owned()));
-    ExecSpec { argv: all, env: vec![("A".into(), "b".into())], cwd: "/".into(), uid: 2000, tty: None }
+    ExecSpec {
+        argv: all,
+        env: vec![("A".into(), "b".into())],
+        cwd: "/".into(),
+        uid: 2000,
+        tty: None,
+    }
 }
 
 fn read_all(fd: &mut Option<OwnedFd>) -> String {
@@ -31,7 +37,9 @@ fn finish(exec: &Exec) -> Option<i32> {
 
 /// Runs it to the end: code and standard output.
 pub fn exec_output(sandbox: &Sandbox, argv: &[&str]) -> (Option<i32>, String) {
-    let mut exec = sandbox.exec(&exec_spec(argv)).unwrap_or_else(|e| panic!("exec: {}", chain(&e)));
+    let mut exec = sandbox
+        .exec(&exec_spec(argv))
+        .unwrap_or_else(|e| panic!("exec: {}", chain(&e)));
     drop(exec.stdin.take());
     let output = read_all(&mut exec.stdout);
     (finish(&exec), output)
@@ -54,8 +62,13 @@ fn a_program_that_cannot_run_is_an_error_that_leaves_nothing() {
     let mut spec = host.spec("missing", &[]);
     spec.process.argv = vec!["nosuch".into()];
     let error = host.runtime().create(&spec).unwrap_err();
-    let Error::Program { program, source, .. } = &error else { panic!("{}", chain(&error)) };
-    assert_eq!((program.as_str(), source.raw_os_error()), ("nosuch", Some(libc::ENOENT)));
+    let Error::Program { program, source, .. } = &error else {
+        panic!("{}", chain(&error))
+    };
+    assert_eq!(
+        (program.as_str(), source.raw_os_error()),
+        ("nosuch", Some(libc::ENOENT))
+    );
     spec.process.argv = vec!["/etc/passwd".into()];
     let error = host.runtime().create(&spec).unwrap_err();
     assert!(chain(&error).contains("Permission denied"), "{}", chain(&error));
@@ -139,7 +152,13 @@ fn further_processes_share_the_world_of_the_app() {
     let sandbox = host.create(&host.spec("exec", &["sleep"]));
     let (code, view) = exec_output(&sandbox, &["view"]);
     assert_eq!(code, Some(0));
-    for line in ["CapEff=0000000000000000", "CapBnd=0000000000000000", "NoNewPrivs=1", "Seccomp=2", "env=A=b"] {
+    for line in [
+        "CapEff=0000000000000000",
+        "CapBnd=0000000000000000",
+        "NoNewPrivs=1",
+        "Seccomp=2",
+        "env=A=b",
+    ] {
         assert!(view.lines().any(|l| l == line), "{line} in {view}");
     }
     assert_eq!(exec_output(&sandbox, &["exit", "3"]).0, Some(3));
@@ -173,15 +192,19 @@ fn a_terminal_is_a_terminal() {
     let mut writer = std::fs::File::from(terminal.try_clone().unwrap());
     writer.write_all(b"words\n\x04").unwrap();
     let output = read_all(&mut Some(terminal));
-    assert!(output.contains("WORDS") && output.contains("terminal=/dev/pts/0"), "{output}");
+    assert!(
+        output.contains("WORDS") && output.contains("terminal=/dev/pts/0"),
+        "{output}"
+    );
     assert_eq!(finish(&exec), Some(0));
 
-    let mut exec = sandbox.exec(&{
-        let mut spec = exec_spec(&["sleep"]);
-        spec.tty = Some((24, 80));
-        spec
-    })
-    .unwrap();
+    let mut exec = sandbox
+        .exec(&{
+            let mut spec = exec_spec(&["sleep"]);
+            spec.tty = Some((24, 80));
+            spec
+        })
+        .unwrap();
     let before = sandbox.stats().unwrap().pids;
     drop(exec.terminal.take());
     drop(exec);
@@ -224,9 +247,22 @@ fn hostile_files_in_the_private_layer_are_refused() {
     assert_eq!(sandbox.upper_file("/out/plain", 100).unwrap().unwrap(), b"content");
     assert_eq!(sandbox.upper_file("out/plain", 7).unwrap().unwrap(), b"content");
     assert_eq!(sandbox.upper_file("/out/none", 100).unwrap(), None);
-    assert!(matches!(sandbox.upper_file("/out/big", 99_999), Err(Error::TooLarge { .. })));
-    for bad in ["/out/link", "/out/rootlink/etc/passwd", "/out/up/passwd", "/out/fifo", "/out/sub", "/../../../etc/passwd"] {
-        assert!(matches!(sandbox.upper_file(bad, 1000), Err(Error::NotAFile { .. })), "{bad}");
+    assert!(matches!(
+        sandbox.upper_file("/out/big", 99_999),
+        Err(Error::TooLarge { .. })
+    ));
+    for bad in [
+        "/out/link",
+        "/out/rootlink/etc/passwd",
+        "/out/up/passwd",
+        "/out/fifo",
+        "/out/sub",
+        "/../../../etc/passwd",
+    ] {
+        assert!(
+            matches!(sandbox.upper_file(bad, 1000), Err(Error::NotAFile { .. })),
+            "{bad}"
+        );
     }
     let mut file = sandbox.open_upper("/out/big").unwrap();
     let mut content = Vec::new();
@@ -311,7 +347,10 @@ fn a_sweep_keeps_what_it_is_told_to() {
 #[test]
 fn one_agent_at_a_time() {
     let host = Host::new();
-    assert!(matches!(sandbox::Runtime::open(host.config()), Err(Error::Locked { .. })));
+    assert!(matches!(
+        sandbox::Runtime::open(host.config()),
+        Err(Error::Locked { .. })
+    ));
     host.finish();
 }
 

@@ -66,7 +66,12 @@ fn a_disk_much_larger_than_memory_can_be_filled() {
     let start = std::time::Instant::now();
     let (exit, records) = host.run(&spec);
     println!("filled in {:?}", start.elapsed());
-    assert_eq!((exit.code, exit.oom), (Some(0), None), "{}", text(&records, Stream::System));
+    assert_eq!(
+        (exit.code, exit.oom),
+        (Some(0), None),
+        "{}",
+        text(&records, Stream::System)
+    );
     let output = text(&records, Stream::Out);
     let bytes: u64 = output.strip_prefix("errno=28 bytes=").expect(&output).parse().unwrap();
     assert!(bytes >= 512 << 20, "{bytes}");
@@ -93,7 +98,10 @@ fn use_is_measured() {
     printed(&sandbox, "ate 20971520");
     let stats = sandbox.stats().unwrap();
     assert!((20 << 20..40 << 20).contains(&stats.memory_bytes), "{stats:?}");
-    assert!(stats.memory_peak >= stats.memory_bytes && stats.cpu_usec > 0, "{stats:?}");
+    assert!(
+        stats.memory_peak >= stats.memory_bytes && stats.cpu_usec > 0,
+        "{stats:?}"
+    );
     assert!(stats.pids >= 2 && stats.disk_bytes < 1 << 20, "{stats:?}");
     sandbox.destroy().unwrap();
     host.finish();
@@ -117,8 +125,16 @@ fn resource_limits_are_clamped_to_what_the_host_permits() {
     let host = Host::new();
     let mut spec = host.spec("rlimits", &["view"]);
     spec.process.rlimits = vec![
-        Rlimit { resource: RlimitKind::Nofile, soft: 100, hard: u64::MAX },
-        Rlimit { resource: RlimitKind::Memlock, soft: 1 << 60, hard: 1 << 60 },
+        Rlimit {
+            resource: RlimitKind::Nofile,
+            soft: 100,
+            hard: u64::MAX,
+        },
+        Rlimit {
+            resource: RlimitKind::Memlock,
+            soft: 1 << 60,
+            hard: 1 << 60,
+        },
     ];
     let sandbox = host.create(&spec);
     assert_eq!(ended(&sandbox).code, Some(0));

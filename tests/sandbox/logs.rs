@@ -12,7 +12,10 @@ fn streams_and_times_are_kept_apart() {
     let (_, records) = host.run(&host.spec("say", &["say", "to", "out", "--", "to", "err"]));
     assert_eq!(text(&records, Stream::Out), "to out");
     assert_eq!(text(&records, Stream::Err), "to err");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64;
     assert!(records.iter().all(|r| now - r.unix_ns < 60_000_000_000));
     host.finish();
 }
@@ -24,7 +27,10 @@ fn streams_can_be_opened_by_name() {
     assert_eq!(text(&records, Stream::Out), "through /dev/stdout");
     assert_eq!(text(&records, Stream::Err), "through /dev/stderr");
     let sandbox = host.create(&host.spec("exec", &["sleep"]));
-    assert_eq!(crate::lifecycle::exec_output(&sandbox, &["reopen"]).1, "through /dev/stdout\n");
+    assert_eq!(
+        crate::lifecycle::exec_output(&sandbox, &["reopen"]).1,
+        "through /dev/stdout\n"
+    );
     sandbox.destroy().unwrap();
     host.finish();
 }
@@ -49,12 +55,22 @@ fn a_flood_is_cut_counted_and_harms_nobody() {
     let records = records(&flood);
     let said = text(&records, Stream::System);
     assert!(said.contains("exceeded log rate limit (100000 bytes/sec)"), "{said}");
-    let dropped: u64 = said.lines().filter_map(|l| l.split("dropped ").nth(1)?.split(' ').next()?.parse::<u64>().ok()).sum();
+    let dropped: u64 = said
+        .lines()
+        .filter_map(|l| l.split("dropped ").nth(1)?.split(' ').next()?.parse::<u64>().ok())
+        .sum();
     let kept = records.iter().filter(|r| r.stream == Stream::Out).count() as u64;
     let flooded = text(&records, Stream::Err);
-    let lines: u64 = flooded.split(" in ").nth(1).and_then(|t| t.split(' ').next()).map_or(kept + dropped, |n| n.parse().unwrap());
+    let lines: u64 = flooded
+        .split(" in ")
+        .nth(1)
+        .and_then(|t| t.split(' ').next())
+        .map_or(kept + dropped, |n| n.parse().unwrap());
     assert_eq!(kept + dropped, lines, "every line is kept or counted");
-    let size: u64 = std::fs::read_dir(flood.log_dir()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let size: u64 = std::fs::read_dir(flood.log_dir())
+        .unwrap()
+        .map(|e| e.unwrap().metadata().unwrap().len())
+        .sum();
     assert!(size <= 1 << 20, "{size}");
     flood.destroy().unwrap();
     neighbour.destroy().unwrap();
@@ -69,10 +85,17 @@ fn old_segments_go_and_the_newest_stay() {
     spec.log.keep_bytes = 2 << 20;
     let sandbox = host.create(&spec);
     ended(&sandbox);
-    let size: u64 = std::fs::read_dir(sandbox.log_dir()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let size: u64 = std::fs::read_dir(sandbox.log_dir())
+        .unwrap()
+        .map(|e| e.unwrap().metadata().unwrap().len())
+        .sum();
     assert!((1 << 20..=2 << 20).contains(&size), "{size}");
     let tail = sandbox.log().tail(1).unwrap();
-    assert!(tail[0].payload.starts_with(b"flooded"), "{:?}", String::from_utf8_lossy(&tail[0].payload));
+    assert!(
+        tail[0].payload.starts_with(b"flooded"),
+        "{:?}",
+        String::from_utf8_lossy(&tail[0].payload)
+    );
     sandbox.destroy().unwrap();
     host.finish();
 }

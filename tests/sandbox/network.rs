@@ -14,7 +14,9 @@ use crate::lifecycle::exec_output;
 
 fn networked(host: &Host, id: &str, argv: &[&str]) -> Spec {
     let mut spec = host.spec(id, argv);
-    spec.network = Network::Isolated { policy: Egress::public() };
+    spec.network = Network::Isolated {
+        policy: Egress::public(),
+    };
     spec
 }
 
@@ -42,7 +44,11 @@ fn the_host_reaches_in_and_nobody_reaches_the_host_or_a_neighbour() {
         let [a, b, c, _] = address.octets();
         std::net::Ipv4Addr::new(a, b, c, 1)
     };
-    let targets = [format!("{address}:8080"), format!("{gateway}:{port}"), "169.254.169.254:80".to_owned()];
+    let targets = [
+        format!("{address}:8080"),
+        format!("{gateway}:{port}"),
+        "169.254.169.254:80".to_owned(),
+    ];
     let mut argv = vec!["connect"];
     argv.extend(targets.iter().map(String::as_str));
     let (code, output) = exec_output(&neighbour, &argv);

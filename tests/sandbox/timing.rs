@@ -9,7 +9,14 @@ use crate::kit::{Host, ended, printed};
 fn line(name: &str, mut all: Vec<Duration>) {
     all.sort();
     let at = |share: usize| all[(all.len() - 1) * share / 100].as_micros();
-    println!("{name:<28} min {:>7} p50 {:>7} p90 {:>7} max {:>7} us (n={})", at(0), at(50), at(90), at(100), all.len());
+    println!(
+        "{name:<28} min {:>7} p50 {:>7} p90 {:>7} max {:>7} us (n={})",
+        at(0),
+        at(50),
+        at(90),
+        at(100),
+        all.len()
+    );
 }
 
 #[test]
@@ -53,12 +60,17 @@ fn twenty_at_once() {
     let start = Instant::now();
     let all: Vec<_> = std::thread::scope(|scope| {
         let host = &host;
-        let starts: Vec<_> = (0..20).map(|at| scope.spawn(move || host.create(&host.spec(&format!("s{at}"), &["sleep"])))).collect();
+        let starts: Vec<_> = (0..20)
+            .map(|at| scope.spawn(move || host.create(&host.spec(&format!("s{at}"), &["sleep"]))))
+            .collect();
         starts.into_iter().map(|s| s.join().unwrap()).collect()
     });
     println!("20 sandboxes run after {} us", start.elapsed().as_micros());
     let start = Instant::now();
-    std::thread::scope(|scope| all.into_iter().for_each(|s| drop(scope.spawn(move || s.destroy().unwrap()))));
+    std::thread::scope(|scope| {
+        all.into_iter()
+            .for_each(|s| drop(scope.spawn(move || s.destroy().unwrap())))
+    });
     println!("20 sandboxes are gone after {} us", start.elapsed().as_micros());
     host.finish();
 }
@@ -70,10 +82,17 @@ fn memory_of_an_idle_init() {
     let sandbox = host.create(&host.spec("idle", &["sleep"]));
     printed(&sandbox, "asleep");
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", sandbox.init_pid())).unwrap();
-    for line in rollup.lines().filter(|l| ["Rss", "Pss:", "Private_Dirty", "Private_Clean"].iter().any(|k| l.starts_with(k))) {
+    for line in rollup.lines().filter(|l| {
+        ["Rss", "Pss:", "Private_Dirty", "Private_Clean"]
+            .iter()
+            .any(|k| l.starts_with(k))
+    }) {
         println!("{line}");
     }
-    println!("memory of the group: {} KiB", sandbox.stats().unwrap().memory_bytes / 1024);
+    println!(
+        "memory of the group: {} KiB",
+        sandbox.stats().unwrap().memory_bytes / 1024
+    );
     sandbox.destroy().unwrap();
     host.finish();
 }

@@ -21,13 +21,18 @@ const MAX_ID: u32 = 65_535;
 
 /// The first broken rule, if any.
 pub fn spec(spec: &Spec) -> Result<()> {
-    reason(spec).map_err(|reason| Error::Invalid { id: spec.id.clone(), reason })
+    reason(spec).map_err(|reason| Error::Invalid {
+        id: spec.id.clone(),
+        reason,
+    })
 }
 
 /// The same for a further process in `id`.
 pub fn exec(id: &str, exec: &ExecSpec) -> Result<()> {
-    command(&exec.argv, &exec.env, &exec.cwd, exec.uid)
-        .map_err(|reason| Error::Invalid { id: id.to_owned(), reason })
+    command(&exec.argv, &exec.env, &exec.cwd, exec.uid).map_err(|reason| Error::Invalid {
+        id: id.to_owned(),
+        reason,
+    })
 }
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> std::result::Result<(), String> {
@@ -35,52 +40,77 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> std::result::Resul
 }
 
 fn reason(spec: &Spec) -> std::result::Result<(), String> {
-    ensure(valid_id(&spec.id), || "its name must be 1 to 64 letters, digits, dots, dashes or underscores".into())?;
+    ensure(valid_id(&spec.id), || {
+        "its name must be 1 to 64 letters, digits, dots, dashes or underscores".into()
+    })?;
     let host_ok = matches!(spec.hostname.len(), 1..=63)
-        && spec.hostname.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        && spec
+            .hostname
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     ensure(host_ok, || format!("host name {:?} is not usable", spec.hostname))?;
-    ensure(matches!(spec.layers.len(), 1..=MAX_LAYERS), || format!("it needs 1 to {MAX_LAYERS} layers"))?;
+    ensure(matches!(spec.layers.len(), 1..=MAX_LAYERS), || {
+        format!("it needs 1 to {MAX_LAYERS} layers")
+    })?;
     for layer in &spec.layers {
-        ensure(layer.is_absolute(), || format!("layer {} is not an absolute path", layer.display()))?;
+        ensure(layer.is_absolute(), || {
+            format!("layer {} is not an absolute path", layer.display())
+        })?;
     }
-    ensure((MIN_DISK..=MAX_DISK).contains(&spec.disk_bytes), || "its disk is smaller than 1 MiB or absurd".into())?;
-    ensure((16..=1 << 31).contains(&spec.inodes), || "it needs at least 16 inodes".into())?;
+    ensure((MIN_DISK..=MAX_DISK).contains(&spec.disk_bytes), || {
+        "its disk is smaller than 1 MiB or absurd".into()
+    })?;
+    ensure((16..=1 << 31).contains(&spec.inodes), || {
+        "it needs at least 16 inodes".into()
+    })?;
     ensure(spec.binds.len() <= MAX_BINDS, || format!("more than {MAX_BINDS} binds"))?;
     for bind in &spec.binds {
-        ensure(bind.source.is_absolute(), || format!("bind source {} is not absolute", bind.source.display()))?;
+        ensure(bind.source.is_absolute(), || {
+            format!("bind source {} is not absolute", bind.source.display())
+        })?;
         inside(&bind.target)?;
     }
     ensure(spec.files.len() <= MAX_FILES, || format!("more than {MAX_FILES} files"))?;
     let bytes: usize = spec.files.iter().map(|(_, content, _)| content.len()).sum();
-    ensure(bytes <= MAX_FILE_BYTES, || format!("its files are larger than {MAX_FILE_BYTES} bytes"))?;
+    ensure(bytes <= MAX_FILE_BYTES, || {
+        format!("its files are larger than {MAX_FILE_BYTES} bytes")
+    })?;
     for (path, _, _) in &spec.files {
         inside(path)?;
     }
     let limits = &spec.limits;
-    ensure(limits.memory_bytes >= MIN_MEMORY, || "its memory limit is below 4 MiB".into())?;
-    ensure((1..=10_000).contains(&limits.cpu_weight), || "its CPU weight is not 1 to 10000".into())?;
+    ensure(limits.memory_bytes >= MIN_MEMORY, || {
+        "its memory limit is below 4 MiB".into()
+    })?;
+    ensure((1..=10_000).contains(&limits.cpu_weight), || {
+        "its CPU weight is not 1 to 10000".into()
+    })?;
     let quota_ok = limits.cpu_quota.is_none_or(|cores| cores > 0.0 && cores < 10_000.0);
     ensure(quota_ok, || "its CPU ceiling is not a positive number of cores".into())?;
-    ensure(limits.pids >= MIN_PIDS, || format!("its process limit is below {MIN_PIDS}"))?;
+    ensure(limits.pids >= MIN_PIDS, || {
+        format!("its process limit is below {MIN_PIDS}")
+    })?;
     match &spec.network {
         Network::None => {}
         Network::Isolated { policy } => policy.check().map_err(|e| e.to_string())?,
     }
     let process = &spec.process;
-    ensure(process.gid <= MAX_ID, || format!("group {} is above {MAX_ID}", process.gid))?;
+    ensure(process.gid <= MAX_ID, || {
+        format!("group {} is above {MAX_ID}", process.gid)
+    })?;
     command(&process.argv, &process.env, &process.cwd, process.uid)
 }
 
-fn command(
-    argv: &[String],
-    env: &[(String, String)],
-    cwd: &Path,
-    uid: u32,
-) -> std::result::Result<(), String> {
-    ensure(argv.first().is_some_and(|program| !program.is_empty()), || "its command is empty".into())?;
+fn command(argv: &[String], env: &[(String, String)], cwd: &Path, uid: u32) -> std::result::Result<(), String> {
+    ensure(argv.first().is_some_and(|program| !program.is_empty()), || {
+        "its command is empty".into()
+    })?;
     let bytes = argv.iter().map(String::len).sum::<usize>() + env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
-    ensure(bytes <= MAX_COMMAND_BYTES, || format!("command and environment exceed {MAX_COMMAND_BYTES} bytes"))?;
-    let no_nul = argv.iter().all(|a| !a.contains('\0')) && env.iter().all(|(k, v)| !k.contains('\0') && !v.contains('\0'));
+    ensure(bytes <= MAX_COMMAND_BYTES, || {
+        format!("command and environment exceed {MAX_COMMAND_BYTES} bytes")
+    })?;
+    let no_nul =
+        argv.iter().all(|a| !a.contains('\0')) && env.iter().all(|(k, v)| !k.contains('\0') && !v.contains('\0'));
     ensure(no_nul, || "command or environment contain a NUL".into())?;
     let keys_ok = env.iter().all(|(key, _)| !key.is_empty() && !key.contains('='));
     ensure(keys_ok, || "a variable's name is empty or contains '='".into())?;
@@ -90,8 +120,12 @@ fn command(
 
 /// An absolute path without `..`.
 fn inside(path: &Path) -> std::result::Result<(), String> {
-    let plain = path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-    ensure(path.is_absolute() && plain, || format!("{} is not a plain absolute path", path.display()))
+    let plain = path
+        .components()
+        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    ensure(path.is_absolute() && plain, || {
+        format!("{} is not a plain absolute path", path.display())
+    })
 }
 
 #[cfg(test)]
@@ -116,7 +150,12 @@ pub mod tests {
                 terminal: false,
                 rlimits: vec![],
             },
-            limits: Limits { memory_bytes: 64 << 20, cpu_weight: 100, cpu_quota: None, pids: 100 },
+            limits: Limits {
+                memory_bytes: 64 << 20,
+                cpu_weight: 100,
+                cpu_quota: None,
+                pids: 100,
+            },
             network: Network::None,
             log: LogPolicy::default(),
             files: vec![],

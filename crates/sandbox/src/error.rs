@@ -150,10 +150,18 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn at(self, operation: &'static str, path: impl Into<PathBuf>) -> Result<T> {
-        self.map_err(|source| Error::File { operation, path: path.into(), source: source.into() })
+        self.map_err(|source| Error::File {
+            operation,
+            path: path.into(),
+            source: source.into(),
+        })
     }
 
     fn on(self, operation: &'static str, id: &str) -> Result<T> {
-        self.map_err(|source| Error::Kernel { operation, id: id.to_owned(), source: source.into() })
+        self.map_err(|source| Error::Kernel {
+            operation,
+            id: id.to_owned(),
+            source: source.into(),
+        })
     }
 }

@@ -54,7 +54,15 @@ pub fn start(id: &str, socket: OwnedFd, spec: &ExecSpec, uid_base: u32) -> Resul
         Some((Reply::Failed { stage, errno, program }, _)) => {
             let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
             let name = spec.argv.first().cloned().unwrap_or_default();
-            return Err(if program { Error::Program { id, program: name, source } } else { Error::Start { id, stage, source } });
+            return Err(if program {
+                Error::Program {
+                    id,
+                    program: name,
+                    source,
+                }
+            } else {
+                Error::Start { id, stage, source }
+            });
         }
         Some(_) => return Err(io::ErrorKind::InvalidData).on("start a process", id),
         None => return Err(Error::NotRunning { id: id.to_owned() }),
@@ -87,10 +95,18 @@ impl Exec {
                 Ok(Some((Reply::Ended(how), _))) => *ended = Some(how),
                 Ok(Some(_)) => {}
                 // Init is gone, and everything with it.
-                Ok(None) => *ended = Some(Ended { code: None, signal: Some(libc::SIGKILL) }),
+                Ok(None) => {
+                    *ended = Some(Ended {
+                        code: None,
+                        signal: Some(libc::SIGKILL),
+                    })
+                }
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-                    *ended = Some(Ended { code: None, signal: Some(libc::SIGKILL) });
+                    *ended = Some(Ended {
+                        code: None,
+                        signal: Some(libc::SIGKILL),
+                    });
                 }
                 Err(e) => return Err(e).on("wait for a process", &self.id),
             }
@@ -109,7 +125,12 @@ impl Exec {
     /// Tells it the size of its terminal's window.
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let Some(terminal) = &self.terminal else { return Ok(()) };
-        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         rustix::termios::tcsetwinsize(terminal, size).on("resize a terminal", &self.id)
     }
 }

@@ -52,7 +52,9 @@ pub fn missing(layout: &str) -> Vec<String> {
     let files = rustix::process::getrlimit(Resource::Nofile).maximum;
     let may_raise = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
     if let Some(files) = files.filter(|files| *files < OPEN_FILES && !may_raise) {
-        missing.push(format!("apps can have {files} open files at most: raise the hard limit of the agent"));
+        missing.push(format!(
+            "apps can have {files} open files at most: raise the hard limit of the agent"
+        ));
     }
     missing
 }

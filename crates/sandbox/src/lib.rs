@@ -25,9 +25,9 @@ pub mod net;
 mod record;
 mod runtime;
 mod sandbox;
-mod spec;
 #[doc(hidden)]
 pub mod spawner;
+mod spec;
 mod sys;
 mod wire;
 

@@ -60,7 +60,11 @@ impl Folders {
         let root = &std::fs::canonicalize(root).at("find folder", root)?;
         let folders = Folders { root: root.clone() };
         for folder in [root.clone(), folders.sandboxes(), folders.templates()] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).at("make folder", folder)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .at("make folder", folder)?;
         }
         std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700)).at("protect folder", root)?;
         Ok(folders)
@@ -91,7 +95,14 @@ impl Folders {
         let folder = self.sandboxes();
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&folder).at("list", &folder)? {
-            names.extend(entry.at("list", &folder)?.file_name().into_string().ok());
+            names.extend(
+                entry
+                    .at("list", &folder)?
+                    .file_name()
+                    .into_string()
+                    .ok()
+                    .filter(|name| valid_id(name)),
+            );
         }
         names.sort();
         Ok(names)
@@ -128,7 +139,10 @@ pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()>
 
 /// Identifies this boot of the host.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Start time of a process in ticks since boot; `None` if there is none.

@@ -1,12 +1,13 @@
 //! The host's side as a whole: creates sandboxes, finds them again, clears up.
 
+mod leases;
+
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{self, Groups};
@@ -18,7 +19,7 @@ use crate::record::{self, CONTROL, Folders, LOG, Record, SCRATCH};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
 use crate::wire::{self, Answer, Ask, Report};
-use crate::{Config, Error, Isolation, Network, Result, Spec, check, host, sys};
+use crate::{Config, Error, Isolation, Result, Spec, check, host, sys};
 
 /// Uids per sandbox.
 const RANGE: u32 = 65_536;
@@ -63,7 +64,9 @@ impl Runtime {
     pub fn open(config: Config) -> Result<Runtime> {
         host::check()?;
         if config.uid_base < RANGE || u64::from(config.uid_base) + u64::from(RANGE) > u64::from(u32::MAX) {
-            return Err(Error::Host { reason: format!("uid ranges cannot begin at {}", config.uid_base) });
+            return Err(Error::Host {
+                reason: format!("uid ranges cannot begin at {}", config.uid_base),
+            });
         }
         let folders = Folders::open(&config.state_dir)?;
         let lock = lock(folders.root())?;
@@ -113,11 +116,13 @@ impl Runtime {
     /// The sandbox `id` as an earlier agent left it, alive or ended; `None` if there is none
     /// that was ever started.
     pub fn adopt(&self, id: &str) -> Result<Option<Sandbox>> {
-        let Some(record) = self.inner.folders.read(id)? else { return Ok(None) };
+        let Some(record) = self.inner.folders.read(id)? else {
+            return Ok(None);
+        };
         let Some(pid) = record.pid else { return Ok(None) };
         let pidfd = self.inner.find(&record);
         let lease = match (&pidfd, record.address) {
-            (Some(_), Some(address)) => self.inner.adopt_lease(id, pid, address)?,
+            (Some(_), Some(address)) => self.inner.adopt_lease(id, pid, address),
             _ => None,
         };
         let pidfd = match pidfd {
@@ -175,7 +180,10 @@ impl Runtime {
         {
             let all_gone = self.list()?.is_empty();
             let closed = if all_gone { network.destroy() } else { network.close() };
-            closed.map_err(|e| Error::Network { operation: "close the network".to_owned(), source: Box::new(e) })?;
+            closed.map_err(|e| Error::Network {
+                operation: "close the network".to_owned(),
+                source: Box::new(e),
+            })?;
         }
         cgroup::remove_parents(&*self.inner.groups);
         Ok(())
@@ -186,7 +194,10 @@ impl Inner {
     fn settle_spawner(&self) -> Result<()> {
         let pid = self.spawner.pid()?;
         if self.spawner.take_started() {
-            self.groups.adopt_spawner(pid).map_err(|source| Error::Spawner { operation: "move to its group", source })?;
+            self.groups.adopt_spawner(pid).map_err(|source| Error::Spawner {
+                operation: "move to its group",
+                source,
+            })?;
         }
         Ok(())
     }
@@ -205,7 +216,9 @@ impl Inner {
             address: None,
         };
         // From here on the range is found in the record and given back by `wipe`.
-        self.folders.write(&record).inspect_err(|_| self.give_range(record.uid_base))?;
+        self.folders
+            .write(&record)
+            .inspect_err(|_| self.give_range(record.uid_base))?;
         let log = dir.join(LOG);
         std::fs::create_dir(&log).at("make folder", &log)?;
         std::os::unix::fs::chown(&log, Some(record.uid_base), Some(record.uid_base)).at("own folder", &log)?;
@@ -216,7 +229,9 @@ impl Inner {
         let (lease, resolvers) = self.lease(spec)?;
         if let Some(lease) = &lease {
             record.address = Some(lease.address);
-            self.folders.write(&record).inspect_err(|_| self.release(&spec.id, lease.address))?;
+            self.folders
+                .write(&record)
+                .inspect_err(|_| self.release(&spec.id, lease.address))?;
         }
         let mut plan = Plan {
             spec: spec.clone(),
@@ -268,91 +283,6 @@ impl Inner {
         Ok((pidfd, upper))
     }
 
-    /// The address and namespace wanted, and the file that names its resolvers.
-    fn lease(&self, spec: &Spec) -> Result<(Option<Lease>, Option<WrittenFile>)> {
-        let Network::Isolated { policy } = &spec.network else { return Ok((None, None)) };
-        let failed = |source: net::Error| Error::Network {
-            operation: format!("give sandbox {} a network", spec.id),
-            source: Box::new(source),
-        };
-        let network = self.network().map_err(failed)?;
-        let lease = network.lease_with(policy).map_err(failed)?;
-        self.lock_adopted().insert(spec.id.clone());
-        let path = Path::new("/etc/resolv.conf");
-        if spec.files.iter().any(|(given, _, _)| given == path) {
-            return Ok((Some(lease), None));
-        }
-        let text: String = network.resolvers().iter().map(|address| format!("nameserver {address}\n")).collect();
-        Ok((Some(lease), Some((path.to_owned(), text.into_bytes(), 0o644))))
-    }
-
-    fn adopt_lease(&self, id: &str, pid: i32, address: Ipv4Addr) -> Result<Option<Lease>> {
-        // If init ends just now there is nothing to adopt any more.
-        let Ok(netns) = File::open(format!("/proc/{pid}/ns/net")) else { return Ok(None) };
-        let network = self.network();
-        let lease = network.and_then(|network| network.adopt(id, address, netns.into()));
-        match lease {
-            Ok(lease) => {
-                self.lock_adopted().insert(id.to_owned());
-                Ok(Some(lease))
-            }
-            Err(source) => Err(Error::Network {
-                operation: format!("adopt the network of sandbox {id}"),
-                source: Box::new(source),
-            }),
-        }
-    }
-
-    /// Gives back the address of a sandbox that has ended, whether or not it was adopted.
-    fn release(&self, id: &str, address: Ipv4Addr) {
-        let given_back = self.network().map_err(|e| e.to_string()).and_then(|network| {
-            // Its namespace is gone; any descriptor may stand for it.
-            let netns = File::open("/dev/null").map_err(|e| e.to_string())?.into();
-            let (id, gateway) = (id.to_owned(), network.gateway());
-            network.release(Lease { id, address, gateway, prefix: 32, netns, host_interface: String::new() });
-            Ok(())
-        });
-        if let Err(error) = given_back {
-            tracing::warn!(sandbox = %id, %address, %error, "the address is kept until the network is swept");
-        }
-    }
-
-    /// Frees addresses that no sandbox has: leased by an agent that died before it wrote so.
-    /// Not while a sandbox with an address waits to be adopted.
-    fn sweep_network(&self) -> Result<()> {
-        let Some(network) = self.lock_network().clone() else { return Ok(()) };
-        for id in self.folders.list()? {
-            let record = self.folders.read(&id)?;
-            let waits = record.as_ref().is_some_and(|r| r.address.is_some() && self.find(r).is_some());
-            if waits && !self.lock_adopted().contains(&id) {
-                return Ok(());
-            }
-        }
-        let swept = network.sweep();
-        let operation = "free addresses without a sandbox".to_owned();
-        swept.map(drop).map_err(|e| Error::Network { operation, source: Box::new(e) })
-    }
-
-    fn lock_adopted(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_network(&self) -> MutexGuard<'_, Option<Arc<net::Network>>> {
-        self.network.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn network(&self) -> net::Result<Arc<net::Network>> {
-        let mut network = self.lock_network();
-        match &*network {
-            Some(network) => Ok(network.clone()),
-            None => {
-                let opened = Arc::new(net::Network::open(self.config.network.clone())?);
-                *network = Some(opened.clone());
-                Ok(opened)
-            }
-        }
-    }
-
     /// The init of a record, if it lives.
     pub fn find(&self, record: &Record) -> Option<OwnedFd> {
         let pid = record.pid.filter(|_| record.boot == self.boot)?;
@@ -365,7 +295,10 @@ impl Inner {
     /// Ends and removes all of `id`, however much of it there is. Can be repeated.
     pub fn wipe(&self, id: &str) -> Result<()> {
         if !record::valid_id(id) {
-            return Err(Error::Invalid { id: id.to_owned(), reason: "not a sandbox's name".to_owned() });
+            return Err(Error::Invalid {
+                id: id.to_owned(),
+                reason: "not a sandbox's name".to_owned(),
+            });
         }
         let record = self.folders.read(id)?;
         self.groups.kill(id)?;
@@ -394,7 +327,9 @@ impl Inner {
     fn take_range(&self) -> Result<u32> {
         let mut taken = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         let room = ((u32::MAX - self.config.uid_base) / RANGE).min(MAX_RANGES);
-        let free = (0..room).map(|at| self.config.uid_base + at * RANGE).find(|base| !taken.contains(base));
+        let free = (0..room)
+            .map(|at| self.config.uid_base + at * RANGE)
+            .find(|base| !taken.contains(base));
         let base = free.ok_or(Error::Full)?;
         taken.insert(base);
         Ok(base)
@@ -407,7 +342,12 @@ impl Inner {
 
 fn lock(root: &Path) -> Result<File> {
     let path = root.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).at("open", &path)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .at("open", &path)?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match file.try_lock() {
@@ -430,7 +370,12 @@ fn await_start(socket: &OwnedFd, id: &str, program: &str) -> Result<OwnedFd> {
         let report = match wire::receive_until::<Report>(socket.as_fd(), deadline) {
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                 let (operation, seconds) = ("start", START_SECONDS);
-                return Err(Error::Deadline { operation, id: id.to_owned(), seconds, detail: String::new() });
+                return Err(Error::Deadline {
+                    operation,
+                    id: id.to_owned(),
+                    seconds,
+                    detail: String::new(),
+                });
             }
             other => other.on("start", id)?,
         };
@@ -439,10 +384,21 @@ fn await_start(socket: &OwnedFd, id: &str, program: &str) -> Result<OwnedFd> {
             Some((Report::Started { .. }, _)) => {
                 return upper.ok_or(io::ErrorKind::InvalidData).on("start", id);
             }
-            Some((Report::Failed { stage, errno, program: own }, _)) => {
+            Some((
+                Report::Failed {
+                    stage,
+                    errno,
+                    program: own,
+                },
+                _,
+            )) => {
                 let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
                 return Err(if own {
-                    Error::Program { id, program: program.to_owned(), source }
+                    Error::Program {
+                        id,
+                        program: program.to_owned(),
+                        source,
+                    }
                 } else {
                     Error::Start { id, stage, source }
                 });
@@ -450,9 +406,12 @@ fn await_start(socket: &OwnedFd, id: &str, program: &str) -> Result<OwnedFd> {
             // Killed before it could say anything: most likely for memory.
             None => {
                 let stage = "it was killed before its app ran (is its memory limit too small?)".to_owned();
-                return Err(Error::Start { id: id.to_owned(), stage, source: io::ErrorKind::UnexpectedEof.into() });
+                return Err(Error::Start {
+                    id: id.to_owned(),
+                    stage,
+                    source: io::ErrorKind::UnexpectedEof.into(),
+                });
             }
         }
     }
 }
-

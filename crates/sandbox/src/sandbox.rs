@@ -45,7 +45,13 @@ impl Sandbox {
         upper: Option<OwnedFd>,
         lease: Option<Lease>,
     ) -> Sandbox {
-        Sandbox { inner, record, pidfd, upper: Mutex::new(upper.map(Arc::new)), lease }
+        Sandbox {
+            inner,
+            record,
+            pidfd,
+            upper: Mutex::new(upper.map(Arc::new)),
+            lease,
+        }
     }
 
     /// Its name.
@@ -133,7 +139,9 @@ impl Sandbox {
             return Ok(());
         }
         let asked = self.connect().and_then(|socket| {
-            wire::send(socket.as_fd(), &Command::Kill, &[]).on("kill", self.id()).map(|()| socket)
+            wire::send(socket.as_fd(), &Command::Kill, &[])
+                .on("kill", self.id())
+                .map(|()| socket)
         });
         if let Ok(_connected) = asked
             && wire::wait_readable(self.pidfd.as_fd(), Instant::now() + ORDERLY_END).on("kill", self.id())?
@@ -166,10 +174,15 @@ impl Sandbox {
 
     /// The exit of an init that was killed itself: what the spawner and the groups know.
     fn unrecorded_exit(&self) -> Exit {
-        let status = self.inner.spawner.ask_if_running(&Ask::Status { id: self.id().to_owned() });
+        let status = self.inner.spawner.ask_if_running(&Ask::Status {
+            id: self.id().to_owned(),
+        });
         let ended = match status {
             Some((Answer::Status { ended: Some(ended), .. }, _)) => ended,
-            _ => wire::Ended { code: None, signal: Some(libc::SIGKILL) },
+            _ => wire::Ended {
+                code: None,
+                signal: Some(libc::SIGKILL),
+            },
         };
         Exit {
             code: ended.code,
@@ -200,7 +213,11 @@ impl Sandbox {
         file.take(max_bytes + 1).read_to_end(&mut content).at("read", path)?;
         if content.len() as u64 > max_bytes {
             let path = path.display().to_string();
-            return Err(Error::TooLarge { id: self.id().to_owned(), path, max_bytes });
+            return Err(Error::TooLarge {
+                id: self.id().to_owned(),
+                path,
+                max_bytes,
+            });
         }
         Ok(Some(content))
     }
@@ -209,13 +226,14 @@ impl Sandbox {
     pub fn open_upper(&self, path: impl AsRef<Path>) -> Result<File> {
         let path = path.as_ref();
         let upper = self.upper()?;
-        let refused = || Error::NotAFile { id: self.id().to_owned(), path: path.display().to_string() };
+        let refused = || Error::NotAFile {
+            id: self.id().to_owned(),
+            path: path.display().to_string(),
+        };
         let relative = path.strip_prefix("/").unwrap_or(path);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS
-            | ResolveFlags::NO_XDEV;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         let file = match rustix::fs::openat2(&*upper, relative, flags, Mode::empty(), resolve) {
             Ok(file) => File::from(file),
             Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV | rustix::io::Errno::NXIO) => return Err(refused()),
@@ -232,7 +250,9 @@ impl Sandbox {
         if let Some(upper) = &*held {
             return Ok(upper.clone());
         }
-        let kept = self.inner.spawner.ask_if_running(&Ask::Upper { id: self.id().to_owned() });
+        let kept = self.inner.spawner.ask_if_running(&Ask::Upper {
+            id: self.id().to_owned(),
+        });
         let found = match kept.and_then(|(_, mut fds)| fds.pop()) {
             Some(upper) => upper,
             None => self.remount()?,
@@ -242,12 +262,19 @@ impl Sandbox {
 
     fn remount(&self) -> Result<OwnedFd> {
         let plan = self.record.disk.as_ref().filter(|_| self.is_gone());
-        let plan = plan.ok_or_else(|| Error::NotRunning { id: self.id().to_owned() })?;
+        let plan = plan.ok_or_else(|| Error::NotRunning {
+            id: self.id().to_owned(),
+        })?;
         let deadline = Instant::now() + END;
         while !plan.can_return() {
             if Instant::now() > deadline {
                 let (operation, id, seconds) = ("release of the private layer", self.id().to_owned(), END.as_secs());
-                return Err(Error::Deadline { operation, id, seconds, detail: String::new() });
+                return Err(Error::Deadline {
+                    operation,
+                    id,
+                    seconds,
+                    detail: String::new(),
+                });
             }
             // The kernel lets go of mounts in its own time after their last process.
             std::thread::sleep(Duration::from_millis(10));
@@ -268,15 +295,20 @@ impl Sandbox {
 
     fn connect(&self) -> Result<OwnedFd> {
         if self.is_gone() {
-            return Err(Error::NotRunning { id: self.id().to_owned() });
+            return Err(Error::NotRunning {
+                id: self.id().to_owned(),
+            });
         }
         wire::connect(&self.dir(), CONTROL).on("reach the init", self.id())
     }
 
     fn command(&self, socket: &OwnedFd, command: &Command) -> Result<Reply> {
         wire::send(socket.as_fd(), command, &[]).on("ask the init", self.id())?;
-        let reply = wire::receive_until::<Reply>(socket.as_fd(), Instant::now() + ANSWER).on("ask the init", self.id())?;
-        reply.map(|(reply, _)| reply).ok_or_else(|| Error::NotRunning { id: self.id().to_owned() })
+        let reply =
+            wire::receive_until::<Reply>(socket.as_fd(), Instant::now() + ANSWER).on("ask the init", self.id())?;
+        reply.map(|(reply, _)| reply).ok_or_else(|| Error::NotRunning {
+            id: self.id().to_owned(),
+        })
     }
 }
 
@@ -286,5 +318,10 @@ pub fn wait_end(id: &str, pidfd: BorrowedFd<'_>, limit: Duration, operation: &'s
         return Ok(());
     }
     let detail = "; something inside is stuck in the kernel".to_owned();
-    Err(Error::Deadline { operation, id: id.to_owned(), seconds: limit.as_secs(), detail })
+    Err(Error::Deadline {
+        operation,
+        id: id.to_owned(),
+        seconds: limit.as_secs(),
+        detail,
+    })
 }

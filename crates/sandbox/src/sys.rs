@@ -44,7 +44,11 @@ const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Forks with new namespaces (`CLONE_NEW*` bits), into the v2 control group `cgroup`.
@@ -82,7 +86,11 @@ pub unsafe fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> 
 pub unsafe fn fork() -> io::Result<Forked> {
     // SAFETY: the caller has a single thread.
     let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
-    Ok(if pid == 0 { Forked::Child } else { Forked::Parent(pid as i32, None) })
+    Ok(if pid == 0 {
+        Forked::Child
+    } else {
+        Forked::Parent(pid as i32, None)
+    })
 }
 
 /// Ends the process without running anything else.
@@ -131,7 +139,12 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, set: u64, userns: Option<BorrowedFd<'_>
         userns_fd: u64,
     }
     const AT_RECURSIVE: libc::c_int = 0x8000;
-    let mut attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    let mut attr = MountAttr {
+        set,
+        clear: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     if let Some(userns) = userns {
         attr.set |= self::attr::IDMAP;
         attr.userns_fd = userns.as_raw_fd() as u64;
@@ -177,7 +190,10 @@ pub fn seccomp_load(program: &[Instruction]) -> io::Result<()> {
     }
     const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
     let len = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = Program { len, filter: program.as_ptr() };
+    let program = Program {
+        len,
+        filter: program.as_ptr(),
+    };
     // SAFETY: `program` describes a live slice of `len` instructions of the kernel's layout.
     check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u32, &raw const program) }).map(drop)
 }
@@ -191,15 +207,19 @@ pub fn loopback_up() -> io::Result<()> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an ifreq that lives through the call.
-    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) }))
-        .map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)
+    }))
+    .map(drop)
 }
 
 /// Number of a loop device that was free a moment ago.
 pub fn loop_get_free(control: BorrowedFd<'_>) -> io::Result<u32> {
     const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
     // SAFETY: the request takes no argument.
-    let number = check(libc::c_long::from(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) }))?;
+    let number = check(libc::c_long::from(unsafe {
+        libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE)
+    }))?;
     Ok(number as u32)
 }
 
@@ -230,7 +250,10 @@ pub fn loop_configure(device: BorrowedFd<'_>, image: BorrowedFd<'_>) -> io::Resu
     config.block_size = 4096;
     config.info.flags = LO_FLAGS_AUTOCLEAR;
     // SAFETY: LOOP_CONFIGURE reads a loop_config, which `LoopConfig` mirrors.
-    check(libc::c_long::from(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) })).map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config)
+    }))
+    .map(drop)
 }
 
 /// Replaces this process; returns only on failure.

@@ -31,7 +31,12 @@ pub enum Ask {
     Hello { protocol: u32 },
     /// Start an init. Descriptors: plan, report socket, control listener, then the v2 group
     /// and the network namespace where announced.
-    Create { id: String, uid_base: u32, group: bool, netns: bool },
+    Create {
+        id: String,
+        uid_base: u32,
+        group: bool,
+        netns: bool,
+    },
     /// Keep the descriptor given (the private layer's root) for a later agent.
     Keep { id: String },
     /// The descriptor kept, if any.
@@ -70,7 +75,12 @@ impl Program {
     pub fn of(path: &Path) -> io::Result<Program> {
         use std::os::unix::fs::MetadataExt;
         let meta = std::fs::metadata(path)?;
-        Ok(Program(meta.dev(), meta.ino(), meta.size(), meta.mtime() * 1_000_000_000 + meta.mtime_nsec()))
+        Ok(Program(
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+        ))
     }
 }
 
@@ -124,7 +134,12 @@ pub enum Reply {
 
 /// A connected pair.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// Binds and listens at `dir/name`, whatever the length of `dir`; replaces what is there.
@@ -146,7 +161,12 @@ pub fn connect(dir: &Path, name: &str) -> io::Result<OwnedFd> {
 }
 
 fn socket() -> io::Result<OwnedFd> {
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 /// Socket addresses hold 107 bytes; the way over the descriptor is always short.
@@ -180,7 +200,12 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other?,
         }
@@ -225,7 +250,10 @@ pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> 
 
 /// A duration in the kernel's form.
 pub fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+    Timespec {
+        tv_sec: duration.as_secs() as i64,
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
 }
 
 /// A value in an anonymous file, for what is too large (or too secret) for a message.

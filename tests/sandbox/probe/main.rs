@@ -66,9 +66,13 @@ fn read(path: &str) -> String {
 }
 
 fn list(path: &str) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(path) else { return vec!["unreadable".into()] };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return vec!["unreadable".into()];
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
     names.sort();
     names
 }
@@ -76,30 +80,68 @@ fn list(path: &str) -> Vec<String> {
 /// `key=value` lines about everything that can be seen.
 fn view() {
     let mut seen = BTreeMap::new();
-    let pids = list("/proc").into_iter().filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    let pids = list("/proc")
+        .into_iter()
+        .filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
     seen.insert("pids", pids.collect::<Vec<_>>().join(" "));
     seen.insert("own_pid", std::process::id().to_string());
     seen.insert("root", list("/").join(" "));
     seen.insert("dev", list("/dev").join(" "));
     seen.insert("fds", fds());
-    for key in ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"] {
+    for key in [
+        "Uid",
+        "Gid",
+        "Groups",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+    ] {
         let status = read("/proc/self/status");
         let value = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
-        seen.insert(key, value.unwrap_or("missing").split_whitespace().collect::<Vec<_>>().join(" "));
+        seen.insert(
+            key,
+            value
+                .unwrap_or("missing")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" "),
+        );
     }
     seen.insert("hostname", read("/proc/sys/kernel/hostname"));
     seen.insert("interfaces", list("/sys/class/net").join(" "));
     seen.insert("core", limit("Max core file size"));
     seen.insert("nofile", limit("Max open files"));
     seen.insert("oom_score_adj", read("/proc/self/oom_score_adj"));
-    seen.insert("uid_map", read("/proc/self/uid_map").split_whitespace().collect::<Vec<_>>().join(" "));
+    seen.insert(
+        "uid_map",
+        read("/proc/self/uid_map")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
     seen.insert("cgroup", read("/proc/self/cgroup").replace('\n', " "));
-    seen.insert("cwd", std::env::current_dir().map_or("none".into(), |d| d.display().to_string()));
-    seen.insert("env", std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "));
+    seen.insert(
+        "cwd",
+        std::env::current_dir().map_or("none".into(), |d| d.display().to_string()),
+    );
+    seen.insert(
+        "env",
+        std::env::vars()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
     seen.insert("mounts", read("/proc/self/mountinfo").replace('\n', "|"));
     seen.insert("init_cmdline", read("/proc/1/cmdline").replace('\0', " "));
     seen.insert("init_environ", read("/proc/1/environ"));
-    seen.insert("init_exe", std::fs::read_link("/proc/1/exe").map_or("refused".into(), |p| p.display().to_string()));
+    seen.insert(
+        "init_exe",
+        std::fs::read_link("/proc/1/exe").map_or("refused".into(), |p| p.display().to_string()),
+    );
     for (key, value) in seen {
         println!("{key}={value}");
     }
@@ -130,13 +172,20 @@ fn calls() {
     let kind = CString::new("tmpfs").expect("no NUL");
     let null = std::ptr::null::<c_char>();
     let try_it = |name: &str, result: c_long| {
-        let errno = if result < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) } else { 0 };
+        let errno = if result < 0 {
+            std::io::Error::last_os_error().raw_os_error().unwrap_or(-1)
+        } else {
+            0
+        };
         println!("{name}={errno}");
     };
     // SAFETY: every pointer is a live C string or null; calls that could change this process
     // are expected to be refused, and a success is reported.
     unsafe {
-        try_it("mount", syscall(165, kind.as_ptr(), tmp.as_ptr(), kind.as_ptr(), 0, null));
+        try_it(
+            "mount",
+            syscall(165, kind.as_ptr(), tmp.as_ptr(), kind.as_ptr(), 0, null),
+        );
         try_it("umount2", syscall(166, root.as_ptr(), 2));
         try_it("pivot_root", syscall(155, root.as_ptr(), root.as_ptr()));
         try_it("chroot", syscall(161, root.as_ptr()));
@@ -150,7 +199,10 @@ fn calls() {
         try_it("ptrace_init", syscall(101, 16, 1, 0, 0));
         try_it("kill_init", syscall(62, 1, 9));
         try_it("keyctl", syscall(250, 0, -3, 0, 0, 0));
-        try_it("add_key", syscall(248, kind.as_ptr(), kind.as_ptr(), kind.as_ptr(), 1, -3));
+        try_it(
+            "add_key",
+            syscall(248, kind.as_ptr(), kind.as_ptr(), kind.as_ptr(), 1, -3),
+        );
         try_it("bpf", syscall(321, 0, 0, 0));
         try_it("perf_event_open", syscall(298, 0, 0, -1, -1, 0));
         try_it("userfaultfd", syscall(323, 0));
@@ -176,17 +228,37 @@ fn calls() {
         try_it("mlock_limit", syscall(160, 8, [1u64 << 40, 1 << 40].as_ptr()));
     }
     for path in [
-        "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory",
-        "/sys/kernel/uevent_helper", "/proc/1/mem", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory.max", "/dev/mem", "/dev/kmsg", "/dev/loop0", "/dev/vda", "/dev/new",
-        "/etc/written", "/new",
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/vm/overcommit_memory",
+        "/sys/kernel/uevent_helper",
+        "/proc/1/mem",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory.max",
+        "/dev/mem",
+        "/dev/kmsg",
+        "/dev/loop0",
+        "/dev/vda",
+        "/dev/new",
+        "/etc/written",
+        "/new",
     ] {
-        let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let opened = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
         let errno = opened.err().map_or(0, |e| e.raw_os_error().unwrap_or(-1));
         println!("write {path}={errno}");
     }
-    for (path, text) in [("/proc/self/oom_score_adj", "-500"), ("/proc/self/uid_map", "0 0 1"), ("/proc/self/setgroups", "allow")] {
-        let errno = std::fs::write(path, text).err().map_or(0, |e| e.raw_os_error().unwrap_or(-1));
+    for (path, text) in [
+        ("/proc/self/oom_score_adj", "-500"),
+        ("/proc/self/uid_map", "0 0 1"),
+        ("/proc/self/setgroups", "allow"),
+    ] {
+        let errno = std::fs::write(path, text)
+            .err()
+            .map_or(0, |e| e.raw_os_error().unwrap_or(-1));
         println!("write {path}={errno}");
     }
 }
@@ -282,7 +354,10 @@ fn flood(bytes: usize) {
         block.clear();
         while block.len() < 256 << 10 {
             line += 1;
-            let _ = writeln!(block, "line {line:012} ........................................................................");
+            let _ = writeln!(
+                block,
+                "line {line:012} ........................................................................"
+            );
         }
         if out.write_all(&block).is_err() {
             break;
@@ -335,7 +410,12 @@ fn cat() {
     let mut text = String::new();
     let _ = std::io::stdin().read_to_string(&mut text);
     print!("{}", text.to_uppercase());
-    eprintln!("terminal={}", std::path::Path::new("/proc/self/fd/0").read_link().map_or(String::new(), |p| p.display().to_string()));
+    eprintln!(
+        "terminal={}",
+        std::path::Path::new("/proc/self/fd/0")
+            .read_link()
+            .map_or(String::new(), |p| p.display().to_string())
+    );
 }
 
 /// Web servers open these by name.
@@ -393,6 +473,9 @@ fn connect(addresses: &[String]) {
     for address in addresses {
         let parsed = address.parse().expect("an address and a port");
         let result = std::net::TcpStream::connect_timeout(&parsed, std::time::Duration::from_secs(3));
-        println!("{address}={}", result.map_or_else(|e| format!("{:?}", e.kind()), |_| "connected".to_owned()));
+        println!(
+            "{address}={}",
+            result.map_or_else(|e| format!("{:?}", e.kind()), |_| "connected".to_owned())
+        );
     }
 }

@@ -21,7 +21,9 @@ impl Mounts {
     fn parse(mountinfo: &str) -> Mounts {
         let mut mounts = Mounts::default();
         for line in mountinfo.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
             let mut left = left.split(' ').skip(3);
             let (root, target) = (left.next().unwrap_or(""), left.next().unwrap_or(""));
             // A bind of a subgroup is somebody's view, not the hierarchy.
@@ -33,7 +35,9 @@ impl Mounts {
             match kind {
                 Some("cgroup2") if mounts.unified.is_none() => mounts.unified = Some(target.into()),
                 Some("cgroup") => {
-                    mounts.v1.push((target.into(), options.split(',').map(str::to_owned).collect()));
+                    mounts
+                        .v1
+                        .push((target.into(), options.split(',').map(str::to_owned).collect()));
                 }
                 _ => {}
             }
@@ -43,14 +47,20 @@ impl Mounts {
 
     /// Where the v1 hierarchy with `controller` is.
     pub fn v1(&self, controller: &str) -> Option<&Path> {
-        self.v1.iter().find(|(_, c)| c.iter().any(|c| c == controller)).map(|(path, _)| path.as_path())
+        self.v1
+            .iter()
+            .find(|(_, c)| c.iter().any(|c| c == controller))
+            .map(|(path, _)| path.as_path())
     }
 }
 
 /// Writes `value` with one write, as the kernel wants it.
 pub fn write(path: &Path, value: impl ToString) -> io::Result<()> {
     use io::Write;
-    std::fs::OpenOptions::new().write(true).open(path)?.write_all(value.to_string().as_bytes())
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)?
+        .write_all(value.to_string().as_bytes())
 }
 
 /// The number in a file of one number; `max` is `u64::MAX`.
@@ -64,12 +74,16 @@ pub fn number(path: &Path) -> io::Result<u64> {
 
 /// The number behind `key` in a text of lines `key value`.
 pub fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// [`keyed`] of a file; 0 if it cannot be read.
 pub fn keyed_in(path: &Path, key: &str) -> u64 {
-    std::fs::read_to_string(path).ok().and_then(|text| keyed(&text, key)).unwrap_or(0)
+    std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| keyed(&text, key))
+        .unwrap_or(0)
 }
 
 /// Makes a group and those above it.
@@ -79,7 +93,9 @@ pub fn make(path: &Path) -> io::Result<()> {
 
 /// Names of the groups directly below.
 pub fn subgroups(path: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
@@ -140,6 +156,9 @@ mod tests {
     #[test]
     fn converts_weights_and_ceilings() {
         assert_eq!((shares(100), shares(1), shares(10_000)), (1024, 10, 102_400));
-        assert_eq!((quota_usec(0.5), quota_usec(0.0), quota_usec(2.0)), (50_000, 1000, 200_000));
+        assert_eq!(
+            (quota_usec(0.5), quota_usec(0.0), quota_usec(2.0)),
+            (50_000, 1000, 200_000)
+        );
     }
 }

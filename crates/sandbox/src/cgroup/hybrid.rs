@@ -30,7 +30,13 @@ impl Hybrid {
         };
         let unified = mounts.unified.as_ref().map(|root| root.join(parent));
         let cpuacct = at("cpuacct").filter(|path| *path != cpu);
-        Ok(Some(Hybrid { memory, cpu, pids, cpuacct, unified }))
+        Ok(Some(Hybrid {
+            memory,
+            cpu,
+            pids,
+            cpuacct,
+            unified,
+        }))
     }
 
     fn set_limits(&self, id: &str, limits: &Limits) -> Result<()> {
@@ -154,7 +160,10 @@ impl Groups for Hybrid {
             return None;
         }
         let number = |name| files::number(&memory.join(name)).unwrap_or(0);
-        Some(Oom { limit_bytes: number("memory.limit_in_bytes"), peak_bytes: number("memory.max_usage_in_bytes") })
+        Some(Oom {
+            limit_bytes: number("memory.limit_in_bytes"),
+            peak_bytes: number("memory.max_usage_in_bytes"),
+        })
     }
 
     fn pids_refused(&self, id: &str) -> u64 {
@@ -199,9 +208,16 @@ mod tests {
         mounts.unified = None;
         let parent = format!("paas/plain{}", std::process::id());
         // Pure v2 hosts have no such hierarchies.
-        let Some(groups) = Hybrid::probe(&mounts, &parent).unwrap() else { return };
+        let Some(groups) = Hybrid::probe(&mounts, &parent).unwrap() else {
+            return;
+        };
         assert_eq!(groups.layout(), "v1");
-        let limits = Limits { memory_bytes: 64 << 20, cpu_weight: 100, cpu_quota: None, pids: 20 };
+        let limits = Limits {
+            memory_bytes: 64 << 20,
+            cpu_weight: 100,
+            cpu_quota: None,
+            pids: 20,
+        };
         groups.create("a", &limits).unwrap();
         assert!(groups.entry("a").unwrap().is_none());
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();

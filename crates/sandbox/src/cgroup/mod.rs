@@ -83,25 +83,32 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
 pub fn open(parent: &str) -> Result<Box<dyn Groups>> {
     let valid = !parent.is_empty() && parent.split('/').all(|p| !p.is_empty() && p != "." && p != "..");
     if !valid {
-        return Err(Error::Host { reason: format!("{parent:?} is not a usable group name") });
+        return Err(Error::Host {
+            reason: format!("{parent:?} is not a usable group name"),
+        });
     }
-    let mounts = files::Mounts::read().map_err(|e| Error::Host { reason: format!("control groups: {e}") })?;
+    let mounts = files::Mounts::read().map_err(|e| Error::Host {
+        reason: format!("control groups: {e}"),
+    })?;
     if let Some(groups) = v2::Unified::probe(&mounts, parent)? {
         return Ok(Box::new(groups));
     }
     match hybrid::Hybrid::probe(&mounts, parent)? {
         Some(groups) => Ok(Box::new(groups)),
-        None => {
-            Err(Error::Host { reason: "no control group hierarchy with memory, cpu and pids is mounted".to_owned() })
-        }
+        None => Err(Error::Host {
+            reason: "no control group hierarchy with memory, cpu and pids is mounted".to_owned(),
+        }),
     }
 }
 
 /// Removes the groups of `id`, waiting for the kernel to let go of them until `deadline`.
 pub fn remove(groups: &dyn Groups, id: &str, deadline: Instant) -> Result<()> {
     for folder in groups.folders(id) {
-        files::remove_group(&folder, deadline)
-            .map_err(|source| Error::File { operation: "remove group", path: folder.clone(), source })?;
+        files::remove_group(&folder, deadline).map_err(|source| Error::File {
+            operation: "remove group",
+            path: folder.clone(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -145,7 +152,12 @@ mod tests {
     fn limits_are_set_counted_and_removed() {
         let parent = format!("paas/unit{}", std::process::id());
         let groups = open(&parent).unwrap();
-        let limits = Limits { memory_bytes: 64 << 20, cpu_weight: 200, cpu_quota: Some(0.5), pids: 20 };
+        let limits = Limits {
+            memory_bytes: 64 << 20,
+            cpu_weight: 200,
+            cpu_quota: Some(0.5),
+            pids: 20,
+        };
         groups.create("a", &limits).unwrap();
         assert!(groups.folders("a").iter().all(|f| f.is_dir()));
         let usage = groups.usage("a").unwrap();

@@ -23,10 +23,16 @@ impl Unified {
     pub fn probe(mounts: &Mounts, parent: &str) -> Result<Option<Unified>> {
         let Some(root) = &mounts.unified else { return Ok(None) };
         let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        if !NEEDED.iter().all(|needed| controllers.split_whitespace().any(|c| c == *needed)) {
+        if !NEEDED
+            .iter()
+            .all(|needed| controllers.split_whitespace().any(|c| c == *needed))
+        {
             return Ok(None);
         }
-        Ok(Some(Unified { root: root.clone(), parent: root.join(parent) }))
+        Ok(Some(Unified {
+            root: root.clone(),
+            parent: root.join(parent),
+        }))
     }
 
     fn group(&self, id: &str) -> PathBuf {
@@ -36,7 +42,11 @@ impl Unified {
     /// Makes the parent and hands the controllers down to it.
     fn prepare(&self) -> Result<()> {
         files::make(&self.parent).at("make group", &self.parent)?;
-        let mut folders: Vec<&Path> = self.parent.ancestors().take_while(|a| a.starts_with(&self.root)).collect();
+        let mut folders: Vec<&Path> = self
+            .parent
+            .ancestors()
+            .take_while(|a| a.starts_with(&self.root))
+            .collect();
         folders.reverse();
         for folder in folders {
             let file = folder.join("cgroup.subtree_control");
@@ -129,7 +139,10 @@ impl Groups for Unified {
         }
         let limit_bytes = files::number(&group.join("memory.max")).unwrap_or(0);
         let peak_bytes = files::number(&group.join("memory.peak")).unwrap_or(limit_bytes);
-        Some(Oom { limit_bytes, peak_bytes })
+        Some(Oom {
+            limit_bytes,
+            peak_bytes,
+        })
     }
 
     fn pids_refused(&self, id: &str) -> u64 {

@@ -14,8 +14,7 @@ use std::sync::Mutex;
 
 use rustix::fs::SeekFrom;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
 use super::{Disk, DiskPlan};
@@ -47,13 +46,20 @@ impl LoopExt4 {
         }
         let mkfs = MKFS.iter().map(PathBuf::from).find(|p| p.exists());
         let mkfs = mkfs.ok_or("mkfs.ext4 is missing (Debian package e2fsprogs)")?;
-        Ok(LoopExt4 { templates: templates.to_owned(), mkfs, formatting: Mutex::new(()) })
+        Ok(LoopExt4 {
+            templates: templates.to_owned(),
+            mkfs,
+            formatting: Mutex::new(()),
+        })
     }
 
     /// The template for a size, formatted on first use.
     fn template(&self, bytes: u64, inodes: u64) -> Result<PathBuf> {
         let path = self.templates.join(format!("ext4-{bytes}-{inodes}.img"));
-        let _one_at_a_time = self.formatting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self
+            .formatting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if path.exists() {
             return Ok(path);
         }
@@ -85,7 +91,11 @@ impl LoopExt4 {
         }
         let text = String::from_utf8_lossy(&output.stderr);
         let reason = text.lines().next().unwrap_or("no message").to_owned();
-        Err(Error::File { operation: "format image", path: image.to_owned(), source: io::Error::other(reason) })
+        Err(Error::File {
+            operation: "format image",
+            path: image.to_owned(),
+            source: io::Error::other(reason),
+        })
     }
 }
 
@@ -145,15 +155,16 @@ pub fn mount(image: &Path) -> io::Result<OwnedFd> {
     fsconfig_set_string(&fs, "source", device)?;
     fsconfig_set_flag(&fs, "noinit_itable")?;
     fsconfig_create(&fs)?;
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOATIME;
+    let flags =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOATIME;
     Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
 }
 
 /// Whether a loop device has `image` open.
 pub fn is_attached(image: &Path) -> bool {
-    let Ok(devices) = std::fs::read_dir("/sys/block") else { return false };
+    let Ok(devices) = std::fs::read_dir("/sys/block") else {
+        return false;
+    };
     devices
         .flatten()
         .filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok())
@@ -194,7 +205,9 @@ mod tests {
         for (bytes, inodes) in [(8 << 20, 512), (64 << 20, 4096), (1 << 30, 65_536), (8 << 30, 262_144)] {
             let dir = tempfile::tempdir().unwrap();
             let disk = LoopExt4::probe(dir.path()).unwrap();
-            let DiskPlan::LoopExt4 { image } = disk.prepare(dir.path(), bytes, inodes).unwrap() else { panic!() };
+            let DiskPlan::LoopExt4 { image } = disk.prepare(dir.path(), bytes, inodes).unwrap() else {
+                panic!()
+            };
             has_what_was_promised(&image, bytes, inodes);
         }
     }
@@ -205,7 +218,11 @@ mod tests {
         let free = fs.f_bavail * fs.f_bsize as u64;
         let slack = (1 << 20) + bytes / 64;
         assert!((bytes..bytes + slack).contains(&free), "{bytes}: {free}");
-        assert!((inodes - 32..inodes + inodes / 8 + 1024).contains(&fs.f_ffree), "{inodes}: {}", fs.f_ffree);
+        assert!(
+            (inodes - 32..inodes + inodes / 8 + 1024).contains(&fs.f_ffree),
+            "{inodes}: {}",
+            fs.f_ffree
+        );
         use std::os::unix::fs::MetadataExt;
         assert!(std::fs::metadata(image).unwrap().blocks() * 512 < 8 << 20);
         assert!(is_attached(&std::fs::canonicalize(image).unwrap()));

@@ -64,7 +64,9 @@ pub fn open(templates: &Path) -> (Box<dyn Disk>, Vec<String>) {
         Ok(disk) => (Box::new(disk), Vec::new()),
         Err(reason) => (
             Box::new(tmpfs::Tmpfs),
-            vec![format!("private layers are held in memory and count against the memory limit: {reason}")],
+            vec![format!(
+                "private layers are held in memory and count against the memory limit: {reason}"
+            )],
         ),
     }
 }

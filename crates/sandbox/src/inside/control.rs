@@ -50,7 +50,9 @@ impl Connection {
             Command::Kill => return Next::KillAll,
             Command::Signal { signal } => {
                 let target = self.process.unwrap_or(app);
-                sys::kill(-target, signal).map(|()| (Reply::Done, Vec::new())).stage("signal")
+                sys::kill(-target, signal)
+                    .map(|()| (Reply::Done, Vec::new()))
+                    .stage("signal")
             }
             Command::Exec => self.exec(fds, rlimits),
         };
@@ -61,7 +63,11 @@ impl Connection {
             }
             Err(failure) => {
                 let errno = failure.errno();
-                let reply = Reply::Failed { stage: failure.stage, errno, program: failure.program };
+                let reply = Reply::Failed {
+                    stage: failure.stage,
+                    errno,
+                    program: failure.program,
+                };
                 wire::send(self.socket.as_fd(), &reply, &[])
             }
         };
@@ -70,7 +76,10 @@ impl Connection {
 
     fn exec(&mut self, fds: Vec<OwnedFd>, rlimits: &[Rlimit]) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let mut fds = fds.into_iter();
-        let spec = fds.next().ok_or(std::io::ErrorKind::InvalidInput).stage("read command")?;
+        let spec = fds
+            .next()
+            .ok_or(std::io::ErrorKind::InvalidInput)
+            .stage("read command")?;
         let spec: ExecSpec = wire::from_memfd(spec).stage("read command")?;
         let mut streams: Vec<OwnedFd> = fds.collect();
         let mut ours = None;

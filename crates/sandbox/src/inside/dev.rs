@@ -9,8 +9,14 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, makedev};
 use super::tree::{Root, attach, new_fs};
 use crate::sys::{self, attr};
 
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
@@ -50,7 +56,13 @@ pub fn build(root: &Root<'_>, memory_bytes: u64) -> io::Result<()> {
 fn populate(dev: &OwnedFd, uid_base: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid_base)), Some(Gid::from_raw(uid_base)));
     for (name, major, minor) in NODES {
-        rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))?;
+        rustix::fs::mknodat(
+            dev,
+            name,
+            FileType::CharacterDevice,
+            Mode::from_raw_mode(0o666),
+            makedev(major, minor),
+        )?;
         // The node's mode is subject to the umask.
         rustix::fs::chmodat(dev, name, Mode::from_raw_mode(0o666), AtFlags::empty())?;
         rustix::fs::chownat(dev, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;

@@ -113,7 +113,10 @@ fn start_app(spec: &Spec) -> Result<(i32, Vec<Source>), Failure> {
         let (ours, theirs) = launch::terminal(process.uid, rows, columns).stage("open a terminal")?;
         rustix::io::ioctl_fionbio(&ours, true).stage("open a terminal")?;
         sources.push(Source::new(ours, b'O'));
-        streams.extend([theirs.try_clone().stage("open a terminal")?, theirs.try_clone().stage("open a terminal")?]);
+        streams.extend([
+            theirs.try_clone().stage("open a terminal")?,
+            theirs.try_clone().stage("open a terminal")?,
+        ]);
         streams.push(theirs);
     } else {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).stage("open null")?;
@@ -144,7 +147,10 @@ impl Init {
             let Ok(ready) = self.wait() else {
                 // Without events there is nothing left to do but to end.
                 self.kill_all();
-                return Ended { code: None, signal: Some(libc::SIGKILL) };
+                return Ended {
+                    code: None,
+                    signal: Some(libc::SIGKILL),
+                };
             };
             let now = sys::now_ns();
             self.pump_ready(&ready.sources, now);
@@ -183,13 +189,24 @@ impl Init {
         }
         let has_memory = fds.len() > memory;
         next = fds.len();
-        let pids = self.meters.pids_counter().filter(|_| self.pids_pause.is_none_or(|until| until <= Instant::now()));
+        let pids = self
+            .meters
+            .pids_counter()
+            .filter(|_| self.pids_pause.is_none_or(|until| until <= Instant::now()));
         let has_pids = pids.is_some();
         fds.extend(pids.map(|counter| PollFd::new(counter, PollFlags::PRI)));
         let first_source = fds.len();
-        fds.extend(self.sources.iter().map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)));
+        fds.extend(
+            self.sources
+                .iter()
+                .map(|s| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)),
+        );
         let first_connection = fds.len();
-        fds.extend(self.connections.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
+        fds.extend(
+            self.connections
+                .iter()
+                .map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)),
+        );
         let timeout = self.timeout().map(timespec);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -209,8 +226,13 @@ impl Init {
     fn timeout(&self) -> Option<Duration> {
         let pump = self.pump.due(sys::now_ns()).map(Duration::from_nanos);
         let doubt = self.oom_doubt.map(|_| Duration::from_millis(10));
-        let pause = self.pids_pause.map(|until| until.saturating_duration_since(Instant::now()));
-        [pump, doubt, pause.filter(|p| !p.is_zero())].into_iter().flatten().min()
+        let pause = self
+            .pids_pause
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        [pump, doubt, pause.filter(|p| !p.is_zero())]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether it is time to look for refused forks unannounced.
@@ -238,7 +260,10 @@ impl Init {
         let mut app_ended = None;
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            let ended = Ended { code: status.exit_status(), signal: status.terminating_signal() };
+            let ended = Ended {
+                code: status.exit_status(),
+                signal: status.terminating_signal(),
+            };
             if pid == self.app {
                 app_ended = Some(ended);
             }

@@ -76,7 +76,11 @@ fn started(result: &OwnedFd) -> Result<(), Failure> {
     let errno = parts.next().and_then(|p| p.parse().ok()).unwrap_or(libc::EIO);
     let program = parts.next() == Some("1");
     let stage = parts.next().unwrap_or("start a process").to_owned();
-    Err(Failure { stage, error: io::Error::from_raw_os_error(errno), program })
+    Err(Failure {
+        stage,
+        error: io::Error::from_raw_os_error(errno),
+        program,
+    })
 }
 
 /// Everything in the form the kernel takes, made before the fork.
@@ -90,16 +94,26 @@ impl Image {
     fn new(launch: &Launch<'_>) -> Result<Image, Failure> {
         let text = |s: &str| CString::new(s).stage("read command (it contains a NUL)");
         let argv: Vec<CString> = launch.argv.iter().map(|a| text(a)).collect::<Result<_, _>>()?;
-        let env = launch.env.iter().map(|(k, v)| text(&format!("{k}={v}"))).collect::<Result<_, _>>()?;
+        let env = launch
+            .env
+            .iter()
+            .map(|(k, v)| text(&format!("{k}={v}")))
+            .collect::<Result<_, _>>()?;
         let Some(program) = launch.argv.first().filter(|p| !p.is_empty()) else {
             return Err(io::ErrorKind::InvalidInput).stage("read command (it is empty)");
         };
         let programs = if program.contains('/') {
             vec![text(program)?]
         } else {
-            let path = launch.env.iter().find(|(k, _)| k == "PATH").map_or(DEFAULT_PATH, |(_, v)| v.as_str());
+            let path = launch
+                .env
+                .iter()
+                .find(|(k, _)| k == "PATH")
+                .map_or(DEFAULT_PATH, |(_, v)| v.as_str());
             let folders = path.split(':').filter(|folder| !folder.is_empty());
-            folders.map(|folder| text(&format!("{folder}/{program}"))).collect::<Result<_, _>>()?
+            folders
+                .map(|folder| text(&format!("{folder}/{program}")))
+                .collect::<Result<_, _>>()?
         };
         Ok(Image { programs, argv, env })
     }
@@ -136,10 +150,18 @@ fn become_it(launch: &Launch<'_>, image: &Image) -> Result<std::convert::Infalli
     rustix::thread::set_thread_res_gid(gid, gid, gid).stage("change group")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).stage("change user")?;
     let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
     rustix::thread::set_capabilities(None, sets).stage("drop capabilities")?;
     enter(launch.cwd).stage(format!("enter {}", launch.cwd.display()))?;
-    Err(Failure { stage: "execute".to_owned(), error: image.exec(), program: true })
+    Err(Failure {
+        stage: "execute".to_owned(),
+        error: image.exec(),
+        program: true,
+    })
 }
 
 fn redirect(fd: BorrowedFd<'_>, at: usize) -> io::Result<()> {
@@ -162,8 +184,16 @@ fn score_for_oom() -> io::Result<()> {
 
 fn set_limits(wanted: &[Rlimit]) -> io::Result<()> {
     let mut all = vec![
-        Rlimit { resource: RlimitKind::Core, soft: 0, hard: 0 },
-        Rlimit { resource: RlimitKind::Nofile, soft: DEFAULT_NOFILE, hard: DEFAULT_NOFILE },
+        Rlimit {
+            resource: RlimitKind::Core,
+            soft: 0,
+            hard: 0,
+        },
+        Rlimit {
+            resource: RlimitKind::Nofile,
+            soft: DEFAULT_NOFILE,
+            hard: DEFAULT_NOFILE,
+        },
     ];
     all.extend_from_slice(wanted);
     for limit in all {
@@ -184,7 +214,13 @@ fn set_limits(wanted: &[Rlimit]) -> io::Result<()> {
             (value, None) => Some(value),
         };
         let (soft, hard) = (clamp(limit.soft.min(limit.hard)), clamp(limit.hard));
-        rustix::process::setrlimit(resource, rustix::process::Rlimit { current: soft, maximum: hard })?;
+        rustix::process::setrlimit(
+            resource,
+            rustix::process::Rlimit {
+                current: soft,
+                maximum: hard,
+            },
+        )?;
     }
     Ok(())
 }
@@ -193,7 +229,11 @@ fn set_limits(wanted: &[Rlimit]) -> io::Result<()> {
 fn enter(cwd: &Path) -> io::Result<()> {
     std::env::set_current_dir(cwd)?;
     let here = std::env::current_dir()?;
-    if here.as_os_str().as_bytes().first() == Some(&b'/') { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    if here.as_os_str().as_bytes().first() == Some(&b'/') {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Makes something that belongs to `uid`. As the saved user is still root, the way back is
@@ -223,7 +263,12 @@ pub fn terminal(uid: u32, rows: u16, columns: u16) -> io::Result<(OwnedFd, Owned
     rustix::pty::unlockpt(&ours)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
-    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = rustix::termios::Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(ours.as_fd(), size)?;
     Ok((ours, theirs))
 }

@@ -48,13 +48,19 @@ pub fn apply(root: &Root<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
         }
     }
     let mut masked: Vec<String> = MASKED.iter().map(|&path| path.to_owned()).collect();
-    masked.extend(thermal().into_iter().map(|cpu| format!("{CPUS}/{cpu}/thermal_throttle")));
+    masked.extend(
+        thermal()
+            .into_iter()
+            .map(|cpu| format!("{CPUS}/{cpu}/thermal_throttle")),
+    );
     // The first folder takes the file system itself, the others copies of it.
     let mut spare = Some(empty);
     let mut attached: Option<OwnedFd> = None;
     for path in &masked {
         let stage = || format!("mask {path}");
-        let Some(place) = present(root, path).stage(stage())? else { continue };
+        let Some(place) = present(root, path).stage(stage())? else {
+            continue;
+        };
         let stat = rustix::fs::fstat(&place).stage(stage())?;
         if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
             let null = copy_host(dev_null).stage(stage())?;
@@ -101,7 +107,9 @@ fn copy_host(dev_null: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// CPUs whose heat can be seen.
 fn thermal() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(CPUS) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(CPUS) else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter(|e| e.path().join("thermal_throttle").exists())

@@ -74,7 +74,10 @@ impl Meters {
             return None;
         }
         let peak = self.peak.as_ref().and_then(|file| text(file).trim().parse().ok());
-        Some(Oom { limit_bytes: self.limit_bytes, peak_bytes: peak.unwrap_or(self.limit_bytes) })
+        Some(Oom {
+            limit_bytes: self.limit_bytes,
+            peak_bytes: peak.unwrap_or(self.limit_bytes),
+        })
     }
 
     /// Times a fork was refused.

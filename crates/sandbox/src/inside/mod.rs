@@ -81,7 +81,11 @@ trait Stage<T> {
 
 impl<T, E: Into<io::Error>> Stage<T> for Result<T, E> {
     fn stage(self, stage: impl Into<String>) -> Result<T, Failure> {
-        self.map_err(|error| Failure { stage: stage.into(), error: error.into(), program: false })
+        self.map_err(|error| Failure {
+            stage: stage.into(),
+            error: error.into(),
+            program: false,
+        })
     }
 }
 
@@ -104,13 +108,22 @@ pub fn live(birth: Birth) -> ! {
 }
 
 fn run(birth: Birth) {
-    let Birth { plan, report, control, userns } = birth;
+    let Birth {
+        plan,
+        report,
+        control,
+        userns,
+    } = birth;
     let mut report = Some(report);
     if let Err(failure) = prepare_and_run(plan, &mut report, control, userns)
         && let Some(report) = report
     {
         let errno = failure.errno();
-        let failed = Report::Failed { stage: failure.stage, errno, program: failure.program };
+        let failed = Report::Failed {
+            stage: failure.stage,
+            errno,
+            program: failure.program,
+        };
         let _ = wire::send(report.as_fd(), &failed, &[]);
     }
 }
@@ -138,5 +151,13 @@ fn prepare_and_run(
     seal::namespaces(&plan).stage("set up namespaces")?;
     seal::give_up_root(userns).stage("leave the host's root")?;
     seal::restrict()?;
-    init::run(plan.spec, init::Hands { log, control, report, meters })
+    init::run(
+        plan.spec,
+        init::Hands {
+            log,
+            control,
+            report,
+            meters,
+        },
+    )
 }

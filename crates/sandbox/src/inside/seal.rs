@@ -57,7 +57,11 @@ pub fn restrict() -> Result<(), Failure> {
         }
     }
     let kept = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
     rustix::thread::set_capabilities(None, sets).stage("drop capabilities")?;
     rustix::thread::set_no_new_privs(true).stage("forbid new privileges")?;
     sys::seccomp_load(seccomp::program()).stage("filter system calls")

@@ -42,7 +42,14 @@ pub fn build(plan: &Plan, userns: &OwnedFd) -> Result<Tree, Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).stage("separate mounts")?;
     let log = clone_tree(&plan.dir.join(LOG), false).stage("open log folder")?;
     let scratch = plan.dir.join(SCRATCH);
-    mount("tmpfs", &scratch, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700").stage("mount scratch")?;
+    mount(
+        "tmpfs",
+        &scratch,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"mode=700",
+    )
+    .stage("mount scratch")?;
     std::env::set_current_dir(&scratch).stage("enter scratch")?;
     let upper = private_layer(plan)?;
     layers(plan, userns.as_fd())?;
@@ -50,7 +57,12 @@ pub fn build(plan: &Plan, userns: &OwnedFd) -> Result<Tree, Failure> {
 
     let fd = open_dir("root").stage("open root")?;
     let owner = (plan.spec.process.uid, plan.spec.process.gid);
-    let root = Root { fd, userns: userns.as_fd(), uid_base: plan.uid_base, owner };
+    let root = Root {
+        fd,
+        userns: userns.as_fd(),
+        uid_base: plan.uid_base,
+        owner,
+    };
     let dev_null = open_null().stage("open /dev/null")?;
     furnish(plan, &root, &dev_null)?;
 
@@ -63,15 +75,21 @@ pub fn build(plan: &Plan, userns: &OwnedFd) -> Result<Tree, Failure> {
 
 fn furnish(plan: &Plan, root: &Root<'_>, dev_null: &OwnedFd) -> Result<(), Failure> {
     for bind in &plan.spec.binds {
-        root.bind(&bind.source, &bind.target, bind.readonly)
-            .stage(format!("bind {} at {}", bind.source.display(), bind.target.display()))?;
+        root.bind(&bind.source, &bind.target, bind.readonly).stage(format!(
+            "bind {} at {}",
+            bind.source.display(),
+            bind.target.display()
+        ))?;
     }
     for (path, content, mode) in &plan.spec.files {
-        root.write_file(path, content, *mode).stage(format!("write {}", path.display()))?;
+        root.write_file(path, content, *mode)
+            .stage(format!("write {}", path.display()))?;
     }
     root.make_tmp().stage("make /tmp")?;
-    root.kernel_fs("proc", "/proc", &[("hidepid", "invisible")], attr::NOEXEC).stage("mount /proc")?;
-    root.kernel_fs("sysfs", "/sys", &[], attr::NOEXEC | attr::RDONLY).stage("mount /sys")?;
+    root.kernel_fs("proc", "/proc", &[("hidepid", "invisible")], attr::NOEXEC)
+        .stage("mount /proc")?;
+    root.kernel_fs("sysfs", "/sys", &[], attr::NOEXEC | attr::RDONLY)
+        .stage("mount /sys")?;
     show_groups(plan, root).stage("show control groups")?;
     dev::build(root, plan.spec.limits.memory_bytes).stage("build /dev")?;
     masks::apply(root, dev_null.as_fd())
@@ -118,9 +136,18 @@ fn overlay(layers: usize) -> io::Result<()> {
     let lower: Vec<String> = (0..layers).map(|at| format!("l{at}")).collect();
     // Volatile: no fsync inside waits for the host's disk. The layer ends with the sandbox, or
     // before it with the host, so there is nothing it could promise.
-    let options = format!("lowerdir={},upperdir=disk/upper,workdir=disk/work,volatile", lower.join(":"));
+    let options = format!(
+        "lowerdir={},upperdir=disk/upper,workdir=disk/work,volatile",
+        lower.join(":")
+    );
     let options = std::ffi::CString::new(options)?;
-    Ok(mount("overlay", "root", "overlay", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
+    Ok(mount(
+        "overlay",
+        "root",
+        "overlay",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        options.as_c_str(),
+    )?)
 }
 
 fn show_groups(plan: &Plan, root: &Root<'_>) -> io::Result<()> {
@@ -130,12 +157,22 @@ fn show_groups(plan: &Plan, root: &Root<'_>) -> io::Result<()> {
         for (_, name) in views {
             rustix::fs::mkdirat(&tmpfs, name.as_str(), Mode::from_raw_mode(0o755))?;
         }
-        sys::mount_setattr(tmpfs.as_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, None, false)?;
+        sys::mount_setattr(
+            tmpfs.as_fd(),
+            attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC,
+            None,
+            false,
+        )?;
         attach(tmpfs.as_fd(), root.existing(Path::new("/sys/fs/cgroup"), true)?.as_fd())?;
     }
     for (source, name) in views {
         let tree = clone_tree(source, false)?;
-        sys::mount_setattr(tree.as_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, None, false)?;
+        sys::mount_setattr(
+            tree.as_fd(),
+            attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC,
+            None,
+            false,
+        )?;
         let target = Path::new("/sys/fs/cgroup").join(name);
         attach(tree.as_fd(), root.existing(&target, true)?.as_fd())?;
     }
@@ -281,7 +318,11 @@ pub fn new_fs(kind: &str, options: &[(&str, &str)], attributes: u64) -> io::Resu
 /// A copy of the mount at `path`, attached nowhere.
 pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
+    let flags = if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    };
     Ok(open_tree(rustix::fs::CWD, path, flags)?)
 }
 

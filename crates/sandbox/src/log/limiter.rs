@@ -82,7 +82,10 @@ impl Limiter {
         }
         self.noted_ns = now_ns;
         let dropped = std::mem::take(&mut self.dropped);
-        Some(format!("{head}: dropped {} lines, {} bytes", dropped.lines, dropped.bytes))
+        Some(format!(
+            "{head}: dropped {} lines, {} bytes",
+            dropped.lines, dropped.bytes
+        ))
     }
 
     /// Nanoseconds until [`Limiter::note`] has something to say.

@@ -24,7 +24,11 @@ pub struct Source {
 impl Source {
     /// `fd` does not block; `tag` is `O` or `E`.
     pub fn new(fd: OwnedFd, tag: u8) -> Source {
-        Source { fd, tag, partial: Vec::new() }
+        Source {
+            fd,
+            tag,
+            partial: Vec::new(),
+        }
     }
 }
 
@@ -205,20 +209,29 @@ mod tests {
         drop::<OwnedFd>(write);
         assert!(!pump.drain(&mut source, 8));
         pump.close(9);
-        Reader::new(dir.path()).read(Position::default(), usize::MAX >> 1).unwrap().records
+        Reader::new(dir.path())
+            .read(Position::default(), usize::MAX >> 1)
+            .unwrap()
+            .records
     }
 
     #[test]
     fn splits_lines_and_keeps_the_last_incomplete_one() {
         let records = run(&LogPolicy::default(), b"one\n\ntwo\r\nthree");
         let lines: Vec<_> = records.iter().map(|r| r.payload.clone()).collect();
-        assert_eq!(lines, [b"one".to_vec(), b"".to_vec(), b"two\r".to_vec(), b"three".to_vec()]);
+        assert_eq!(
+            lines,
+            [b"one".to_vec(), b"".to_vec(), b"two\r".to_vec(), b"three".to_vec()]
+        );
         assert!(records.iter().all(|r| r.stream == Stream::Out));
     }
 
     #[test]
     fn splits_what_is_too_long_at_the_limit_exactly() {
-        let policy = LogPolicy { max_line: 100, ..LogPolicy::default() };
+        let policy = LogPolicy {
+            max_line: 100,
+            ..LogPolicy::default()
+        };
         let mut input = vec![b'a'; 250];
         input.push(b'\n');
         input.extend(vec![b'b'; 100]);
@@ -229,7 +242,11 @@ mod tests {
 
     #[test]
     fn a_flood_is_dropped_counted_and_said() {
-        let policy = LogPolicy { rate_bytes_per_second: 1, burst_bytes: 1000, ..LogPolicy::default() };
+        let policy = LogPolicy {
+            rate_bytes_per_second: 1,
+            burst_bytes: 1000,
+            ..LogPolicy::default()
+        };
         let input = b"123456789\n".repeat(1000);
         let records = run(&policy, &input);
         let kept = records.iter().filter(|r| r.stream == Stream::Out).count();

@@ -71,7 +71,10 @@ impl Reader {
     /// nothing new. A missing folder reads as empty.
     pub fn read(&self, from: Position, max_bytes: usize) -> io::Result<Batch> {
         let segments = self.segments()?;
-        let mut batch = Batch { next: from, ..Batch::default() };
+        let mut batch = Batch {
+            next: from,
+            ..Batch::default()
+        };
         let mut taken = 0;
         for &segment in segments.iter().filter(|&&s| s >= from.segment) {
             let left = batch.next.segment;
@@ -92,7 +95,10 @@ impl Reader {
     pub fn tail(&self, count: usize) -> io::Result<Vec<Record>> {
         let mut records: Vec<Record> = Vec::new();
         for &segment in self.segments()?.iter().rev().take(4) {
-            let mut batch = Batch { next: Position { segment, offset: 0 }, ..Batch::default() };
+            let mut batch = Batch {
+                next: Position { segment, offset: 0 },
+                ..Batch::default()
+            };
             self.read_segment(&mut batch, usize::MAX)?;
             batch.records.append(&mut records);
             records = batch.records;
@@ -157,7 +163,11 @@ fn parse(line: &[u8]) -> Option<Record> {
         _ => return None,
     };
     let payload = rest.strip_prefix(b" ")?.to_vec();
-    Some(Record { unix_ns, stream, payload })
+    Some(Record {
+        unix_ns,
+        stream,
+        payload,
+    })
 }
 
 #[cfg(test)]
@@ -191,7 +201,9 @@ mod tests {
     fn a_deleted_segment_is_a_gap_and_reading_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), 4, "5 O late\n");
-        let batch = Reader::new(dir.path()).read(Position { segment: 2, offset: 3 }, 100).unwrap();
+        let batch = Reader::new(dir.path())
+            .read(Position { segment: 2, offset: 3 }, 100)
+            .unwrap();
         assert!(batch.gap);
         assert_eq!(batch.records[0].payload, b"late");
     }
@@ -212,7 +224,9 @@ mod tests {
         let batch = Reader::new(dir.path()).read(Position::default(), 10).unwrap();
         assert_eq!(batch.records.len(), 1);
         assert!(!batch.gap);
-        let none = Reader::new(dir.path().join("none")).read(Position::default(), 10).unwrap();
+        let none = Reader::new(dir.path().join("none"))
+            .read(Position::default(), 10)
+            .unwrap();
         assert!(none.records.is_empty());
     }
 }

@@ -76,7 +76,9 @@ impl Segments {
         self.number += 1;
         self.size = 0;
         while self.older_bytes + self.segment_bytes > self.keep_bytes {
-            let Some((number, size)) = self.older.pop_front() else { break };
+            let Some((number, size)) = self.older.pop_front() else {
+                break;
+            };
             self.older_bytes -= size;
             let _ = rustix::fs::unlinkat(&self.dir, segment_name(number), AtFlags::empty());
         }
@@ -100,8 +102,10 @@ mod tests {
         for _ in 0..40 {
             log.append(&record).unwrap();
         }
-        let mut names: Vec<_> =
-            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names.last().unwrap(), &segment_name(20));
         let total: u64 = names.iter().map(|n| dir.path().join(n).metadata().unwrap().len()).sum();
@@ -114,6 +118,9 @@ mod tests {
         let mut log = Segments::new(open(dir.path()), 0);
         log.append(b"1 O x\n").unwrap();
         log.append(b"1 O y\n").unwrap();
-        assert_eq!(std::fs::read(dir.path().join(segment_name(1))).unwrap(), b"1 O x\n1 O y\n");
+        assert_eq!(
+            std::fs::read(dir.path().join(segment_name(1))).unwrap(),
+            b"1 O x\n1 O y\n"
+        );
     }
 }

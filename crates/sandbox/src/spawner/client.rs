@@ -76,7 +76,9 @@ impl Client {
         if answer.is_err() {
             *connection = None;
         }
-        answer.ok().filter(|(answer, _)| !matches!(answer, Answer::Failed { .. }))
+        answer
+            .ok()
+            .filter(|(answer, _)| !matches!(answer, Answer::Failed { .. }))
     }
 
     /// Ends the spawner, if there is one.
@@ -123,7 +125,10 @@ impl Client {
 
     fn start(&self) -> io::Result<()> {
         let listener = wire::listen(&self.state_dir, SOCKET)?;
-        let log = OpenOptions::new().create(true).append(true).open(self.state_dir.join(LOG))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.state_dir.join(LOG))?;
         // It forks and the first process ends, so that it is nobody's child.
         let status = Command::new(&self.init_path)
             .arg("spawner")

@@ -54,7 +54,13 @@ pub fn serve() -> io::Result<()> {
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let netns = std::fs::File::open("/proc/self/ns/net")?.into();
     let program = Program::of(Path::new("/proc/self/exe"))?;
-    let mut server = Server { program, netns, userns: HashMap::new(), kept: HashMap::new(), forgotten: Vec::new() };
+    let mut server = Server {
+        program,
+        netns,
+        userns: HashMap::new(),
+        kept: HashMap::new(),
+        forgotten: Vec::new(),
+    };
     server.run(&listener, &children)
 }
 
@@ -69,7 +75,10 @@ fn raise_open_files() {
 fn private_mounts() -> io::Result<()> {
     use rustix::mount::{MountPropagationFlags, mount_change};
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-    Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
+    Ok(mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )?)
 }
 
 impl Server {
@@ -105,7 +114,9 @@ impl Server {
 
     /// One message; `None` at the end of the connection, `false` to end.
     fn serve_one(&mut self, connection: BorrowedFd<'_>) -> io::Result<Option<bool>> {
-        let Some((ask, fds)) = wire::receive::<Ask>(connection)? else { return Ok(None) };
+        let Some((ask, fds)) = wire::receive::<Ask>(connection)? else {
+            return Ok(None);
+        };
         let retire = matches!(ask, Ask::Retire);
         match self.answer(ask, fds) {
             Ok((answer, fd)) => {
@@ -114,7 +125,14 @@ impl Server {
             }
             Err((stage, error)) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-                wire::send(connection, &Answer::Failed { stage: stage.to_owned(), errno }, &[])?;
+                wire::send(
+                    connection,
+                    &Answer::Failed {
+                        stage: stage.to_owned(),
+                        errno,
+                    },
+                    &[],
+                )?;
             }
         }
         Ok(Some(!retire))
@@ -124,9 +142,21 @@ impl Server {
         match ask {
             Ask::Hello { .. } => {
                 let pid = std::process::id() as i32;
-                Ok((Answer::Hello { protocol: PROTOCOL, pid, program: self.program }, None))
+                Ok((
+                    Answer::Hello {
+                        protocol: PROTOCOL,
+                        pid,
+                        program: self.program,
+                    },
+                    None,
+                ))
             }
-            Ask::Create { id, uid_base, group, netns } => {
+            Ask::Create {
+                id,
+                uid_base,
+                group,
+                netns,
+            } => {
                 let (pid, pidfd) = self.create(id, uid_base, group, netns, fds)?;
                 Ok((Answer::Created { pid }, Some(pidfd)))
             }
@@ -138,13 +168,22 @@ impl Server {
             }
             Ask::Upper { id } => {
                 let upper = self.kept.get(&id).and_then(|kept| kept.upper.as_ref());
-                let copy = upper.map(OwnedFd::try_clone).transpose().map_err(|e| ("copy a descriptor", e))?;
+                let copy = upper
+                    .map(OwnedFd::try_clone)
+                    .transpose()
+                    .map_err(|e| ("copy a descriptor", e))?;
                 Ok((Answer::Done, copy))
             }
             Ask::Status { id } => {
                 self.reap();
                 let kept = self.kept.get(&id);
-                Ok((Answer::Status { known: kept.is_some(), ended: kept.and_then(|k| k.ended) }, None))
+                Ok((
+                    Answer::Status {
+                        known: kept.is_some(),
+                        ended: kept.and_then(|k| k.ended),
+                    },
+                    None,
+                ))
             }
             Ask::Forget { id } => {
                 self.reap();
@@ -181,16 +220,30 @@ impl Server {
         // SAFETY: the spawner has one thread.
         let forked = unsafe { sys::clone_process(namespaces as u64, group_fd.as_ref().map(AsFd::as_fd)) };
         if let Ok(Forked::Child) = forked {
-            inside::live(Birth { plan, report, control, userns });
+            inside::live(Birth {
+                plan,
+                report,
+                control,
+                userns,
+            });
         }
         if netns_fd.is_some() {
             // To stay in a sandbox's namespace would start the next one there: better to end.
-            enter_netns(&self.netns).map_err(|e| ("leave network namespace", e)).inspect_err(|_| sys::exit_now(1))?;
+            enter_netns(&self.netns)
+                .map_err(|e| ("leave network namespace", e))
+                .inspect_err(|_| sys::exit_now(1))?;
         }
         match forked.map_err(|e| ("fork", e))? {
             Forked::Parent(pid, Some(pidfd)) => {
                 let copy = pidfd.try_clone().map_err(|e| ("copy a descriptor", e))?;
-                self.kept.insert(id, Kept { pidfd, upper: None, ended: None });
+                self.kept.insert(
+                    id,
+                    Kept {
+                        pidfd,
+                        upper: None,
+                        ended: None,
+                    },
+                );
                 Ok((pid, copy))
             }
             _ => Err(("fork", io::ErrorKind::Other.into())),
@@ -213,11 +266,20 @@ impl Server {
         for kept in self.kept.values_mut().filter(|kept| kept.ended.is_none()) {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             if let Ok(Some(status)) = waitid(WaitId::PidFd(kept.pidfd.as_fd()), options) {
-                kept.ended = Some(Ended { code: status.exit_status(), signal: status.terminating_signal() });
+                kept.ended = Some(Ended {
+                    code: status.exit_status(),
+                    signal: status.terminating_signal(),
+                });
             }
         }
         self.forgotten.retain(|pidfd| {
-            !matches!(waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG), Ok(Some(_)))
+            !matches!(
+                waitid(
+                    WaitId::PidFd(pidfd.as_fd()),
+                    WaitIdOptions::EXITED | WaitIdOptions::NOHANG
+                ),
+                Ok(Some(_))
+            )
         });
     }
 }

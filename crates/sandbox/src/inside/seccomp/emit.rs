@@ -120,7 +120,11 @@ pub mod tests {
         pub fn new(number: u32, args: &[u64]) -> Call {
             let mut all = [0; 6];
             all[..args.len()].copy_from_slice(args);
-            Call { number, arch: ARCH_X86_64, args: all }
+            Call {
+                number,
+                arch: ARCH_X86_64,
+                args: all,
+            }
         }
 
         fn load(&self, offset: u32) -> u32 {

@@ -77,12 +77,42 @@ mod tests {
     fn what_breaks_out_is_refused() {
         use libc::*;
         for number in [
-            SYS_mount, SYS_umount2, SYS_unshare, SYS_setns, SYS_pivot_root, SYS_chroot, SYS_bpf, SYS_keyctl,
-            SYS_add_key, SYS_request_key, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup,
-            SYS_io_uring_enter, SYS_process_vm_readv, SYS_process_vm_writev, SYS_name_to_handle_at,
-            SYS_open_by_handle_at, SYS_pidfd_getfd, SYS_kexec_load, SYS_init_module, SYS_reboot, SYS_syslog,
-            SYS_open_tree, SYS_move_mount, SYS_fsopen, SYS_mount_setattr, SYS_swapon, SYS_quotactl, SYS_acct,
-            SYS_settimeofday, SYS_clock_settime, SYS_sethostname, SYS_iopl, SYS_ioperm, SYS_kcmp,
+            SYS_mount,
+            SYS_umount2,
+            SYS_unshare,
+            SYS_setns,
+            SYS_pivot_root,
+            SYS_chroot,
+            SYS_bpf,
+            SYS_keyctl,
+            SYS_add_key,
+            SYS_request_key,
+            SYS_perf_event_open,
+            SYS_userfaultfd,
+            SYS_io_uring_setup,
+            SYS_io_uring_enter,
+            SYS_process_vm_readv,
+            SYS_process_vm_writev,
+            SYS_name_to_handle_at,
+            SYS_open_by_handle_at,
+            SYS_pidfd_getfd,
+            SYS_kexec_load,
+            SYS_init_module,
+            SYS_reboot,
+            SYS_syslog,
+            SYS_open_tree,
+            SYS_move_mount,
+            SYS_fsopen,
+            SYS_mount_setattr,
+            SYS_swapon,
+            SYS_quotactl,
+            SYS_acct,
+            SYS_settimeofday,
+            SYS_clock_settime,
+            SYS_sethostname,
+            SYS_iopl,
+            SYS_ioperm,
+            SYS_kcmp,
         ] {
             assert_eq!(verdict(number, &[]), REFUSED, "{number}");
         }
@@ -92,8 +122,19 @@ mod tests {
     #[test]
     fn arguments_are_judged() {
         use libc::*;
-        assert_eq!(verdict(SYS_clone, &[(CLONE_VM | CLONE_THREAD | SIGCHLD) as u64]), Action::Allow);
-        for flag in [CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP] {
+        assert_eq!(
+            verdict(SYS_clone, &[(CLONE_VM | CLONE_THREAD | SIGCHLD) as u64]),
+            Action::Allow
+        );
+        for flag in [
+            CLONE_NEWNS,
+            CLONE_NEWUSER,
+            CLONE_NEWPID,
+            CLONE_NEWNET,
+            CLONE_NEWIPC,
+            CLONE_NEWUTS,
+            CLONE_NEWCGROUP,
+        ] {
             assert_eq!(verdict(SYS_clone, &[(flag | SIGCHLD) as u64]), REFUSED);
         }
         for family in [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET] {
@@ -102,7 +143,12 @@ mod tests {
         for family in [AF_ALG, AF_VSOCK, 12, 63] {
             assert_eq!(verdict(SYS_socket, &[family as u64]), REFUSED, "{family}");
         }
-        for (persona, wanted) in [(0, Action::Allow), (0xffff_ffff, Action::Allow), (0x20008, Action::Allow), (4, REFUSED)] {
+        for (persona, wanted) in [
+            (0, Action::Allow),
+            (0xffff_ffff, Action::Allow),
+            (0x20008, Action::Allow),
+            (4, REFUSED),
+        ] {
             assert_eq!(verdict(SYS_personality, &[persona]), wanted);
         }
         assert_eq!(verdict(SYS_ioctl, &[0, TIOCSTI]), REFUSED);

@@ -32,8 +32,32 @@ const TERMINAL_INJECTION: &[u32] = &[libc::TIOCSTI as u32, libc::TIOCLINUX as u3
 
 /// By system call number.
 pub const RULES: [(u32, Rule); 4] = [
-    (libc::SYS_clone as u32, Rule { arg: 0, test: Test::RefuseBits(CLONE_NEW) }),
-    (libc::SYS_socket as u32, Rule { arg: 0, test: Test::RefuseValues(FAMILIES_REFUSED, FAMILIES_END) }),
-    (libc::SYS_personality as u32, Rule { arg: 0, test: Test::AllowValues(PERSONALITIES) }),
-    (libc::SYS_ioctl as u32, Rule { arg: 1, test: Test::RefuseValues(TERMINAL_INJECTION, u32::MAX) }),
+    (
+        libc::SYS_clone as u32,
+        Rule {
+            arg: 0,
+            test: Test::RefuseBits(CLONE_NEW),
+        },
+    ),
+    (
+        libc::SYS_socket as u32,
+        Rule {
+            arg: 0,
+            test: Test::RefuseValues(FAMILIES_REFUSED, FAMILIES_END),
+        },
+    ),
+    (
+        libc::SYS_personality as u32,
+        Rule {
+            arg: 0,
+            test: Test::AllowValues(PERSONALITIES),
+        },
+    ),
+    (
+        libc::SYS_ioctl as u32,
+        Rule {
+            arg: 1,
+            test: Test::RefuseValues(TERMINAL_INJECTION, u32::MAX),
+        },
+    ),
 ];

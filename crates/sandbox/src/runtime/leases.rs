@@ -1,0 +1,122 @@
+//! The joint of sandboxes and their network: who has which address, from the lease to its
+//! return, also for what an earlier agent left.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::{Inner, WrittenFile};
+use crate::net::{self, Lease};
+use crate::{Error, Network, Result, Spec};
+
+impl Inner {
+    /// The address and namespace wanted, and the file that names its resolvers.
+    pub(super) fn lease(&self, spec: &Spec) -> Result<(Option<Lease>, Option<WrittenFile>)> {
+        let Network::Isolated { policy } = &spec.network else {
+            return Ok((None, None));
+        };
+        let failed = |source: net::Error| Error::Network {
+            operation: format!("give sandbox {} a network", spec.id),
+            source: Box::new(source),
+        };
+        let network = self.network().map_err(failed)?;
+        let lease = network.lease_with(policy).map_err(failed)?;
+        self.lock_adopted().insert(spec.id.clone());
+        let path = Path::new("/etc/resolv.conf");
+        if spec.files.iter().any(|(given, _, _)| given == path) {
+            return Ok((Some(lease), None));
+        }
+        let text: String = network
+            .resolvers()
+            .iter()
+            .map(|address| format!("nameserver {address}\n"))
+            .collect();
+        Ok((Some(lease), Some((path.to_owned(), text.into_bytes(), 0o644))))
+    }
+
+    /// The lease of a sandbox that lives. Without it the sandbox is out of reach but alive, and
+    /// whoever checks its health will notice: no reason not to adopt it.
+    pub(super) fn adopt_lease(&self, id: &str, pid: i32, address: Ipv4Addr) -> Option<Lease> {
+        // If init ends just now there is nothing to adopt any more.
+        let netns = File::open(format!("/proc/{pid}/ns/net")).ok()?;
+        match self
+            .network()
+            .and_then(|network| network.adopt(id, address, netns.into()))
+        {
+            Ok(lease) => {
+                self.lock_adopted().insert(id.to_owned());
+                Some(lease)
+            }
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %address, %error, "the network of a sandbox could not be adopted");
+                None
+            }
+        }
+    }
+
+    /// Gives back the address of a sandbox that has ended, whether or not it was adopted.
+    pub(super) fn release(&self, id: &str, address: Ipv4Addr) {
+        let given_back = self.network().map_err(|e| e.to_string()).and_then(|network| {
+            // Its namespace is gone; any descriptor may stand for it.
+            let netns = File::open("/dev/null").map_err(|e| e.to_string())?.into();
+            let (id, gateway) = (id.to_owned(), network.gateway());
+            network.release(Lease {
+                id,
+                address,
+                gateway,
+                prefix: 32,
+                netns,
+                host_interface: String::new(),
+            });
+            Ok(())
+        });
+        if let Err(error) = given_back {
+            tracing::warn!(sandbox = %id, %address, %error, "the address is kept until the network is swept");
+        }
+    }
+
+    /// Frees addresses that no sandbox has: leased by an agent that died before it wrote so.
+    /// Not while a sandbox with an address waits to be adopted.
+    pub(super) fn sweep_network(&self) -> Result<()> {
+        let Some(network) = self.lock_network().clone() else {
+            return Ok(());
+        };
+        for id in self.folders.list()? {
+            let record = self.folders.read(&id)?;
+            let waits = record
+                .as_ref()
+                .is_some_and(|r| r.address.is_some() && self.find(r).is_some());
+            if waits && !self.lock_adopted().contains(&id) {
+                return Ok(());
+            }
+        }
+        let swept = network.sweep();
+        let operation = "free addresses without a sandbox".to_owned();
+        swept.map(drop).map_err(|e| Error::Network {
+            operation,
+            source: Box::new(e),
+        })
+    }
+
+    pub(super) fn lock_adopted(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock_network(&self) -> MutexGuard<'_, Option<Arc<net::Network>>> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn network(&self) -> net::Result<Arc<net::Network>> {
+        let mut network = self.lock_network();
+        match &*network {
+            Some(network) => Ok(network.clone()),
+            None => {
+                let opened = Arc::new(net::Network::open(self.config.network.clone())?);
+                *network = Some(opened.clone());
+                Ok(opened)
+            }
+        }
+    }
+}
