@@ -3,7 +3,7 @@
 
 use crate::dist::{BUNDLED, Dist};
 use crate::package::Package;
-use crate::registry::Registry;
+use crate::registry::{Index, Registry};
 use crate::version::{Wanted, age_warning};
 use buildpack_kit::{BuildContext, Failure, Layer, Result, Types, output};
 use std::os::unix::fs::symlink;
@@ -66,8 +66,8 @@ pub fn install(context: &BuildContext, wanted: &Wanted, package: &Package, now: 
         keep(&layer, &runtime, wanted, npm_wanted, resolved)?;
         return Ok(runtime);
     }
-    let runtime = match resolve(context, wanted, package) {
-        Ok(runtime) => runtime,
+    let (runtime, source) = match resolve(context, wanted, package) {
+        Ok(resolved) => resolved,
         Err(failure) => {
             let Some((runtime, resolved)) = known else {
                 return Err(failure);
@@ -81,7 +81,7 @@ pub fn install(context: &BuildContext, wanted: &Wanted, package: &Package, now: 
         announce(wanted, &runtime, "still the newest");
     } else {
         announce(wanted, &runtime, "downloading");
-        download(context, &mut layer, &runtime)?;
+        download(&mut layer, &runtime, &source)?;
     }
     keep(&layer, &runtime, wanted, npm_wanted, seconds)?;
     Ok(runtime)
@@ -141,46 +141,70 @@ fn node_package() -> &'static str {
     }
 }
 
-fn resolve(context: &BuildContext, wanted: &Wanted, package: &Package) -> Result<Runtime> {
+/// Where the files of a runtime come from.
+enum Source {
+    /// Packages of a registry, with what it has of Node.js and of npm.
+    Registry {
+        registry: Registry,
+        node: Index,
+        npm: Index,
+    },
+    /// Releases of a mirror, npm included.
+    Mirror(Dist),
+}
+
+fn resolve(context: &BuildContext, wanted: &Wanted, package: &Package) -> Result<(Runtime, Source)> {
+    let dir = context.layers.join("node");
     if let Some(mirror) = Dist::configured(&context.variables)? {
         if let Some(npm) = package.engines.get("npm") {
             output::alert(&format!(
                 "engines.npm {npm:?} has no effect: the npm that comes with Node.js is used here"
             ));
         }
-        return Ok(Runtime {
-            dir: context.layers.join("node"),
-            version: wanted.choose(&mirror.versions()?)?,
-            npm: BUNDLED.to_owned(),
-        });
+        let version = wanted.choose(&mirror.versions()?)?;
+        let npm = BUNDLED.to_owned();
+        return Ok((Runtime { dir, version, npm }, Source::Mirror(mirror)));
     }
     let registry = Registry::new(&context.variables)?;
-    let version = wanted.choose(&registry.index(node_package())?.versions())?;
+    let (node, npms) = at_once(|| registry.index(node_package()), || registry.index("npm"))?;
+    let version = wanted.choose(&node.versions())?;
     let line = npm_line(&version, package);
-    let npm = registry.index("npm")?.newest(&line).ok_or_else(|| {
+    let npm = npms.newest(&line).ok_or_else(|| {
         Failure::new(
             format!("no published npm satisfies {line:?} (package.json engines.npm)"),
             "Ask for a line such as \"11.x\", or remove engines.npm to get the one that fits Node.js.",
         )
     })?;
-    Ok(Runtime {
-        dir: context.layers.join("node"),
-        version,
-        npm,
+    let source = Source::Registry {
+        registry,
+        node,
+        npm: npms,
+    };
+    Ok((Runtime { dir, version, npm }, source))
+}
+
+/// Runs both, the second beside the first.
+fn at_once<A, B: Send>(first: impl FnOnce() -> Result<A>, second: impl FnOnce() -> Result<B> + Send) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first()?;
+        let interrupted = || Err(Failure::new("a download was interrupted", "Try again."));
+        Ok((first, second.join().unwrap_or_else(|_| interrupted())?))
     })
 }
 
-fn download(context: &BuildContext, layer: &mut Layer, runtime: &Runtime) -> Result<()> {
+fn download(layer: &mut Layer, runtime: &Runtime, source: &Source) -> Result<()> {
     layer.reset()?;
-    let modules = layer.dir.join("lib/node_modules/npm");
-    if let Some(mirror) = Dist::configured(&context.variables)? {
-        mirror.unpack(&runtime.version, &layer.dir, place_release)?;
-    } else {
-        let registry = Registry::new(&context.variables)?;
-        let node = registry.index(node_package())?;
-        registry.unpack(&node, &runtime.version, &layer.dir, place_node)?;
-        let npm = registry.index("npm")?;
-        registry.unpack(&npm, &runtime.npm, &modules, place_npm)?;
+    let dir = layer.dir.clone();
+    let modules = dir.join("lib/node_modules/npm");
+    match source {
+        Source::Mirror(mirror) => mirror.unpack(&runtime.version, &dir, place_release)?,
+        Source::Registry { registry, node, npm } => {
+            at_once(
+                || registry.unpack(node, &runtime.version, &dir, place_node),
+                || registry.unpack(npm, &runtime.npm, &modules, place_npm),
+            )?;
+        }
     }
     for name in ["npm", "npx"] {
         let link = layer.dir.join("bin").join(name);
