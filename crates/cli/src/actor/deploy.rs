@@ -80,6 +80,30 @@ pub async fn restart(
     roll_out(cx, client, app, None, &mut follow, detach).await
 }
 
+/// Waits for the rollout that a change of an app began; `before` was the newest one then. Where the server began none,
+/// as CF's own does, begins one.
+///
+/// # Errors
+/// As [`roll_out`].
+pub async fn after_change(
+    cx: &Cx,
+    target: &Target,
+    app: &App,
+    before: Option<&str>,
+    timeout: Duration,
+) -> Result<Deployment, Error> {
+    let client = &target.client;
+    let stream = client.stream(&app.guid, true, None).await?;
+    let started = Instant::now();
+    let track = Track::new(started);
+    let mut follow = Follow::new(cx.clone(), client.clone(), app.clone(), stream, track, started, timeout);
+    // Asked for after the stream was opened: its end can't be missed.
+    match client.latest_deployment(&app.guid).await? {
+        Some(begun) if Some(begun.guid.as_str()) != before => watch(cx, client, app, &begun, &mut follow, false).await,
+        _ => roll_out(cx, client, app, None, &mut follow, false).await,
+    }
+}
+
 /// Cancels the rollout of an app that is under way.
 ///
 /// # Errors

@@ -362,10 +362,12 @@ pub(super) fn refusal(answer: &Answer) -> Error {
         .filter(|envelope| !envelope.errors.is_empty());
     let (code, title, detail, hint) = match first {
         Some(envelope) => {
-            let details: Vec<_> = envelope.errors.iter().map(|error| error.detail.as_str()).collect();
-            let detail = details.join("\n");
-            let first = &envelope.errors[0];
-            (first.code, first.title.clone(), detail, first.hint.clone())
+            let first = envelope.errors[0].clone();
+            let (detail, hint) = match envelope.errors.as_slice() {
+                [only] => (only.detail.clone(), only.hint.clone()),
+                several => (several.iter().map(with_hint).collect::<Vec<_>>().join("\n"), None),
+            };
+            (first.code, first.title, detail, hint)
         }
         None => (0, String::new(), plain_detail(&answer.body), None),
     };
@@ -378,6 +380,14 @@ pub(super) fn refusal(answer: &Answer) -> Error {
         request_id,
         request: answer.request.clone(),
     }))
+}
+
+/// One of several errors on a line of its own.
+fn with_hint(error: &api::error::ApiError) -> String {
+    match &error.hint {
+        Some(hint) => format!("{} ({hint})", error.detail),
+        None => error.detail.clone(),
+    }
 }
 
 /// What an answer outside CF's form says: the token server's description, or the beginning of its text.

@@ -28,6 +28,11 @@ pub async fn run(cx: &Cx, args: Scale) -> Result<(), Error> {
     if changes.is_empty() {
         return show(cx, process);
     }
+    let before = target
+        .client
+        .latest_deployment(&app.guid)
+        .await?
+        .map(|latest| latest.guid);
     // Opened before the change: nothing that it causes can be missed.
     let stream = target.client.stream(&app.guid, false, None).await?;
     let scaled = target
@@ -44,7 +49,7 @@ pub async fn run(cx: &Cx, args: Scale) -> Result<(), Error> {
         return show(cx, &scaled);
     }
     if new_limits {
-        deploy::restart(cx, &target, &app, false, args.wait.timeout).await?;
+        deploy::after_change(cx, &target, &app, before.as_deref(), args.wait.timeout).await?;
     }
     let wanted = Wanted {
         app: &app,

@@ -259,11 +259,11 @@ impl Ui {
     }
 
     fn report_text(&self, report: &Report) -> String {
-        let mut text = format!(
-            "{} {}",
-            self.paint(Style::Red, "error:"),
-            format::harmless(&report.message)
-        );
+        let mut text = self.paint(Style::Red, "error:");
+        for (number, line) in report.message.lines().enumerate() {
+            text.push_str(if number == 0 { " " } else { "\n       " });
+            text.push_str(&format::harmless(line));
+        }
         for line in &report.evidence {
             text.push_str(&format!(
                 "\n    {} {}",
@@ -386,7 +386,7 @@ mod tests {
         let ui = Ui::new(Settings::default());
         let report = Report {
             code: "BuildpackCompileFailed".into(),
-            message: "shop was not staged: npm ci failed".into(),
+            message: "shop was not staged: npm ci failed\nand more".into(),
             cause: Some("package-lock.json does not fit package.json\nmissing: express".into()),
             hint: Some("run npm install and push again".into()),
             retryable: false,
@@ -396,6 +396,7 @@ mod tests {
         };
         insta::assert_snapshot!(ui.report_text(&report), @r"
         error: shop was not staged: npm ci failed
+               and more
             | npm ERR! [31mmissing
           cause: package-lock.json does not fit package.json
                  missing: express

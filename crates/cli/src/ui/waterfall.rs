@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Width of the drawing in characters.
 const WIDTH: u64 = 40;
 
+/// Longest name that is shown in full.
+const NAME: usize = 30;
+
 /// A phase with its place in time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
@@ -25,15 +28,21 @@ pub struct Span {
 pub fn render(spans: &[Span], total_ms: u64) -> String {
     let scale = total_ms.max(1);
     let compared = spans.iter().any(|span| span.usual_ms.is_some());
+    let names = spans
+        .iter()
+        .map(|span| span.name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .clamp(10, NAME);
     let mut text = String::new();
     for span in spans {
+        let name: String = span.name.chars().take(NAME).collect();
         let from = (span.start_ms.min(scale) * WIDTH / scale).min(WIDTH - 1);
         let until = ((span.start_ms + span.duration_ms).min(scale) * WIDTH)
             .div_ceil(scale)
             .max(from + 1);
         let line = format!(
-            "{:<12} {:>8}{} |{}{}{}|",
-            span.name,
+            "{name:<names$} {:>8}{} |{}{}{}|",
             format::duration(Duration::from_millis(span.duration_ms)),
             usual(span.usual_ms, compared),
             " ".repeat(from as usize),
@@ -44,7 +53,7 @@ pub fn render(spans: &[Span], total_ms: u64) -> String {
         text.push('\n');
     }
     let total = format::duration(Duration::from_millis(total_ms));
-    text.push_str(&format!("{:<12} {total:>8}\n", "total"));
+    text.push_str(&format!("{:<names$} {total:>8}\n", "total"));
     text
 }
 

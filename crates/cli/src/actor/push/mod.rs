@@ -76,9 +76,10 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
     let yaml = plan.manifest.to_yaml()?;
     let fingerprint = flight::fingerprint(&yaml);
     let apply = async {
+        let begun = started.elapsed();
         let same = flight::recall(&target, &plan, &fingerprint).await?;
         target.client.apply_manifest(&target.space.guid, yaml).await?;
-        Ok::<_, Error>(same)
+        Ok::<_, Error>((same, (begun, started.elapsed().saturating_sub(begun))))
     };
     let first = scanned.first().map(|scanned| hash_files(cx, &target, scanned));
     let (applied, first) = tokio::join!(apply, async {
@@ -87,13 +88,14 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
             None => None,
         }
     });
-    let same = applied?;
+    let (same, manifest_time) = applied?;
     let mut first = first;
     let intent = Intent {
         target,
         plan,
         fingerprint,
         same,
+        manifest_time,
     };
     let mut pushed = Vec::new();
     for scanned in scanned {
@@ -139,6 +141,8 @@ struct Intent {
     fingerprint: String,
     /// A rollout under way that an equal push began.
     same: Option<Deployment>,
+    /// When the manifest was begun to be applied, and how long that took.
+    manifest_time: (Duration, Duration),
 }
 
 async fn push_one(
@@ -152,7 +156,9 @@ async fn push_one(
     let client = &target.client;
     let app = target.app(&scanned.entry.name).await?;
     let mut track = Track::new(started);
-    track.local("hash", Duration::ZERO, hash_time);
+    let (begun, took) = intent.manifest_time;
+    track.local("manifest", begun, took);
+    track.local("hash", begun, hash_time);
     // Opened before anything is begun: no event of it can be missed.
     let stream = client.stream(&app.guid, true, None).await?;
     let mut follow = Follow::new(

@@ -60,12 +60,8 @@ pub async fn send(
     let text = if cargo.files == 0 {
         "no file is new".to_owned()
     } else {
-        format!(
-            "{} of {} files new, {}",
-            cargo.files,
-            tree.files.len(),
-            format::bytes(bytes)
-        )
+        let all = format::count(tree.files.len(), "file", "files");
+        format!("{} of {all} new, {}", cargo.files, format::bytes(bytes))
     };
     let took = phase.done(&text);
     follow.track_mut().local("upload", since, took);
