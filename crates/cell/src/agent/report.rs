@@ -27,6 +27,8 @@ pub(super) struct Reports {
     /// a report without observations would mean that the cell holds nothing.
     ready: bool,
     full: bool,
+    /// Counts connections: a report of an earlier one tells nothing about this one.
+    connection: u64,
     changed: BTreeSet<WorkId>,
     stats: Vec<WorkStats>,
     revision: u64,
@@ -42,6 +44,7 @@ struct Sent {
     at: Instant,
     works: Vec<WorkId>,
     full: bool,
+    connection: u64,
     revision: u64,
     result: Result<Reported, Failure>,
 }
@@ -64,6 +67,7 @@ impl Reports {
             terms: None,
             ready: false,
             full: false,
+            connection: 0,
             changed: BTreeSet::new(),
             stats: Vec::new(),
             revision: 0,
@@ -78,6 +82,7 @@ impl Reports {
     /// A new connection under these terms: all is reported anew once the assignment set has come.
     pub(super) fn connected(&mut self, terms: Registered) {
         self.terms = Some(terms);
+        self.connection += 1;
         self.ready = false;
         self.full = true;
         self.not_before = Instant::now();
@@ -140,6 +145,7 @@ impl Reports {
             stats: std::mem::take(&mut self.stats),
         };
         let client = self.client.clone();
+        let connection = self.connection;
         self.under_way = Some(
             async move {
                 let result = client.report(&report).await;
@@ -147,6 +153,7 @@ impl Reports {
                     at: now,
                     works,
                     full,
+                    connection,
                     revision: report.revision,
                     result,
                 }
@@ -172,7 +179,7 @@ impl Reports {
     fn finished(&mut self, sent: Sent) -> Outcome {
         match sent.result {
             Ok(_) => {
-                if sent.full {
+                if sent.full && sent.connection == self.connection {
                     self.full = false;
                 }
                 self.sent_revision = Some(sent.revision);
@@ -197,5 +204,80 @@ impl Reports {
                 Outcome::Fine
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::work;
+    use model::Secret;
+    use model::id::CellId;
+
+    fn reports() -> Reports {
+        let client = Client::new("http://127.0.0.1:1", Secret::new("t"), CellId(uuid::Uuid::nil())).expect("a client");
+        let mut reports = Reports::new(client, watch::Sender::new(None));
+        reports.connected(terms());
+        reports
+    }
+
+    const fn terms() -> Registered {
+        Registered {
+            lease_ms: 5000,
+            heartbeat_ms: 1000,
+        }
+    }
+
+    fn sent(reports: &Reports, result: Result<Reported, Failure>) -> Sent {
+        Sent {
+            at: Instant::now(),
+            works: vec![work(1)],
+            full: true,
+            connection: reports.connection,
+            revision: reports.revision,
+            result,
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_told_before_the_assignments_are_known_then_everything() {
+        let mut reports = reports();
+        assert_eq!(reports.due(), None);
+        reports.took_over(7);
+        assert!(reports.due().expect("due") <= Instant::now());
+        let arrived = sent(&reports, Ok(Reported { revision: 7 }));
+        assert_eq!(reports.finished(arrived), Outcome::Fine);
+        assert!(!reports.full && reports.lease.borrow().is_some());
+        assert!(reports.due().expect("the heartbeat") > Instant::now());
+        reports.changed(work(2));
+        assert!(reports.due().expect("due") <= Instant::now());
+    }
+
+    #[tokio::test]
+    async fn a_report_of_an_earlier_connection_does_not_count_for_this_one() {
+        let mut reports = reports();
+        reports.took_over(1);
+        let old = sent(&reports, Ok(Reported { revision: 1 }));
+        reports.connected(terms());
+        reports.finished(old);
+        assert!(reports.full && reports.due().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_did_not_arrive_is_told_again_later_and_a_lost_registration_is_noticed() {
+        let mut reports = reports();
+        reports.took_over(1);
+        let lost = sent(&reports, Err(Failure::Ended));
+        assert_eq!(reports.finished(lost), Outcome::Fine);
+        assert!(reports.full && reports.changed.contains(&work(1)));
+        assert!(reports.due().expect("due") > Instant::now(), "after a pause");
+        assert!(reports.lease.borrow().is_none());
+        let unknown = Failure::Status {
+            status: 404,
+            body: String::new(),
+        };
+        let unknown = sent(&reports, Err(unknown));
+        assert_eq!(reports.finished(unknown), Outcome::Unknown);
+        assert_eq!(reports.due(), None, "not before it is registered again");
     }
 }

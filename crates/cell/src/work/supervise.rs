@@ -156,11 +156,12 @@ async fn begin_end(actor: &mut Actor, sandbox: &Arc<Sandbox>, cause: Cause) -> O
     actor.step(WorkEvent::Stop);
     actor.save_seen().await;
     let signalled = Arc::clone(sandbox);
-    let sent = tokio::task::spawn_blocking(move || signalled.signal(SIGTERM)).await;
-    if let Ok(Err(error)) = sent {
-        // It may be gone already, which is seen in a moment; else the grace ends it.
-        tracing::debug!(work.id = %work, error = %chain(&error), "failed to signal work");
-    }
+    // Not awaited: whatever becomes of it, the grace has begun.
+    drop(tokio::task::spawn_blocking(move || {
+        if let Err(error) = signalled.signal(SIGTERM) {
+            tracing::debug!(work.id = %work, error = %chain(&error), "failed to signal work");
+        }
+    }));
     Some((Instant::now() + Duration::from_secs(u64::from(grace)), Due::Kill))
 }
 
