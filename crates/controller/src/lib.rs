@@ -22,7 +22,7 @@ mod setup;
 mod sweep;
 mod v3;
 
-pub use auth::Keys;
+pub use auth::{KeyError, Keys};
 pub use config::{Bootstrap, BuildpackInfo, Config, Database, EncryptionKey};
 pub use context::{Clock, Context, Usage, Wake};
 pub use control::{Control, Explanation, Timing};

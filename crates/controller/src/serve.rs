@@ -40,7 +40,10 @@ pub enum Error {
     },
     /// There is no usable key to sign tokens with.
     #[error("the key that signs tokens could not be loaded or made")]
-    SigningKey,
+    SigningKey {
+        #[source]
+        source: crate::KeyError,
+    },
     /// The first user's password could not be hashed.
     #[error("the administrator's password could not be hashed")]
     Password,

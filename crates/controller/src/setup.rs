@@ -42,8 +42,11 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
         part: "log store",
         source: Box::new(source),
     })?;
+    // First, for it notices an encryption key that is not the database's.
+    let tokens = Keys::load(&store, clock())
+        .await
+        .map_err(|source| Error::SigningKey { source })?;
     bootstrap(&store, &config.bootstrap, clock()).await?;
-    let tokens = Keys::load(&store, clock()).await.map_err(|_| Error::SigningKey)?;
     Ok(Context::new(store, blobs, logs, tokens, config, clock))
 }
 

@@ -35,8 +35,8 @@ pub enum StoreError {
     /// A stored value can't be read back.
     #[error("stored value {column} is not readable: {detail}")]
     Corrupt { column: String, detail: String },
-    /// The write lock was not to be had in time.
-    #[error("{operation} waited too long for the database's write lock")]
+    /// Other transactions were in the way; nothing was done, and it may succeed next time.
+    #[error("{operation} was kept from its turn by other transactions")]
     Busy { operation: &'static str },
 }
 

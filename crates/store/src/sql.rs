@@ -205,6 +205,12 @@ impl Query {
             if let (true, Some(what)) = (error.is_unique_violation(), self.taken) {
                 return StoreError::Taken { what };
             }
+            // A deadlock or a lost race between transactions: nothing was done, and it may succeed next time.
+            if matches!(error.code().as_deref(), Some("40P01" | "40001")) {
+                return StoreError::Busy {
+                    operation: self.operation,
+                };
+            }
             if error.is_foreign_key_violation() {
                 return StoreError::Dangling {
                     operation: self.operation,

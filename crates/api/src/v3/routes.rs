@@ -104,6 +104,9 @@ routes! {
     GET "/v3/stacks",
     GET "/v3/stacks/{guid}",
     GET "/v3/buildpacks",
+    GET "/v3/service_instances",
+    GET "/v3/service_credential_bindings",
+    GET "/v3/service_route_bindings",
     GET "/api/v1/info",
     GET "/api/v1/read/{source}",
 }

@@ -21,6 +21,17 @@ const SETTING: &str = "token_signing_key";
 /// Clocks of hosts differ.
 const LEEWAY_SECONDS: i64 = 30;
 
+/// Why there is no key to sign with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The store failed, or does not decrypt: it was written with another encryption key.
+    #[error("the stored signing key could not be read or written")]
+    Store(#[from] store::StoreError),
+    /// It is no key, or none could be made.
+    #[error("the signing key is damaged")]
+    Unusable,
+}
+
 /// The signing key, ready to use.
 #[derive(Clone)]
 pub struct Keys(Arc<Inner>);
@@ -42,12 +53,12 @@ impl Keys {
     ///
     /// # Errors
     /// Where the store fails or holds something else.
-    pub async fn load(store: &Store, now: Timestamp) -> Result<Self, Failure> {
+    pub async fn load(store: &Store, now: Timestamp) -> Result<Self, KeyError> {
         if let Some(stored) = store.setting_fetch::<Stored>(SETTING).await? {
             return Self::of(&stored);
         }
-        let fresh = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new())
-            .map_err(|_| Failure::internal("no key could be made"))?;
+        let fresh =
+            Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).map_err(|_| KeyError::Unusable)?;
         let stored = Stored {
             pkcs8: Secret::new(STANDARD.encode(fresh.as_ref())),
         };
@@ -61,9 +72,9 @@ impl Keys {
         Self::of(&stored)
     }
 
-    fn of(stored: &Stored) -> Result<Self, Failure> {
-        let pkcs8 = STANDARD.decode(stored.pkcs8.expose()).map_err(Failure::internal)?;
-        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| Failure::internal("the signing key is damaged"))?;
+    fn of(stored: &Stored) -> Result<Self, KeyError> {
+        let pkcs8 = STANDARD.decode(stored.pkcs8.expose()).map_err(|_| KeyError::Unusable)?;
+        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| KeyError::Unusable)?;
         let public = pair.public_key().as_ref().to_vec();
         Ok(Self(Arc::new(Inner {
             signing: EncodingKey::from_ed_der(&pkcs8),

@@ -9,5 +9,5 @@ mod password;
 
 pub use access::{Need, app_for, org_for, space_for};
 pub use caller::Caller;
-pub use keys::{ACCESS_SECONDS, Keys, REFRESH_SECONDS};
+pub use keys::{ACCESS_SECONDS, KeyError, Keys, REFRESH_SECONDS};
 pub use password::{hash, verify};

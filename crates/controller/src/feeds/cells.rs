@@ -68,6 +68,15 @@ impl Cells {
         })
     }
 
+    /// The next end of a lease; `None` where one has ended already.
+    pub(crate) fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let cells = self.0.cells.lock();
+        let leases = cells
+            .values()
+            .map(|state| state.lease_until.unwrap_or(self.0.floor).max(self.0.floor));
+        leases.min().filter(|first| *first > now)
+    }
+
     /// Whose reports are taken one after the other.
     pub(crate) fn turn(&self, cell: CellId) -> Arc<tokio::sync::Mutex<()>> {
         self.with(cell, |state| state.turn.clone())

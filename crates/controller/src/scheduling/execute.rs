@@ -163,33 +163,6 @@ impl Loop {
         }
         Ok(())
     }
-
-    /// Says of instances that every live router has them now.
-    pub(super) async fn announce_routed(&self, loaded: &Loaded) -> Result<(), CycleError> {
-        let routed = self.control.edge.newly_routed();
-        let events: Vec<NewEvent> = routed
-            .iter()
-            .filter_map(|id| loaded.works.get(id))
-            .filter_map(|work| {
-                let data = record::about(work, &[])?;
-                Some(record::event(&work.spec.owner, "instance.routed", data, loaded.now))
-            })
-            .collect();
-        if events.is_empty() {
-            return Ok(());
-        }
-        let tx = self
-            .control
-            .context
-            .store
-            .begin()
-            .await
-            .map_err(failed("begin events"))?;
-        for event in events {
-            tx.event(event);
-        }
-        tx.commit().await.map_err(failed("commit events"))
-    }
 }
 
 fn placed_event(placement: &store::Placement, loaded: &Loaded) -> NewEvent {

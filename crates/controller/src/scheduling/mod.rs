@@ -4,6 +4,7 @@
 //! It keeps in memory only what can be had again: crash counts (from ended work), since when something is wanted, and
 //! the last plan's explanations. Everything it decides is written in one transaction with its events.
 
+mod announce;
 mod election;
 mod execute;
 mod history;
@@ -20,7 +21,7 @@ pub(crate) use history::{crash_of, crashes_in_row};
 use model::Timestamp;
 use model::id::WorkId;
 use model::work::Wanted;
-use scheduler::{Plan, Policy};
+use scheduler::{Plan, Policy, Slot};
 use std::collections::HashMap;
 use std::time::Duration;
 use store::Topic;
@@ -32,6 +33,8 @@ const DEBOUNCE: Duration = Duration::from_millis(2);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Longest sleep: ended work is pruned, and nothing depends on it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+/// Plans that may follow each other at once: what one executes may make another possible, but not without end.
+const ROUNDS: usize = 32;
 
 /// Why a cycle came to nothing; the next tries again.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,21 @@ struct Loop {
     histories: Histories,
     /// What was last wanted of live work, and since when.
     wanted: HashMap<WorkId, (Wanted, Timestamp)>,
+    /// What was last said of work that no cell takes.
+    unplaced: HashMap<Slot, String>,
+}
+
+/// How long nothing has to be planned if nothing happens.
+struct Rest {
+    sleep: Duration,
+    /// Until a lease ends, unless it is renewed before.
+    lease: Option<Duration>,
+}
+
+impl Rest {
+    const fn of(sleep: Duration) -> Self {
+        Self { sleep, lease: None }
+    }
 }
 
 /// Runs the loop until `shutdown`.
@@ -72,26 +90,27 @@ pub async fn run(control: Control, shutdown: CancellationToken) {
         election,
         histories: Histories::default(),
         wanted: HashMap::new(),
+        unplaced: HashMap::new(),
     };
     let mut topics = state.control.context.store.subscribe();
     let mut pause = RETRY.0;
     loop {
-        let sleep = match state.cycle().await {
-            Ok(sleep) => {
+        let rest = match state.cycle().await {
+            Ok(rest) => {
                 pause = RETRY.0;
-                sleep
+                rest
             }
             Err(error) => {
                 let cause = telemetry::chain(&error);
                 tracing::warn!(cause, retry_ms = pause.as_millis(), "a scheduling cycle failed");
-                let sleep = pause;
+                let rest = Rest::of(pause);
                 pause = (pause * 2).min(RETRY.1);
-                sleep
+                rest
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(sleep) => {}
+            () = state.rest(rest) => {}
             () = state.control.context.wake.scheduler_woken() => tokio::time::sleep(DEBOUNCE).await,
             () = relevant(&mut topics) => tokio::time::sleep(DEBOUNCE).await,
         }
@@ -112,38 +131,56 @@ async fn relevant(topics: &mut store::Subscription) {
 }
 
 impl Loop {
-    /// Plans and executes until there is nothing to execute; how long to sleep then.
-    async fn cycle(&mut self) -> Result<Duration, CycleError> {
+    /// Plans and executes until there is nothing to execute; how long to rest then.
+    async fn cycle(&mut self) -> Result<Rest, CycleError> {
         let context = self.control.context.clone();
         if let Some(wait) = self.election.hold(&context).await? {
             self.histories.forget();
-            return Ok(wait);
+            return Ok(Rest::of(wait));
         }
-        loop {
+        for _ in 0..ROUNDS {
             let loaded = self.load().await?;
             let now = loaded.now;
             let plan = scheduler::plan(&loaded.desired, &loaded.observed, &loaded.cells, &self.policy, now);
             self.control.explain(&plan, &loaded.observed.history);
-            self.announce_routed(&loaded).await?;
+            self.announce(&plan, &loaded).await?;
             if plan.is_idle() {
-                return Ok(self.sleep(&plan, now));
+                return Ok(self.rest_of(&plan, now));
             }
             self.execute(plan, &loaded).await?;
         }
+        tracing::warn!(rounds = ROUNDS, "plans follow each other without coming to rest");
+        Ok(Rest::of(RETRY.0))
     }
 
     /// Until the plan's next instant, a lease's end or a router's.
-    fn sleep(&self, plan: &Plan, now: Timestamp) -> Duration {
-        let instants = [plan.next, plan.lease_watch].into_iter().flatten();
-        let until = instants.map(|at| Duration::try_from(at - now).unwrap_or(Duration::ZERO));
+    fn rest_of(&self, plan: &Plan, now: Timestamp) -> Rest {
         // A millisecond later, so that what is due then is due for sure.
-        let until = until.map(|time| time + Duration::from_millis(1));
-        let router = self.control.edge.next_deadline();
-        until
-            .chain(router)
-            .chain(self.election.renewal())
-            .min()
-            .unwrap_or(LONGEST_SLEEP)
-            .min(LONGEST_SLEEP)
+        let until = |at: Timestamp| Duration::try_from(at - now).unwrap_or_default() + Duration::from_millis(1);
+        let soonest = [plan.next.map(until), self.control.edge.next_deadline(), self.election.renewal()];
+        let soonest = soonest.into_iter().flatten().min();
+        Rest {
+            sleep: soonest.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP),
+            lease: plan.lease_watch.map(until),
+        }
+    }
+
+    /// Rests. The end of a lease that was renewed meanwhile is no reason to plan.
+    async fn rest(&self, rest: Rest) {
+        let whole = tokio::time::sleep(rest.sleep);
+        tokio::pin!(whole);
+        let mut lease = rest.lease;
+        loop {
+            tokio::select! {
+                () = &mut whole => return,
+                () = tokio::time::sleep(lease.unwrap_or(LONGEST_SLEEP)) => {
+                    let now = self.control.context.now();
+                    match self.control.cells.next_expiry(now) {
+                        Some(at) => lease = Duration::try_from(at - now).ok().map(|time| time + Duration::from_millis(1)),
+                        None => return,
+                    }
+                }
+            }
+        }
     }
 }

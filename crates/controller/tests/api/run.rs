@@ -104,5 +104,5 @@ async fn another_encryption_key_is_noticed_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let (ready, _is_ready) = oneshot::channel();
     let failed = controller::run(config(folder.path(), 2), listener, CancellationToken::new(), ready).await;
-    assert!(matches!(failed, Err(Error::SigningKey)), "{failed:?}");
+    assert!(matches!(failed, Err(Error::SigningKey { .. })), "{failed:?}");
 }

@@ -249,6 +249,10 @@ async fn what_does_not_fit_is_explained(store: &TestStore) {
             .contains("free 28 MiB"),
         "{unplaced}"
     );
+    let told = event(store, seed.app.id, "instance.unplaced", 0).await;
+    assert_eq!(told.data["reason"], unplaced["reason"]);
+    let all = events(store, seed.app.id).await;
+    assert_eq!(all.iter().filter(|event| event.kind == "instance.unplaced").count(), 2, "each once");
     // Room is made by asking for less; nothing else has to happen.
     seed.scale(store, 1).await;
     event(store, seed.app.id, "deployment.finished", 0).await;
@@ -267,13 +271,22 @@ async fn twenty_instances_come_at_once(store: &TestStore) {
     seed.scale(store, 20).await;
     routed(store, &router, 20).await;
     // Generous: what is checked is that they do not come one after the other.
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     println!("20 routed after {:?}", begun.elapsed());
     let placed = events(store, seed.app.id).await;
-    let placed: Vec<_> =
-        placed.iter().filter(|event| event.kind == "instance.placed" && event.sequence > since).collect();
+    let placed: Vec<_> = placed
+        .iter()
+        .filter(|event| event.kind == "instance.placed" && event.sequence > since)
+        .collect();
     assert_eq!(placed.len(), 19);
-    assert!(placed.iter().all(|event| event.created_at == placed[0].created_at), "placed by one plan");
+    assert!(
+        placed.iter().all(|event| event.created_at == placed[0].created_at),
+        "placed by one plan"
+    );
 }
 
 async fn a_stop_drains_and_ends_all(store: &TestStore) {
