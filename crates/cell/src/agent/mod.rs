@@ -88,7 +88,9 @@ struct State {
     assigned: Option<Vec<Assignment>>,
     reports: Reports,
     rates: Rates,
-    /// Where everything is being torn down: who waits for it.
+    /// Whether everything was to be torn down: nothing is taken on any more.
+    closing: bool,
+    /// Who waits for it.
     tearing_down: Option<oneshot::Sender<Result<(), Error>>>,
 }
 
@@ -161,12 +163,12 @@ impl State {
                 self.reports.connected(terms);
             }
             Heard::Down(Down::Assignments { revision, assignments }) => {
-                if self.tearing_down.is_some() {
-                    return;
-                }
                 tracing::debug!(revision, count = assignments.len(), "took over an assignment set");
-                self.assigned = Some(assignments);
-                self.reconcile();
+                if !self.closing {
+                    self.assigned = Some(assignments);
+                    self.reconcile();
+                }
+                // Also while everything ends: how it ended is to be told.
                 self.reports.took_over(revision);
             }
             Heard::Down(Down::Exec(request)) => match self.works.get(&request.work) {
@@ -307,6 +309,7 @@ impl State {
     fn tear_down(&mut self, reply: oneshot::Sender<Result<(), Error>>) {
         tracing::info!(count = self.works.len(), "tearing down all work of this cell");
         self.assigned = None;
+        self.closing = true;
         self.tearing_down = Some(reply);
         let works: Vec<(WorkId, u64)> = self.works.iter().map(|(work, entry)| (*work, entry.epoch)).collect();
         for (work, epoch) in works {

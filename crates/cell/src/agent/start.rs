@@ -65,6 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
         assigned: None,
         reports: Reports::new(client, lease_sender),
         rates: Rates::default(),
+        closing: false,
         tearing_down: None,
     };
     tracing::info!(cell.id = %cell, adopted = adopted.len(), memory_mb = info.memory_mb, disk_mb = info.disk_mb, "cell is up");
