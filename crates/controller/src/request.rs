@@ -51,16 +51,14 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     response.headers_mut().insert(REQUEST_ID, value);
     let actor = actor.lock().take().map(|actor| actor.0).unwrap_or_default();
     let cause = response.extensions().get::<Cause>().map(|cause| cause.0.clone());
-    let length = response.headers().get(http::header::CONTENT_LENGTH);
+    // Streams have no length before they end.
+    let length = http_body::Body::size_hint(response.body()).exact();
     telemetry::RequestLine {
         method: method.as_str(),
         path: path.as_deref().unwrap_or("unknown"),
         status: response.status().as_u16(),
         duration: begun.elapsed(),
-        bytes: length
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0),
+        bytes: length.unwrap_or(0),
         request_id: &id,
         actor: &actor,
         error: cause.as_deref().unwrap_or_default(),

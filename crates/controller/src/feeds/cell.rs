@@ -140,6 +140,12 @@ impl Feed {
 
     /// Sends the set if it is newer than what was sent. False: the feed is over.
     async fn assignments(&mut self) -> store::Result<bool> {
+        // Topics come in bursts; the set is read only where its revision moved.
+        if let (Some(sent), Some(cell)) = (self.sent, self.control.context.store.cell_fetch(self.cell).await?)
+            && sent >= cell.revision
+        {
+            return Ok(true);
+        }
         let Some((revision, assignments)) = self.control.context.store.cell_assignments(self.cell).await? else {
             return Ok(false);
         };

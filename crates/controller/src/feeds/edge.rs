@@ -15,6 +15,10 @@ use tokio::sync::watch;
 const KEPT_DELTAS: usize = 256;
 /// A connected router that has not acknowledged for this long is cut off, so that it connects and says so anew.
 pub(crate) const ACK_DEADLINE: Duration = Duration::from_secs(5);
+/// A router that connects again and again and acknowledges nothing for this long is not waited for.
+const MUTE_LIMIT: Duration = Duration::from_secs(30);
+/// A router that is gone for this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// Table and routers. Clones share it.
 #[derive(Clone)]
@@ -48,12 +52,15 @@ struct Router {
     acked: u64,
     draining: HashSet<WorkId>,
     behind_since: Option<Instant>,
+    /// As `behind_since`, but over sessions.
+    mute_since: Option<Instant>,
 }
 
 impl Router {
     /// Whether it may still send requests by an old table.
     fn blocks(&self, lease: Duration) -> bool {
-        self.connected || self.gone_at.is_some_and(|at| at.elapsed() < lease)
+        let there = self.connected || self.gone_at.is_some_and(|at| at.elapsed() < lease);
+        there && self.mute_since.is_none_or(|since| since.elapsed() < MUTE_LIMIT)
     }
 }
 
@@ -119,6 +126,7 @@ impl Edge {
         }
         for router in state.routers.values_mut().filter(|router| router.connected) {
             router.behind_since.get_or_insert_with(Instant::now);
+            router.mute_since.get_or_insert_with(Instant::now);
         }
         drop(guard);
         self.0.revision.send_replace(revision);
@@ -197,7 +205,14 @@ impl Edge {
     /// A router opened its feed; number of the session.
     pub(crate) fn connected(&self, router: &str) -> u64 {
         let mut state = self.0.state.lock();
+        state
+            .routers
+            .retain(|_, router| router.gone_at.is_none_or(|at| at.elapsed() < FORGET_AFTER));
         let router = state.routers.entry(router.to_owned()).or_default();
+        if router.gone_at.is_some_and(|at| at.elapsed() > self.0.lease) {
+            router.mute_since = None;
+        }
+        router.mute_since.get_or_insert_with(Instant::now);
         router.session += 1;
         router.connected = true;
         router.gone_at = None;
@@ -239,9 +254,9 @@ impl Edge {
         router.acked = ack.revision;
         router.draining = ack.draining.into_iter().collect();
         if router.acked == newest {
-            router.behind_since = None;
+            (router.behind_since, router.mute_since) = (None, None);
         } else if moved {
-            router.behind_since = Some(Instant::now());
+            (router.behind_since, router.mute_since) = (Some(Instant::now()), Some(Instant::now()));
         }
     }
 
@@ -321,4 +336,110 @@ fn entry(target: RouteTarget) -> (RouteKey, RouteEntry) {
         endpoints: endpoints.collect(),
     };
     (key, entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::id::{AppId, RouteId};
+    use store::RouteEndpoint;
+    use uuid::Uuid;
+
+    fn target(works: &[u128]) -> Vec<RouteTarget> {
+        let endpoints = works.iter().map(|n| RouteEndpoint {
+            work: work(*n),
+            app: AppId(Uuid::nil()),
+            index: 0,
+            address: [10, 180, 0, 2].into(),
+            port: 8080,
+        });
+        vec![RouteTarget {
+            route: RouteId(Uuid::nil()),
+            host: "shop.localhost".to_owned(),
+            path: String::new(),
+            endpoints: endpoints.collect(),
+        }]
+    }
+
+    fn work(n: u128) -> WorkId {
+        WorkId(Uuid::from_u128(n))
+    }
+
+    fn ack(edge: &Edge, router: &str, draining: &[u128]) {
+        let (revision, _) = edge.snapshot().expect("a table");
+        let draining = draining.iter().map(|n| work(*n)).collect();
+        edge.acknowledge(router, Ack { revision, draining });
+    }
+
+    fn edge() -> Edge {
+        Edge::new(Timestamp::UNIX_EPOCH, Duration::ZERO)
+    }
+
+    #[test]
+    fn an_instance_is_routed_once_every_router_has_it() {
+        let edge = edge();
+        assert!(!edge.is_routed(work(1)), "the table was not read yet");
+        edge.refresh(target(&[]));
+        assert!(edge.is_routed(work(1)), "nothing leads to it");
+        edge.connected("a");
+        edge.connected("b");
+        edge.refresh(target(&[1]));
+        ack(&edge, "a", &[]);
+        assert!(!edge.is_routed(work(1)));
+        assert_eq!(edge.newly_routed(), []);
+        ack(&edge, "b", &[]);
+        assert!(edge.is_routed(work(1)));
+        assert_eq!((edge.newly_routed(), edge.newly_routed()), (vec![work(1)], vec![]));
+    }
+
+    #[test]
+    fn an_instance_is_drained_once_no_router_has_it_or_a_request_of_it() {
+        let edge = edge();
+        edge.refresh(target(&[1]));
+        edge.connected("a");
+        ack(&edge, "a", &[]);
+        assert!(!edge.is_drained(work(1)));
+        edge.refresh(target(&[]));
+        assert!(!edge.is_drained(work(1)), "not acknowledged");
+        ack(&edge, "a", &[1]);
+        assert!(!edge.is_drained(work(1)), "a request is in flight");
+        ack(&edge, "a", &[]);
+        assert!(edge.is_drained(work(1)));
+    }
+
+    #[test]
+    fn a_router_that_left_does_not_count_and_one_that_came_back_says_all_anew() {
+        let edge = edge();
+        edge.refresh(target(&[1]));
+        let first = edge.connected("a");
+        assert!(!edge.is_routed(work(1)));
+        edge.disconnected("a", first);
+        assert!(edge.is_routed(work(1)), "its lease is zero here");
+        let second = edge.connected("a");
+        edge.disconnected("a", first);
+        assert!(!edge.is_routed(work(1)), "an old session's end says nothing of the new one");
+        assert!(edge.is_stale("a", first) && !edge.is_stale("a", second));
+        ack(&edge, "a", &[]);
+        assert!(edge.is_routed(work(1)));
+        edge.acknowledge("a", Ack { revision: u64::MAX, draining: Vec::new() });
+        edge.refresh(target(&[1, 2]));
+        assert!(!edge.is_routed(work(2)), "an acknowledgement of the future is none");
+    }
+
+    #[test]
+    fn deltas_lead_from_a_revision_to_the_newest() {
+        let edge = edge();
+        edge.refresh(target(&[]));
+        let (first, _) = edge.snapshot().expect("a table");
+        assert_eq!(edge.deltas(first).map(|deltas| deltas.len()), Some(0));
+        edge.refresh(target(&[1]));
+        edge.refresh(target(&[1]));
+        edge.refresh(target(&[1, 2]));
+        assert_eq!(edge.deltas(first).map(|deltas| deltas.len()), Some(2), "what does not change makes no revision");
+        assert!(edge.deltas(first + 7).is_none());
+        for n in 0..KEPT_DELTAS as u128 {
+            edge.refresh(target(&[n + 10]));
+        }
+        assert!(edge.deltas(first).is_none(), "too far behind: a snapshot");
+    }
 }
