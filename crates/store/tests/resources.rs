@@ -812,3 +812,44 @@ async fn what_is_superseded_goes_and_what_is_in_use_stays(store: &TestStore) {
         "its package is not ready"
     );
 }
+
+/// What a crash of the process would leave: the files as they are at the moment when a commit is acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_is_on_disk() {
+    let store = TestStore::open(store::testing::Engine::Sqlite).await;
+    let home = home(&store).await;
+    let Location::Sqlite(path) = store.location() else {
+        panic!("asked for SQLite")
+    };
+    let acknowledged = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let writers: Vec<_> = (0..50)
+        .map(|n| {
+            let (store, space, acknowledged) = (store.store.clone(), home.space.id, acknowledged.clone());
+            tokio::spawn(async move {
+                let app = app(space, &format!("app-{n}"));
+                let tx = store.begin().await.expect("begins");
+                tx.app_create(&app).await.expect("created");
+                tx.commit().await.expect("commits");
+                acknowledged.lock().expect("not poisoned").push(app.id);
+            })
+        })
+        .collect();
+    for (n, writer) in writers.into_iter().enumerate() {
+        writer.await.expect("written");
+        if n % 10 != 0 {
+            continue;
+        }
+        let sure = acknowledged.lock().expect("not poisoned").clone();
+        let copy = tempfile::tempdir().expect("a folder");
+        for end in ["db", "db-wal"] {
+            std::fs::copy(path.with_extension(end), copy.path().join(format!("paas.{end}"))).expect("copied");
+        }
+        let location = Location::Sqlite(copy.path().join("paas.db"));
+        let survivor = Store::open(location, store::testing::keys()).await.expect("recovers");
+        for app in sure {
+            assert!(survivor.app_fetch(app).await.expect("read").is_some(), "{app}");
+        }
+        survivor.close().await;
+    }
+    store.remove().await;
+}
