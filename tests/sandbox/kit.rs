@@ -269,7 +269,10 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // A test that failed half-way must not leave its sandboxes to the machine.
-        if let Some(runtime) = self.runtime.take() {
+        if self.runtime.is_none() && !std::thread::panicking() {
+            return;
+        }
+        if let Some(runtime) = self.runtime.take().or_else(|| Runtime::open(self.config()).ok()) {
             let _ = runtime.sweep(&Default::default());
             let _ = runtime.close();
         }

@@ -38,6 +38,9 @@ type Refused = (&'static str, io::Error);
 
 /// Becomes the spawner: goes to the background, then serves the socket on standard input.
 pub fn serve() -> io::Result<()> {
+    // Whatever an agent inherited from whoever started it must not live on here.
+    // SAFETY: the program has opened nothing yet.
+    unsafe { sys::close_all_except(3, &[]) }?;
     let listener = io::stdin().as_fd().try_clone_to_owned()?;
     // SAFETY: nothing has started a thread.
     if let Forked::Parent(..) = unsafe { sys::fork() }? {
