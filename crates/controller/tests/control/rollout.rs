@@ -276,7 +276,6 @@ async fn twenty_instances_come_at_once(store: &TestStore) {
         "{:?}",
         begun.elapsed()
     );
-    println!("20 routed after {:?}", begun.elapsed());
     let placed = events(store, seed.app.id).await;
     let placed: Vec<_> = placed
         .iter()
