@@ -3,8 +3,10 @@
 use crate::work::{Handle, Message};
 use api::cell::WorkStats;
 use model::id::WorkId;
-use sandbox::Stats;
+use sandbox::log::SEGMENT_BYTES;
+use sandbox::{Sandbox, Stats};
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,15 +20,47 @@ const CPU_STEP: f64 = 0.01;
 /// Change of memory or disk, in bytes, that is noticeable.
 const BYTES_STEP: u64 = 1 << 20;
 
+/// Change of the log rate, in bytes per second, that is noticeable.
+const LOG_STEP: u64 = 1 << 10;
+
+/// What one sandbox was found to use.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Measured {
+    stats: Stats,
+    /// Bytes of its log, ever: as good as the size of segments tells.
+    log_bytes: u64,
+}
+
+/// Measures a sandbox; `None` where it is gone. Blocking.
+pub(crate) fn look_at(sandbox: &Sandbox) -> Option<Measured> {
+    Some(Measured {
+        stats: sandbox.stats().ok()?,
+        log_bytes: log_bytes(&sandbox.log_dir()),
+    })
+}
+
+/// Segments are numbered from 1 and nearly full when the next begins; old ones are gone.
+fn log_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let newest = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let number: u64 = name.strip_suffix(".log")?.parse().ok()?;
+        Some((number, entry.metadata().ok()?.len()))
+    });
+    newest
+        .max()
+        .map_or(0, |(number, size)| number.saturating_sub(1) * SEGMENT_BYTES + size)
+}
+
 /// Asks all of `works` at once; those that do not run, or do not answer in time, are left out.
-pub(crate) async fn measure(works: Vec<(WorkId, Handle)>) -> Vec<(WorkId, Instant, Stats)> {
+pub(crate) async fn measure(works: Vec<(WorkId, Handle)>) -> Vec<(WorkId, Instant, Measured)> {
     let asked = works.into_iter().map(|(work, handle)| async move {
         let (reply, answer) = oneshot::channel();
         if !handle.tell(Message::Measure(reply)) {
             return None;
         }
-        let stats = tokio::time::timeout(ANSWER, answer).await.ok()?.ok()?;
-        Some((work, Instant::now(), stats))
+        let measured = tokio::time::timeout(ANSWER, answer).await.ok()?.ok()?;
+        Some((work, Instant::now(), measured))
     });
     futures_util::future::join_all(asked)
         .await
@@ -38,36 +72,38 @@ pub(crate) async fn measure(works: Vec<(WorkId, Handle)>) -> Vec<(WorkId, Instan
 /// Remembers what was measured and what was told.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
-    last: HashMap<WorkId, (Instant, u64)>,
+    last: HashMap<WorkId, (Instant, Measured)>,
     told: HashMap<WorkId, WorkStats>,
 }
 
 impl Rates {
     /// Those of `measured` that are worth telling. What was not measured is forgotten.
-    pub(crate) fn take(&mut self, measured: &[(WorkId, Instant, Stats)]) -> Vec<WorkStats> {
+    pub(crate) fn take(&mut self, measured: &[(WorkId, Instant, Measured)]) -> Vec<WorkStats> {
         let mut last = HashMap::with_capacity(measured.len());
         let mut told = HashMap::with_capacity(measured.len());
         let mut news = Vec::new();
-        for (work, at, stats) in measured {
-            let cpu = self.last.get(work).map_or(0.0, |(before, usec)| {
-                let seconds = at.saturating_duration_since(*before).as_secs_f64();
-                let used = Duration::from_micros(stats.cpu_usec.saturating_sub(*usec)).as_secs_f64();
-                if seconds > 0.0 { used / seconds } else { 0.0 }
-            });
-            let now = WorkStats {
+        for (work, at, now) in measured {
+            let rate = |count: fn(&Measured) -> u64| {
+                self.last.get(work).map_or(0.0, |(before, then)| {
+                    let seconds = at.saturating_duration_since(*before).as_secs_f64();
+                    let more = count(now).saturating_sub(count(then)) as f64;
+                    if seconds > 0.0 { more / seconds } else { 0.0 }
+                })
+            };
+            let now_told = WorkStats {
                 work: *work,
-                cpu,
-                memory_bytes: stats.memory_bytes,
-                disk_bytes: stats.disk_bytes,
-                log_rate: 0,
+                cpu: rate(|measured| measured.stats.cpu_usec) / 1e6,
+                memory_bytes: now.stats.memory_bytes,
+                disk_bytes: now.stats.disk_bytes,
+                log_rate: rate(|measured| measured.log_bytes) as u64,
             };
             let before = self.told.remove(work);
-            let known = before.filter(|before| !is_news(before, &now));
+            let known = before.filter(|before| !is_news(before, &now_told));
             if known.is_none() {
-                news.push(now.clone());
+                news.push(now_told.clone());
             }
-            told.insert(*work, known.unwrap_or(now));
-            last.insert(*work, (*at, stats.cpu_usec));
+            told.insert(*work, known.unwrap_or(now_told));
+            last.insert(*work, (*at, *now));
         }
         (self.last, self.told) = (last, told);
         news
@@ -78,6 +114,7 @@ fn is_news(before: &WorkStats, now: &WorkStats) -> bool {
     (before.cpu - now.cpu).abs() >= CPU_STEP
         || before.memory_bytes.abs_diff(now.memory_bytes) >= BYTES_STEP
         || before.disk_bytes.abs_diff(now.disk_bytes) >= BYTES_STEP
+        || before.log_rate.abs_diff(now.log_rate) >= LOG_STEP
 }
 
 #[cfg(test)]
@@ -85,12 +122,25 @@ mod tests {
     use super::*;
     use crate::testing::work;
 
-    fn stats(cpu_usec: u64, memory_bytes: u64) -> Stats {
-        Stats {
-            cpu_usec,
-            memory_bytes,
-            ..Stats::default()
+    fn stats(cpu_usec: u64, memory_bytes: u64, log_bytes: u64) -> Measured {
+        Measured {
+            stats: Stats {
+                cpu_usec,
+                memory_bytes,
+                ..Stats::default()
+            },
+            log_bytes,
         }
+    }
+
+    #[test]
+    fn the_log_is_counted_past_segments_that_are_gone() {
+        let dir = tempfile::tempdir().expect("folder");
+        assert_eq!(log_bytes(dir.path()), 0);
+        for (name, size) in [("0000000002.log", 10), ("0000000003.log", 7), ("exit.json", 99)] {
+            std::fs::write(dir.path().join(name), vec![b'x'; size]).expect("file");
+        }
+        assert_eq!(log_bytes(dir.path()), 2 * SEGMENT_BYTES + 7);
     }
 
     #[test]
@@ -98,14 +148,14 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut rates = Rates::default();
-        let first = rates.take(&[(work(1), at(0), stats(1_000_000, 10 << 20))]);
+        let first = rates.take(&[(work(1), at(0), stats(1_000_000, 10 << 20, 0))]);
         assert_eq!((first.len(), first[0].cpu, first[0].memory_bytes), (1, 0.0, 10 << 20));
-        let second = rates.take(&[(work(1), at(5), stats(3_500_000, 10 << 20))]);
-        assert_eq!((second.len(), second[0].cpu), (1, 0.5));
-        let same = rates.take(&[(work(1), at(10), stats(6_000_000, (10 << 20) + 5))]);
+        let second = rates.take(&[(work(1), at(5), stats(3_500_000, 10 << 20, 50_000))]);
+        assert_eq!((second.len(), second[0].cpu, second[0].log_rate), (1, 0.5, 10_000));
+        let same = rates.take(&[(work(1), at(10), stats(6_000_000, (10 << 20) + 5, 100_000))]);
         assert!(same.is_empty());
         assert!(rates.take(&[]).is_empty());
-        let again = rates.take(&[(work(1), at(20), stats(1, 1))]);
+        let again = rates.take(&[(work(1), at(20), stats(1, 1, 1))]);
         assert_eq!((again.len(), again[0].cpu), (1, 0.0), "a new beginning");
     }
 }

@@ -286,7 +286,7 @@ impl State {
         }
     }
 
-    fn measure(&self, to: &mpsc::Sender<Vec<(WorkId, tokio::time::Instant, sandbox::Stats)>>) {
+    fn measure(&self, to: &mpsc::Sender<Vec<(WorkId, tokio::time::Instant, stats::Measured)>>) {
         let running: Vec<(WorkId, Handle)> = self
             .works
             .iter()

@@ -12,11 +12,12 @@ mod supervise;
 
 use crate::core::Core;
 use crate::ledger::Record;
+use crate::stats::Measured;
 use api::cell::Exec;
 use futures_util::FutureExt as _;
 use model::id::WorkId;
 use model::work::{Observation, Wanted};
-use sandbox::{Sandbox, Stats};
+use sandbox::Sandbox;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub(crate) enum Message {
     /// Run a command in it.
     Exec(Exec),
     /// Say what it uses; dropped where nothing runs.
-    Measure(oneshot::Sender<Stats>),
+    Measure(oneshot::Sender<Measured>),
     /// The controller knows how it ended: nothing of it is needed any more.
     Forget,
 }
