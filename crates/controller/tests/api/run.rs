@@ -53,7 +53,10 @@ async fn start(config: Config) -> Running {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_goes_on_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a client");
     let first = start(config(folder.path(), 1)).await;
     let form = [
         ("grant_type", "password"),
