@@ -101,7 +101,9 @@ impl History {
     /// When the index may be started.
     #[must_use]
     pub fn next_start(&self, index: u32, policy: &CrashPolicy, now: Timestamp) -> NextStart {
-        self.indices.get(&index).map_or(NextStart::Now, |history| history.next_start(policy, now))
+        self.indices
+            .get(&index)
+            .map_or(NextStart::Now, |history| history.next_start(policy, now))
     }
 }
 
@@ -179,7 +181,10 @@ mod tests {
         for _ in 0..3 {
             history.record(crash(100), None, &policy);
         }
-        assert_eq!(history.next_start(0, &policy, crash(129).at), NextStart::At(crash(130).at));
+        assert_eq!(
+            history.next_start(0, &policy, crash(129).at),
+            NextStart::At(crash(130).at)
+        );
         assert_eq!(history.next_start(0, &policy, crash(130).at), NextStart::Now);
         assert_eq!(history.next_start(1, &policy, crash(100).at), NextStart::Now);
     }

@@ -55,7 +55,11 @@ impl Planner<'_> {
     /// Why the deployment can't succeed, if so.
     fn failure(&self, deployment: &Deployment) -> Option<String> {
         let history = self.observed.history.get(&(deployment.process, deployment.version))?;
-        let crashes: Vec<&Crash> = history.recent.iter().filter(|crash| crash.at >= deployment.created_at).collect();
+        let crashes: Vec<&Crash> = history
+            .recent
+            .iter()
+            .filter(|crash| crash.at >= deployment.created_at)
+            .collect();
         let hopeless = crashes.iter().find(|crash| {
             matches!(
                 crash.cause,

@@ -26,7 +26,7 @@ mod output;
 mod place;
 mod process;
 
-pub use crash::{Crash, is_crash, CrashPolicy, History, IndexHistory, NextStart};
+pub use crash::{Crash, CrashPolicy, History, IndexHistory, NextStart, is_crash};
 pub use input::{CellView, Deployment, Desired, Job, JobRef, Needs, Observed, Policy, Process, Slot, Work};
 pub use output::{Finished, Lost, Placement, Plan, Refusal, Settled, Unplaced, Verdict, Waiting, Want};
 

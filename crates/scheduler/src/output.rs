@@ -176,9 +176,7 @@ impl Unplaced {
         let mut classes: BTreeMap<u8, (usize, String)> = BTreeMap::new();
         for refusal in self.refusals.values() {
             let (rank, _) = refusal.rank();
-            let entry = classes
-                .entry(rank)
-                .or_insert_with(|| (0, self.describe(rank, refusal)));
+            let entry = classes.entry(rank).or_insert_with(|| (0, self.describe(rank, refusal)));
             entry.0 += 1;
         }
         let parts: Vec<String> = classes
@@ -214,7 +212,10 @@ impl Unplaced {
             Refusal::Cordoned => format!("uncordon cell {name}, or add a cell"),
             Refusal::NotSynced => format!("wait: cell {name} has joined and is about to report what it runs"),
             Refusal::NotAlive => format!("bring back cell {name}, or add a cell"),
-            Refusal::Stack => format!("add stack {} to cell {name}, or add a cell that has it", self.needs.stack),
+            Refusal::Stack => format!(
+                "add stack {} to cell {name}, or add a cell that has it",
+                self.needs.stack
+            ),
         }
     }
 

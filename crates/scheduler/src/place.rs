@@ -146,10 +146,23 @@ impl Planner<'_> {
             }
             Slot::Job(_) => (0_u32, 0),
         };
-        let missing_layers = demand.needs.layers.iter().filter(|layer| !cell.layers.contains(*layer)).count();
+        let missing_layers = demand
+            .needs
+            .layers
+            .iter()
+            .filter(|layer| !cell.layers.contains(*layer))
+            .count();
         let usage = ledger.usage(cell);
         let load_per_mille = usage.memory_mb.saturating_mul(1000) / cell.memory_mb.max(1);
-        (in_zone, on_cell, missing_layers, load_per_mille, usage.count, cell.name.clone(), cell.id)
+        (
+            in_zone,
+            on_cell,
+            missing_layers,
+            load_per_mille,
+            usage.count,
+            cell.name.clone(),
+            cell.id,
+        )
     }
 }
 

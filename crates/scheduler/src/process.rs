@@ -25,8 +25,11 @@ impl Planner<'_> {
                 works.entry(process).or_default().push(work);
             }
         }
-        let deployments: BTreeMap<ProcessId, &Deployment> =
-            desired.deployments.iter().map(|deployment| (deployment.process, deployment)).collect();
+        let deployments: BTreeMap<ProcessId, &Deployment> = desired
+            .deployments
+            .iter()
+            .map(|deployment| (deployment.process, deployment))
+            .collect();
         for process in &desired.processes {
             let works = works.remove(&process.id).unwrap_or_default();
             self.process(process, deployments.get(&process.id).copied(), &works);
@@ -131,20 +134,18 @@ impl Planner<'_> {
 
     /// Whether it is to be spared: it was healthy when last seen, and its cell is not given up.
     fn healthy(&self, process: &Process, work: &Work) -> bool {
-        self.sight(work) != Sight::Gone
-            && work.state == WorkState::Running
-            && (work.routable || !process.routable)
+        self.sight(work) != Sight::Gone && work.state == WorkState::Running && (work.routable || !process.routable)
     }
 
     /// Whether requests reach it through every live router, so that another may leave.
     fn serves(&self, process: &Process, work: &Work) -> bool {
-        self.sight(work) == Sight::Confirmed
-            && self.healthy(process, work)
-            && (work.routed || !process.routable)
+        self.sight(work) == Sight::Confirmed && self.healthy(process, work) && (work.routed || !process.routable)
     }
 
     fn target_serves(&self, process: &Process, aim: &Aim, slots: &Slots<'_>, index: u32) -> bool {
-        slots.get(&(index, aim.target)).is_some_and(|work| self.serves(process, work))
+        slots
+            .get(&(index, aim.target))
+            .is_some_and(|work| self.serves(process, work))
     }
 
     /// Asks for what is missing.
@@ -162,9 +163,7 @@ impl Planner<'_> {
         for index in 0..process.instances {
             if self.missing(stay, index, aim.target).is_some() {
                 let counts = beside.contains(&index) && !self.begun(process, aim, stay, index);
-                if (!counts || in_flight < aim.budget)
-                    && self.start(process, aim.target, index, stay, bare)
-                {
+                if (!counts || in_flight < aim.budget) && self.start(process, aim.target, index, stay, bare) {
                     in_flight += usize::from(counts);
                     bare = false;
                 }
@@ -227,7 +226,11 @@ impl Planner<'_> {
                 self.demands.push(Demand {
                     class: if bare { Class::FirstInstance } else { Class::Instance },
                     asked_at: None,
-                    slot: Slot::Instance { process: process.id, version, index },
+                    slot: Slot::Instance {
+                        process: process.id,
+                        version,
+                        index,
+                    },
                     app: process.app,
                     needs: needs.clone(),
                     replaces,
@@ -260,7 +263,11 @@ impl Planner<'_> {
                 self.plan.lost.push(Lost { work: work.id });
                 continue;
             }
-            let wanted = if routable && work.state == WorkState::Running { Wanted::Drain } else { Wanted::Stop };
+            let wanted = if routable && work.state == WorkState::Running {
+                Wanted::Drain
+            } else {
+                Wanted::Stop
+            };
             self.plan.wants.push(Want { work: work.id, wanted });
         }
     }
@@ -278,7 +285,10 @@ impl Planner<'_> {
             }
             let deadline = work.wanted_since + self.policy.drain_timeout;
             if work.drained || deadline <= self.now || work.state != WorkState::Running {
-                self.plan.wants.push(Want { work: work.id, wanted: Wanted::Stop });
+                self.plan.wants.push(Want {
+                    work: work.id,
+                    wanted: Wanted::Stop,
+                });
             } else {
                 self.wake(deadline);
             }

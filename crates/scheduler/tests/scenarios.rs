@@ -23,7 +23,12 @@ fn stack() -> StackName {
 }
 
 fn needs(memory_mb: u32) -> Needs {
-    Needs { memory_mb, disk_mb: 10, stack: stack(), layers: Vec::new() }
+    Needs {
+        memory_mb,
+        disk_mb: 10,
+        stack: stack(),
+        layers: Vec::new(),
+    }
 }
 
 fn cell(n: u128, zone: &str, memory_mb: u64) -> CellView {
@@ -74,7 +79,11 @@ fn deployment(n: u128, max_in_flight: u32) -> Deployment {
 fn serving(n: u128, process: u128, version: u128, index: u32, cell: u128) -> Work {
     Work {
         id: id(n),
-        slot: Slot::Instance { process: id(process), version: id(version), index },
+        slot: Slot::Instance {
+            process: id(process),
+            version: id(version),
+            index,
+        },
         cell: id(cell),
         memory_mb: 100,
         disk_mb: 10,
@@ -93,11 +102,18 @@ fn run(desired: &Desired, observed: &Observed, cells: &[CellView]) -> Plan {
 }
 
 fn of(processes: Vec<Process>, deployments: Vec<Deployment>) -> Desired {
-    Desired { processes, deployments, jobs: Vec::new() }
+    Desired {
+        processes,
+        deployments,
+        jobs: Vec::new(),
+    }
 }
 
 fn works(works: Vec<Work>) -> Observed {
-    Observed { works, history: BTreeMap::new() }
+    Observed {
+        works,
+        history: BTreeMap::new(),
+    }
 }
 
 fn indices(plan: &Plan, version: u128) -> Vec<u32> {
@@ -118,13 +134,20 @@ fn a_scale_up_is_placed_at_once_and_spread_over_zones_then_cells() {
     let cells = [cell(1, "a", 10_000), cell(2, "a", 10_000), cell(3, "b", 10_000)];
     let plan = run(&of(vec![process(10, 4, OLD)], vec![]), &works(vec![]), &cells);
     assert_eq!(indices(&plan, OLD), [0, 1, 2, 3]);
-    let on = |n: u128| plan.placements.iter().filter(|placement| placement.cell == id(n)).count();
+    let on = |n: u128| {
+        plan.placements
+            .iter()
+            .filter(|placement| placement.cell == id(n))
+            .count()
+    };
     assert_eq!((on(1), on(2), on(3)), (1, 1, 2));
 }
 
 #[test]
 fn a_rollout_starts_as_many_as_it_may() {
-    let old: Vec<Work> = (0..4).map(|index| serving(u128::from(index) + 1, 10, OLD, index, 1)).collect();
+    let old: Vec<Work> = (0..4)
+        .map(|index| serving(u128::from(index) + 1, 10, OLD, index, 1))
+        .collect();
     for budget in [1, 3] {
         let desired = of(vec![process(10, 4, NEW)], vec![deployment(10, budget)]);
         let plan = run(&desired, &works(old.clone()), &[cell(1, "a", 10_000)]);
@@ -144,14 +167,22 @@ fn the_old_one_leaves_when_the_new_one_is_routed() {
     assert!(waits.is_idle(), "{waits:?}");
     new.routed = true;
     let goes = run(&desired, &works(vec![old, new]), &cells);
-    assert_eq!(goes.wants, [Want { work: id(1), wanted: Wanted::Drain }]);
+    assert_eq!(
+        goes.wants,
+        [Want {
+            work: id(1),
+            wanted: Wanted::Drain
+        }]
+    );
     assert_eq!((goes.finished.len(), goes.finished[0].version), (1, id(NEW)));
 }
 
 #[test]
 fn a_scale_down_takes_the_highest_but_never_the_last_that_serves() {
     let cells = [cell(1, "a", 10_000)];
-    let all: Vec<Work> = (0..3).map(|index| serving(u128::from(index) + 1, 10, OLD, index, 1)).collect();
+    let all: Vec<Work> = (0..3)
+        .map(|index| serving(u128::from(index) + 1, 10, OLD, index, 1))
+        .collect();
     let desired = of(vec![process(10, 1, OLD)], vec![]);
     let plan = run(&desired, &works(all.clone()), &cells);
     let leaving: Vec<WorkId> = plan.wants.iter().map(|want| want.work).collect();
@@ -165,7 +196,15 @@ fn history(crashes: &[Cause]) -> BTreeMap<(ProcessId, VersionId), History> {
     let mut history = History::default();
     for (n, cause) in crashes.iter().enumerate() {
         let index = u32::try_from(n).expect("few");
-        history.record(Crash { index, at: at(-1), cause: cause.clone() }, None, &CrashPolicy::default());
+        history.record(
+            Crash {
+                index,
+                at: at(-1),
+                cause: cause.clone(),
+            },
+            None,
+            &CrashPolicy::default(),
+        );
     }
     BTreeMap::from([((id(10), id(NEW)), history)])
 }
@@ -173,20 +212,43 @@ fn history(crashes: &[Cause]) -> BTreeMap<(ProcessId, VersionId), History> {
 #[test]
 fn a_rollout_that_fails_leaves_the_old_ones_alone() {
     let exit = Cause::Exited { code: 1 };
-    let timeout = Cause::StartTimeout { detail: "connection refused".to_owned() };
+    let timeout = Cause::StartTimeout {
+        detail: "connection refused".to_owned(),
+    };
     for (crashes, canceled) in [
         (vec![exit.clone(); 2], false),
         (vec![exit; 3], true),
         (vec![timeout], true),
-        (vec![Cause::NotStarted { detail: "no command".to_owned(), retryable: false }], true),
-        (vec![Cause::NotStarted { detail: "no disk".to_owned(), retryable: true }], false),
+        (
+            vec![Cause::NotStarted {
+                detail: "no command".to_owned(),
+                retryable: false,
+            }],
+            true,
+        ),
+        (
+            vec![Cause::NotStarted {
+                detail: "no disk".to_owned(),
+                retryable: true,
+            }],
+            false,
+        ),
     ] {
         let desired = of(vec![process(10, 3, NEW)], vec![deployment(10, 1)]);
-        let old = (0..3).map(|index| serving(u128::from(index) + 1, 10, OLD, index, 1)).collect();
-        let observed = Observed { works: old, history: history(&crashes) };
+        let old = (0..3)
+            .map(|index| serving(u128::from(index) + 1, 10, OLD, index, 1))
+            .collect();
+        let observed = Observed {
+            works: old,
+            history: history(&crashes),
+        };
         let plan = run(&desired, &observed, &[cell(1, "a", 10_000)]);
         assert_eq!(plan.finished.len(), usize::from(canceled), "{crashes:?}");
-        assert!(plan.finished.iter().all(|finished| finished.version == id(OLD) && finished.canceled.is_some()));
+        assert!(
+            plan.finished
+                .iter()
+                .all(|finished| finished.version == id(OLD) && finished.canceled.is_some())
+        );
         assert_eq!(plan.wants, []);
     }
 }
@@ -197,7 +259,10 @@ fn crashes_before_a_rollout_do_not_count() {
     deployment.created_at = at(0);
     let desired = of(vec![process(10, 1, NEW)], vec![deployment]);
     let timeout = Cause::StartTimeout { detail: String::new() };
-    let observed = Observed { works: vec![serving(1, 10, OLD, 0, 1)], history: history(&[timeout]) };
+    let observed = Observed {
+        works: vec![serving(1, 10, OLD, 0, 1)],
+        history: history(&[timeout]),
+    };
     let plan = run(&desired, &observed, &[cell(1, "a", 10_000)]);
     assert_eq!((plan.finished.len(), indices(&plan, NEW)), (0, vec![0]));
 }
@@ -207,7 +272,10 @@ fn without_a_version_before_a_failure_ends_only_the_deployment() {
     let mut deployment = deployment(10, 1);
     deployment.previous = None;
     let desired = of(vec![process(10, 1, NEW)], vec![deployment]);
-    let observed = Observed { works: vec![], history: history(&[Cause::StartTimeout { detail: String::new() }]) };
+    let observed = Observed {
+        works: vec![],
+        history: history(&[Cause::StartTimeout { detail: String::new() }]),
+    };
     let plan = run(&desired, &observed, &[cell(1, "a", 10_000)]);
     assert_eq!(plan.finished[0].version, id(NEW));
     assert_eq!(indices(&plan, NEW), [0], "it goes on trying");
@@ -217,17 +285,30 @@ fn without_a_version_before_a_failure_ends_only_the_deployment() {
 fn unknown_is_kept_and_gone_is_replaced_only_where_there_is_room() {
     let work = serving(1, 10, OLD, 0, 1);
     let desired = of(vec![process(10, 1, OLD)], vec![]);
-    let away = |seconds| CellView { lease_until: at(seconds), ..cell(1, "a", 1000) };
+    let away = |seconds| CellView {
+        lease_until: at(seconds),
+        ..cell(1, "a", 1000)
+    };
     let unknown = run(&desired, &works(vec![work.clone()]), &[away(-1), cell(2, "b", 1000)]);
     assert!(unknown.is_idle(), "{unknown:?}");
     assert_eq!(unknown.lease_watch, Some(at(4)));
     let gone = run(&desired, &works(vec![work.clone()]), &[away(-10), cell(2, "b", 1000)]);
     assert_eq!(gone.lost, [Lost { work: id(1) }]);
-    assert_eq!((gone.placements[0].cell, gone.placements[0].replaces), (id(2), Some(id(1))));
+    assert_eq!(
+        (gone.placements[0].cell, gone.placements[0].replaces),
+        (id(2), Some(id(1)))
+    );
     let full = run(&desired, &works(vec![work]), &[away(-10), cell(2, "b", 50)]);
     assert!(full.is_idle(), "{full:?}");
-    assert_eq!(full.unplaced[0].reason(), "1 cell: not enough memory (needs 100 MiB, most free 50 MiB); 1 cell: not alive");
-    assert!(full.unplaced[0].smallest_change().starts_with("free 50 MiB of memory on cell cell-2"));
+    assert_eq!(
+        full.unplaced[0].reason(),
+        "1 cell: not enough memory (needs 100 MiB, most free 50 MiB); 1 cell: not alive"
+    );
+    assert!(
+        full.unplaced[0]
+            .smallest_change()
+            .starts_with("free 50 MiB of memory on cell cell-2")
+    );
 }
 
 #[test]
@@ -245,13 +326,23 @@ fn a_drain_ends_with_its_requests_or_its_time() {
     assert_eq!((waits.wants.len(), waits.next), (0, Some(at(1))));
     for work in [draining(-1, true), draining(-30, false)] {
         let ends = run(&desired, &works(vec![work]), &cells);
-        assert_eq!(ends.wants, [Want { work: id(1), wanted: Wanted::Stop }]);
+        assert_eq!(
+            ends.wants,
+            [Want {
+                work: id(1),
+                wanted: Wanted::Stop
+            }]
+        );
     }
 }
 
 fn job(n: u128, tries: Vec<Cause>, task: bool) -> Job {
     Job {
-        id: if task { JobRef::Task(id(n)) } else { JobRef::Build(id(n)) },
+        id: if task {
+            JobRef::Task(id(n))
+        } else {
+            JobRef::Build(id(n))
+        },
         app: id(1),
         needs: needs(100),
         cancel: false,
@@ -263,18 +354,39 @@ fn job(n: u128, tries: Vec<Cause>, task: bool) -> Job {
 #[test]
 fn jobs_are_repeated_only_where_that_is_safe() {
     let settle = |job: Job| {
-        let desired = Desired { jobs: vec![job], ..Desired::default() };
+        let desired = Desired {
+            jobs: vec![job],
+            ..Desired::default()
+        };
         let plan = run(&desired, &works(vec![]), &[cell(1, "a", 1000)]);
-        (plan.placements.len(), plan.settled.into_iter().next().map(|settled| settled.verdict))
+        (
+            plan.placements.len(),
+            plan.settled.into_iter().next().map(|settled| settled.verdict),
+        )
     };
-    let retry = Cause::NotStarted { detail: "no disk".to_owned(), retryable: true };
+    let retry = Cause::NotStarted {
+        detail: "no disk".to_owned(),
+        retryable: true,
+    };
     assert_eq!(settle(job(1, vec![], false)), (1, None));
     assert_eq!(settle(job(1, vec![Cause::CellLost], false)), (1, None));
-    assert_eq!(settle(job(1, vec![Cause::CellLost], true)), (0, Some(Verdict::Ended(id(7)))));
-    assert_eq!(settle(job(1, vec![Cause::Exited { code: 223 }], false)), (0, Some(Verdict::Ended(id(7)))));
-    let given_up = Verdict::GivenUp { tries: 3, cause: retry.clone() };
+    assert_eq!(
+        settle(job(1, vec![Cause::CellLost], true)),
+        (0, Some(Verdict::Ended(id(7))))
+    );
+    assert_eq!(
+        settle(job(1, vec![Cause::Exited { code: 223 }], false)),
+        (0, Some(Verdict::Ended(id(7))))
+    );
+    let given_up = Verdict::GivenUp {
+        tries: 3,
+        cause: retry.clone(),
+    };
     assert_eq!(settle(job(1, vec![retry; 3], false)), (0, Some(given_up)));
-    let canceled = Job { cancel: true, ..job(1, vec![], true) };
+    let canceled = Job {
+        cancel: true,
+        ..job(1, vec![], true)
+    };
     assert_eq!(settle(canceled), (0, Some(Verdict::Canceled)));
 }
 

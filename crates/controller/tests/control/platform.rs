@@ -31,12 +31,15 @@ pub struct Controller {
 /// Folders that outlive a controller.
 pub struct Folders {
     pub root: tempfile::TempDir,
+    /// Other controllers may schedule on the same database.
+    pub contested: bool,
 }
 
 impl Folders {
     pub fn new() -> Self {
         Self {
             root: tempfile::tempdir().expect("a temporary folder"),
+            contested: false,
         }
     }
 }
@@ -64,7 +67,11 @@ fn config(folders: &Folders) -> Config {
     Config {
         public_url: "http://127.0.0.1:8181".to_owned(),
         router_port: 8080,
-        database: Database::Sqlite(PathBuf::from("unused")),
+        database: if folders.contested {
+            Database::Postgres(Secret::new("unused"))
+        } else {
+            Database::Sqlite(PathBuf::from("unused"))
+        },
         blob_dir: folders.root.path().join("blobs"),
         log_dir: folders.root.path().join("logs"),
         encryption_key: EncryptionKey { id: 1, key: [42; 32] },

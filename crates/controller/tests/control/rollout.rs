@@ -252,7 +252,11 @@ async fn what_does_not_fit_is_explained(store: &TestStore) {
     let told = event(store, seed.app.id, "instance.unplaced", 0).await;
     assert_eq!(told.data["reason"], unplaced["reason"]);
     let all = events(store, seed.app.id).await;
-    assert_eq!(all.iter().filter(|event| event.kind == "instance.unplaced").count(), 2, "each once");
+    assert_eq!(
+        all.iter().filter(|event| event.kind == "instance.unplaced").count(),
+        2,
+        "each once"
+    );
     // Room is made by asking for less; nothing else has to happen.
     seed.scale(store, 1).await;
     event(store, seed.app.id, "deployment.finished", 0).await;

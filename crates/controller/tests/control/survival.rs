@@ -240,6 +240,29 @@ async fn a_router_that_is_gone_blocks_nothing(store: &TestStore) {
     event(store, seed.app.id, "deployment.finished", first.sequence).await;
 }
 
+async fn one_controller_schedules_and_another_takes_over(store: &TestStore) {
+    let folders = Folders { contested: true, ..Folders::new() };
+    let other_folders = Folders { contested: true, ..Folders::new() };
+    let first = Controller::start(store.store.clone(), &folders, None).await;
+    let mut seed = seed::app(store, 1).await;
+    seed.deploy(store, "good").await;
+    // It is elected once it has something to say about the app.
+    event(store, seed.app.id, "instance.unplaced", 0).await;
+    let second = Controller::start(store.again().await, &other_folders, None).await;
+    let mut cell = FakeCell::new(&second.url(), "a", 4096);
+    cell.join();
+    until(store, "the cell", || async {
+        let cells = controller::feeds::list_cells(&second.control).await.ok()?;
+        (cells["cells"][0]["synced"] == true).then_some(())
+    })
+    .await;
+    assert!(second.control.explanation().unplaced.is_empty(), "the second does not plan");
+    assert!(store.works_live().await.expect("read").is_empty());
+    first.kill().await;
+    event(store, seed.app.id, "deployment.finished", 0).await;
+    assert_eq!(cell.running().len(), 1);
+}
+
 async fn strangers_are_refused(store: &TestStore) {
     let folders = Folders::new();
     let controller = Controller::start(store.store.clone(), &folders, None).await;
@@ -284,5 +307,6 @@ on_both_engines!(
     work_of_a_lost_cell_is_kept_where_no_other_takes_it,
     what_a_full_report_lacks_is_lost,
     a_router_that_is_gone_blocks_nothing,
+    one_controller_schedules_and_another_takes_over,
     strangers_are_refused,
 );

@@ -85,7 +85,12 @@ impl World {
         }
         self.cells[cell].taken_revision = revision;
         let named: BTreeSet<WorkId> = set.iter().map(|(work, _)| *work).collect();
-        let unnamed: Vec<WorkId> = self.cells[cell].held.keys().filter(|work| !named.contains(work)).copied().collect();
+        let unnamed: Vec<WorkId> = self.cells[cell]
+            .held
+            .keys()
+            .filter(|work| !named.contains(work))
+            .copied()
+            .collect();
         for work in unnamed {
             if self.cells[cell].held[&work].state.is_final() {
                 self.cells[cell].held.remove(&work);
@@ -101,7 +106,11 @@ impl World {
                 // Never taken over, and now not wanted: it says so.
                 Wanted::Stop | Wanted::Drain if !held => {
                     self.take_over(cell, work);
-                    self.move_on(cell, work, WorkEvent::Ended(self.ended(Cause::Stopped { killed: false })));
+                    self.move_on(
+                        cell,
+                        work,
+                        WorkEvent::Ended(self.ended(Cause::Stopped { killed: false })),
+                    );
                 }
                 Wanted::Run | Wanted::Drain | Wanted::Stop => {}
             }
@@ -140,7 +149,11 @@ impl World {
     }
 
     fn ended(&self, cause: Cause) -> Outcome {
-        Outcome { cause, at: self.now, build: None }
+        Outcome {
+            cause,
+            at: self.now,
+            build: None,
+        }
     }
 
     /// Moves work on by the product's state machine.
@@ -148,7 +161,11 @@ impl World {
         let Some(held) = self.cells[cell].held.get_mut(&work) else {
             return;
         };
-        held.state = held.state.clone().step(event).expect("the fake cell makes only legal moves");
+        held.state = held
+            .state
+            .clone()
+            .step(event)
+            .expect("the fake cell makes only legal moves");
         held.routable = held.state == WorkState::Running && matches!(held.slot, Slot::Instance { .. });
         self.cells[cell].changed.insert(work);
     }

@@ -54,9 +54,10 @@ impl World {
         for router in 0..self.routers.len() {
             let table = self.routers[router].table.clone();
             for work in &table {
-                let running = self.cells.iter().any(|cell| {
-                    cell.held.get(work).is_some_and(|held| held.state == WorkState::Running)
-                });
+                let running = self
+                    .cells
+                    .iter()
+                    .any(|cell| cell.held.get(work).is_some_and(|held| held.state == WorkState::Running));
                 if !running {
                     return Err(format!("router {router} sends requests to {work}, which doesn't run"));
                 }
@@ -118,7 +119,10 @@ impl World {
         let leaving: BTreeSet<WorkId> = plan.wants.iter().map(|want| want.work).collect();
         for (process, works) in healthy {
             if works.is_subset(&leaving) {
-                return Err(format!("the plan takes away all that serves of {process}: {:?}", plan.wants));
+                return Err(format!(
+                    "the plan takes away all that serves of {process}: {:?}",
+                    plan.wants
+                ));
             }
         }
         for lost in &plan.lost {
@@ -148,9 +152,14 @@ impl World {
     pub fn at_rest(&self) -> bool {
         self.deployments.is_empty()
             && self.jobs.is_empty()
-            && self.rows.values().all(|row| row.wanted == Wanted::Run && row.state == WorkState::Running)
+            && self
+                .rows
+                .values()
+                .all(|row| row.wanted == Wanted::Run && row.state == WorkState::Running)
             && self.cells.iter().all(|cell| {
-                cell.held.iter().all(|(work, held)| held.state.is_final() || self.rows.contains_key(work))
+                cell.held
+                    .iter()
+                    .all(|(work, held)| held.state.is_final() || self.rows.contains_key(work))
             })
             && self.routers.iter().all(|router| router.table == self.table)
             && self.instances_agree().is_ok()
@@ -161,7 +170,11 @@ impl World {
             let mut indices: Vec<u32> = Vec::new();
             for row in self.rows.values() {
                 match row.slot {
-                    Slot::Instance { process: of, version, index } if of == process.id => {
+                    Slot::Instance {
+                        process: of,
+                        version,
+                        index,
+                    } if of == process.id => {
                         if Some(version) != process.version {
                             return Err(format!("{} still has an instance of {version}", process.id));
                         }

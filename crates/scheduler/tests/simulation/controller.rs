@@ -95,7 +95,10 @@ impl World {
             wanted_since: row.wanted_since,
             state: row.state.clone(),
             routable: row.routable,
-            routed: !is_routed || row.entered.is_some_and(|entered| live().all(|router| router.acked >= entered)),
+            routed: !is_routed
+                || row
+                    .entered
+                    .is_some_and(|entered| live().all(|router| router.acked >= entered)),
             drained: live().all(|router| router.acked >= row.left && !router.draining.contains(&id)),
             created_at: row.created_at,
         }
@@ -104,7 +107,8 @@ impl World {
     fn execute(&mut self, plan: Plan) {
         for finished in plan.finished {
             self.note(|| format!("{finished:?}"));
-            self.deployments.retain(|deployment| deployment.id != finished.deployment);
+            self.deployments
+                .retain(|deployment| deployment.id != finished.deployment);
             if let Some(process) = self.processes.iter_mut().find(|process| process.id == finished.process) {
                 process.version = Some(finished.version);
             }
@@ -152,7 +156,14 @@ impl World {
         let work = WorkId(self.id());
         let memory_mb = match slot {
             Slot::Instance { version, .. } => self.process_of(slot).expect("known").needs[&version].memory_mb,
-            Slot::Job(id) => self.jobs.iter().find(|job| job.id == id).expect("known").needs.memory_mb,
+            Slot::Job(id) => {
+                self.jobs
+                    .iter()
+                    .find(|job| job.id == id)
+                    .expect("known")
+                    .needs
+                    .memory_mb
+            }
         };
         let row = Row {
             slot,
@@ -173,7 +184,12 @@ impl World {
 
     /// The whole set goes to the cell, in order.
     pub fn send_set(&mut self, cell: usize) {
-        let set = self.rows.iter().filter(|(_, row)| row.cell == cell).map(|(work, row)| (*work, row.wanted)).collect();
+        let set = self
+            .rows
+            .iter()
+            .filter(|(_, row)| row.cell == cell)
+            .map(|(work, row)| (*work, row.wanted))
+            .collect();
         self.cells[cell].set_revision += 1;
         let revision = self.cells[cell].set_revision;
         let delay = i64::try_from(self.rng.range(1, 40)).expect("small");
@@ -296,11 +312,19 @@ impl World {
             }
         }
         match row.slot {
-            Slot::Instance { process, version, index } => {
+            Slot::Instance {
+                process,
+                version,
+                index,
+            } => {
                 if is_crash(row.wanted, &cause) {
                     self.totals.crashes += 1;
                     let healthy = row.healthy_since.map(|since| self.now - since);
-                    let crash = Crash { index, at: self.now, cause };
+                    let crash = Crash {
+                        index,
+                        at: self.now,
+                        cause,
+                    };
                     let history = self.history.entry((process, version)).or_default();
                     history.record(crash, healthy, &self.policy.crash);
                 }

@@ -32,7 +32,11 @@ impl World {
             _ => {}
         }
         self.activate();
-        let pause = if self.rng.chance(300) { self.rng.range(1, 200) } else { self.rng.range(500, 12_000) };
+        let pause = if self.rng.chance(300) {
+            self.rng.range(1, 200)
+        } else {
+            self.rng.range(500, 12_000)
+        };
         self.after(pause, Event::User);
     }
 
@@ -65,7 +69,10 @@ impl World {
         let process = &mut self.processes[app];
         let process_id = process.id;
         process.needs.insert(version, Self::needs(memory));
-        let under_way = self.deployments.iter().position(|deployment| deployment.process == process_id);
+        let under_way = self
+            .deployments
+            .iter()
+            .position(|deployment| deployment.process == process_id);
         let previous = match under_way {
             Some(position) => self.deployments.remove(position).previous,
             None => process.version,
@@ -96,7 +103,11 @@ impl World {
 
     fn submit_job(&mut self) {
         let id = self.id();
-        let id = if self.rng.chance(500) { JobRef::Build(BuildId(id)) } else { JobRef::Task(TaskId(id)) };
+        let id = if self.rng.chance(500) {
+            JobRef::Build(BuildId(id))
+        } else {
+            JobRef::Task(TaskId(id))
+        };
         let job = Job {
             id,
             app: self.processes[0].app,

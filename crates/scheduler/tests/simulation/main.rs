@@ -23,7 +23,9 @@ fn run(seed: u64) -> Result<World, (String, Vec<String>)> {
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a whole number"))
 }
 
 #[test]

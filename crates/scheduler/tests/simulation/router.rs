@@ -55,7 +55,14 @@ impl World {
             .collect();
         let revision = state.revision;
         let delay = self.rng.range(1, 30);
-        self.after(delay, Event::Ack { router, revision, draining });
+        self.after(
+            delay,
+            Event::Ack {
+                router,
+                revision,
+                draining,
+            },
+        );
     }
 
     pub fn router_ack(&mut self, router: usize, revision: u64, draining: BTreeSet<WorkId>) {
@@ -84,7 +91,11 @@ impl World {
         if !targets.is_empty() {
             let work = targets[self.rng.index(targets.len())];
             *self.routers[router].in_flight.entry(work).or_default() += 1;
-            let time = if self.rng.chance(5) { 60_000 } else { self.rng.range(5, 2000) };
+            let time = if self.rng.chance(5) {
+                60_000
+            } else {
+                self.rng.range(5, 2000)
+            };
             self.after(time, Event::RequestDone { router, work });
         }
         self.after(200, Event::Request { router });

@@ -41,18 +41,47 @@ pub struct Row {
 #[derive(Debug, Clone)]
 pub enum Event {
     Plan,
-    Step { cell: usize, work: WorkId, generation: u64 },
-    Heartbeat { cell: usize },
-    Assign { cell: usize, revision: u64, set: Vec<(WorkId, Wanted)> },
-    Table { router: usize, revision: u64, set: BTreeSet<WorkId> },
-    Ack { router: usize, revision: u64, draining: BTreeSet<WorkId> },
-    RouterBeat { router: usize },
-    Request { router: usize },
-    RequestDone { router: usize, work: WorkId },
+    Step {
+        cell: usize,
+        work: WorkId,
+        generation: u64,
+    },
+    Heartbeat {
+        cell: usize,
+    },
+    Assign {
+        cell: usize,
+        revision: u64,
+        set: Vec<(WorkId, Wanted)>,
+    },
+    Table {
+        router: usize,
+        revision: u64,
+        set: BTreeSet<WorkId>,
+    },
+    Ack {
+        router: usize,
+        revision: u64,
+        draining: BTreeSet<WorkId>,
+    },
+    RouterBeat {
+        router: usize,
+    },
+    Request {
+        router: usize,
+    },
+    RequestDone {
+        router: usize,
+        work: WorkId,
+    },
     User,
     Fault,
-    Heal { cell: usize },
-    HealRouter { router: usize },
+    Heal {
+        cell: usize,
+    },
+    HealRouter {
+        router: usize,
+    },
     Settle,
 }
 
@@ -231,7 +260,11 @@ impl World {
             Event::Heartbeat { cell } => self.heartbeat(cell),
             Event::Assign { cell, revision, set } => self.assign(cell, revision, &set)?,
             Event::Table { router, revision, set } => self.router_table(router, revision, set),
-            Event::Ack { router, revision, draining } => self.router_ack(router, revision, draining),
+            Event::Ack {
+                router,
+                revision,
+                draining,
+            } => self.router_ack(router, revision, draining),
             Event::RouterBeat { router } => self.router_beat(router),
             Event::Request { router } => self.request(router),
             Event::RequestDone { router, work } => self.request_done(router, work),
