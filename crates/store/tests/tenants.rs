@@ -96,30 +96,7 @@ async fn lists_are_filtered_scoped_ordered_and_paged(store: &TestStore) {
     let (home, other) = (home(store).await, home(store).await);
     let reader = user("reader");
     let manager = user("manager");
-    let tx = store.begin().await.expect("begins");
-    for n in 0..5 {
-        let mut app = app(home.space.id, &format!("app-{n}"));
-        app.created_at = later(n);
-        tx.app_create(&app).await.expect("created");
-    }
-    tx.app_create(&app(other.space.id, "app-1")).await.expect("created");
-    for (user, role, space) in [
-        (&reader, RoleType::SpaceAuditor, Some(home.space.id)),
-        (&manager, RoleType::OrganizationManager, None),
-    ] {
-        tx.user_create(user).await.expect("created");
-        tx.role_create(&Role {
-            id: id(),
-            user: user.user.id,
-            role,
-            org: if space.is_some() { home.org.id } else { other.org.id },
-            space,
-            created_at: now(),
-        })
-        .await
-        .expect("created");
-    }
-    tx.commit().await.expect("commits");
+    five_apps_and_one(store, &home, &other, &reader, &manager).await;
 
     let all = AppFilter::default();
     let names = |page: Paged<App>| page.items.iter().map(|app| app.name.to_string()).collect::<Vec<_>>();
@@ -168,6 +145,39 @@ async fn lists_are_filtered_scoped_ordered_and_paged(store: &TestStore) {
             .total,
         0
     );
+    tenants_that_are_seen(store, &home, &reader).await;
+}
+
+/// Five apps that `reader` may see, and one that `manager` may.
+async fn five_apps_and_one(store: &TestStore, home: &Home, other: &Home, reader: &StoredUser, manager: &StoredUser) {
+    let tx = store.begin().await.expect("begins");
+    for n in 0..5 {
+        let mut app = app(home.space.id, &format!("app-{n}"));
+        app.created_at = later(n);
+        tx.app_create(&app).await.expect("created");
+    }
+    tx.app_create(&app(other.space.id, "app-1")).await.expect("created");
+    for (user, role, space) in [
+        (reader, RoleType::SpaceAuditor, Some(home.space.id)),
+        (manager, RoleType::OrganizationManager, None),
+    ] {
+        tx.user_create(user).await.expect("created");
+        tx.role_create(&Role {
+            id: id(),
+            user: user.user.id,
+            role,
+            org: if space.is_some() { home.org.id } else { other.org.id },
+            space,
+            created_at: now(),
+        })
+        .await
+        .expect("created");
+    }
+    tx.commit().await.expect("commits");
+}
+
+/// A reader of a space sees it, its organisation, and nothing else.
+async fn tenants_that_are_seen(store: &TestStore, home: &Home, reader: &StoredUser) {
     let spaces = store
         .space_list(
             &SpaceFilter::default(),
