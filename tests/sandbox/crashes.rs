@@ -18,7 +18,7 @@ const VICTIM: &str = "SANDBOX_TEST_VICTIM";
 /// Another process of this test program as the agent of `host`'s folders.
 fn agent(host: &Host) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crashes::plays_the_agent", "--ignored", "--nocapture"])
+        .args(["--exact", "crashes::plays_the_agent", "--nocapture"])
         .env(VICTIM, serde_json::to_string(&host.identity()).unwrap())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -26,8 +26,8 @@ fn agent(host: &Host) -> Child {
         .unwrap()
 }
 
+/// No test by itself: the others here start it in a process of its own, to be killed.
 #[test]
-#[ignore = "is started by the other tests here, to be killed"]
 fn plays_the_agent() {
     let Ok(identity) = std::env::var(VICTIM) else { return };
     let host = Host::again(serde_json::from_str(&identity).unwrap());

@@ -71,6 +71,8 @@ fn groups(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::Stdio;
 
     #[test]
     fn a_name_is_no_part_of_a_longer_one() {
@@ -83,12 +85,19 @@ mod tests {
     fn a_process_of_the_state_is_found() {
         let folder = tempfile::tempdir().expect("a folder");
         let script = folder.path().join("wait");
-        std::fs::write(&script, "read line").expect("written");
-        let mut child = Command::new("sh")
+        std::fs::write(&script, "echo ready; read line").expect("written");
+        let mut shell = Command::new("sh");
+        let mut child = shell
             .arg(&script)
-            .stdin(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("starts");
+        // Its command line can be read once it runs.
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut ready)
+            .expect("readable");
         let found = of("paas-none", folder.path());
         drop(child.stdin.take());
         child.wait().expect("ends");

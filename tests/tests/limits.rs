@@ -32,19 +32,28 @@ fn push(platform: &Platform, harm: &str) -> Ended {
     ])
 }
 
-/// Follows the app's events until one mentions `part`.
-fn event(platform: &Platform, part: &str) {
-    let text = || platform.paas(["events", "harmful"]).ok().stdout;
-    let why = || platform.paas(["why", "harmful"]).stdout;
+/// Asks until what a command says contains `part`.
+fn says(platform: &Platform, command: &[&str], part: &str) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !text().contains(part) {
+    loop {
+        let said = platform.paas(command).ok().stdout;
+        if said.contains(part) {
+            return;
+        }
         assert!(
             std::time::Instant::now() < until,
-            "no {part:?} in\n{}\n{}",
-            text(),
-            why()
+            "no {part:?} in
+{said}"
         );
     }
+}
+
+fn event(platform: &Platform, part: &str) {
+    says(platform, &["events", "harmful"], part);
+}
+
+fn logged(platform: &Platform, part: &str) {
+    says(platform, &["logs", "harmful", "--recent"], part);
 }
 
 #[test]
@@ -73,8 +82,7 @@ fn a_full_disk() {
         &platform,
         "dd if=/dev/zero of=full bs=1M 2>&1 | tail -n 1; echo disk says $?; exit 7",
     );
-    let logs = platform.paas(["logs", "harmful", "--recent"]).ok().stdout;
-    assert!(logs.contains("No space left on device"), "{logs}");
+    logged(&platform, "No space left on device");
     event(&platform, "Exited with status 7");
     assert_eq!(platform.get("neighbour.localhost", "/").0, 200);
 }
@@ -85,7 +93,6 @@ fn a_log_flood() {
     neighbour(&platform);
     push(&platform, "timeout 5 yes 0123456789012345678901234567890123456789");
     assert_eq!(platform.get("neighbour.localhost", "/").0, 200);
-    let logs = platform.paas(["logs", "harmful", "--recent"]).ok().stdout;
-    assert!(logs.contains("exceeded log rate limit"), "{}", logs.len());
+    logged(&platform, "exceeded log rate limit");
     let _ = platform.paas(["delete", "harmful", "--yes"]).ok();
 }

@@ -63,24 +63,24 @@ fn a_static_site() {
 #[test]
 fn a_compiled_binary() {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = tests::root().join("tests/apps/binary/server.c");
-    let build = |define: &str| {
-        let output = folder.path().join("server");
-        let mut cc = std::process::Command::new("cc");
-        let status = cc
-            .arg("-O2")
-            .arg(define)
+    let source = std::fs::read_to_string(tests::root().join("tests/apps/binary/server.rs")).expect("readable");
+    let build = |greeting: &str| {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let file = scratch.path().join("server.rs");
+        std::fs::write(&file, source.replace("Hello from a compiled program", greeting)).expect("written");
+        let mut rustc = std::process::Command::new("rustc");
+        let status = rustc
+            .arg("-O")
             .arg("-o")
-            .arg(&output)
-            .arg(&source)
-            .status()
-            .expect("cc starts");
-        assert!(status.success());
+            .arg(folder.path().join("server"))
+            .arg(&file)
+            .status();
+        assert!(status.expect("rustc starts").success());
     };
     let platform = Platform::start();
-    build("-DGREETING=\"Hello from C\"");
-    assert!(push(&platform, "binary", folder.path()).contains("Hello from C"));
-    assert!(push(&platform, "binary", folder.path()).contains("Hello from C"));
-    build("-DGREETING=\"Hello again\"");
+    build("Hello from the first build");
+    assert!(push(&platform, "binary", folder.path()).contains("Hello from the first build"));
+    assert!(push(&platform, "binary", folder.path()).contains("Hello from the first build"));
+    build("Hello again");
     assert!(push(&platform, "binary", folder.path()).contains("Hello again"));
 }

@@ -78,7 +78,7 @@ fn updates(instances: &str) {
     let _ = platform.paas(["push", path, "-n", "site", "-i", instances]).ok();
     for round in 0..2 {
         under_load(&platform, "push", || {
-            let page = folder.path().join("index.html");
+            let page = folder.path().join("public/index.html");
             std::fs::write(page, format!("round {round}")).expect("written");
             let _ = platform.paas(["push", path, "-n", "site", "-i", instances]).ok();
             assert_eq!(platform.get("site.localhost", "/"), (200, format!("round {round}")));

@@ -62,6 +62,9 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         request_id: &id,
         actor: &actor,
         error: cause.as_deref().unwrap_or_default(),
+        routine: path
+            .as_deref()
+            .is_some_and(|path| path.starts_with("/cell/") || path.starts_with("/edge/")),
     }
     .emit();
     response

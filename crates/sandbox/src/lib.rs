@@ -36,7 +36,7 @@ pub use exec::Exec;
 pub use runtime::Runtime;
 pub use sandbox::Sandbox;
 pub use spec::{
-    Bind, Config, ExecSpec, Exit, Isolation, Limits, LogPolicy, MAX_LINE, Network, Oom, Process, Rlimit, RlimitKind,
-    Spec, Stats,
+    ADDRESS, Bind, Config, ExecSpec, Exit, Isolation, Limits, LogPolicy, MAX_LINE, Network, Oom, Process, Rlimit,
+    RlimitKind, Spec, Stats,
 };
 pub use wire::Ended;

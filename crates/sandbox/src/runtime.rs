@@ -18,6 +18,7 @@ use crate::net::{self, Lease};
 use crate::record::{self, CONTROL, Folders, LOG, Record, SCRATCH};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
+use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Report};
 use crate::{Config, Error, Isolation, Result, Spec, check, host, sys};
 
@@ -241,6 +242,9 @@ impl Inner {
             groups: self.groups.plan(&spec.id),
         };
         plan.spec.files.extend(resolvers);
+        if let Some(lease) = &lease {
+            fill_address(&mut plan.spec.process.env, lease.address);
+        }
         let (pidfd, upper) = self.start(&plan, &mut record, lease.as_ref())?;
         Ok(Sandbox::new(self, record, pidfd, Some(upper), lease))
     }

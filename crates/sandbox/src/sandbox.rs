@@ -16,6 +16,7 @@ use crate::exec::{self, Exec};
 use crate::net::Lease;
 use crate::record::{self, CONTROL, EXIT, LOG, Record};
 use crate::runtime::Inner;
+use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Command, Reply};
 use crate::{Error, ExecSpec, Exit, Result, Stats, check, log, sys};
 
@@ -197,7 +198,11 @@ impl Sandbox {
     /// Starts a further process with the same lack of privileges as the app.
     pub fn exec(&self, spec: &ExecSpec) -> Result<Exec> {
         check::exec(self.id(), spec)?;
-        exec::start(self.id(), self.connect()?, spec, self.record.uid_base)
+        let mut spec = spec.clone();
+        if let Some(address) = self.address() {
+            fill_address(&mut spec.env, address);
+        }
+        exec::start(self.id(), self.connect()?, &spec, self.record.uid_base)
     }
 
     /// The content of a file that the sandbox wrote; `None` if there is none. Content and

@@ -10,6 +10,16 @@ use crate::net::{Egress, NetworkConfig};
 /// Longest line an app may log before it is split into several records, in bytes.
 pub const MAX_LINE: usize = 61_440;
 
+/// Stands for the sandbox's own address, which nobody knows before it is made, in values of an environment.
+pub const ADDRESS: &str = "{sandbox.address}";
+
+/// Puts the address where [`ADDRESS`] stands for it.
+pub(crate) fn fill_address(env: &mut [(String, String)], address: std::net::Ipv4Addr) {
+    for (_, value) in env.iter_mut().filter(|(_, value)| value.contains(ADDRESS)) {
+        *value = value.replace(ADDRESS, &address.to_string());
+    }
+}
+
 /// How a [`crate::Runtime`] is set up on one host.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -69,7 +79,7 @@ pub struct Bind {
 pub struct Process {
     /// Program and arguments; a program without `/` is looked up in `PATH` of `env`.
     pub argv: Vec<String>,
-    /// The whole environment; nothing is inherited.
+    /// The whole environment; nothing is inherited. [`ADDRESS`] in a value becomes the sandbox's address.
     pub env: Vec<(String, String)>,
     /// Working folder, absolute, must exist.
     pub cwd: PathBuf,

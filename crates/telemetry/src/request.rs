@@ -21,14 +21,22 @@ pub struct RequestLine<'a> {
     pub actor: &'a str,
     /// What [`crate::chain`] makes of the cause of a failure, empty for none.
     pub error: &'a str,
+    /// Whether it comes all the time and says nothing while it succeeds, such as a machine's report.
+    pub routine: bool,
 }
 
 impl RequestLine<'_> {
-    /// Writes the line: at `ERROR` for statuses from 500, else at `INFO`; and counts it.
+    /// Writes the line: at `ERROR` for statuses from 500, at `DEBUG` for routine that succeeded, else at `INFO`; and
+    /// counts it.
     pub fn emit(&self) {
         let duration_ms = self.duration.as_secs_f64() * 1000.0;
         if self.status >= 500 {
             tracing::error!(
+                target: "request", method = self.method, path = self.path, status = self.status, duration_ms,
+                bytes = self.bytes, request_id = self.request_id, actor = self.actor, error = self.error, "request"
+            );
+        } else if self.routine && self.status < 400 {
+            tracing::debug!(
                 target: "request", method = self.method, path = self.path, status = self.status, duration_ms,
                 bytes = self.bytes, request_id = self.request_id, actor = self.actor, error = self.error, "request"
             );

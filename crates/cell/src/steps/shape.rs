@@ -22,8 +22,8 @@ const BUILD_INPUT: &str = "/paas/build.json";
 const OPEN_FILES: u64 = 16_384;
 /// A shell for sessions that name no command.
 const SHELL: &str = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi";
-/// What the sandbox replaces by its own address in values of the environment: it can't do that yet.
-const ADDRESS: Option<&str> = None;
+/// What the sandbox replaces by its own address in values of the environment.
+const ADDRESS: Option<&str> = Some(sandbox::ADDRESS);
 const MIB: u64 = 1 << 20;
 
 /// The sandbox of `work`.

@@ -21,6 +21,35 @@ pub struct Wanted<'a> {
     pub timeout: Duration,
 }
 
+/// How many instances of an app there are, those included that are still stopping.
+async fn live(target: &Target, app: &App) -> Result<usize, Error> {
+    let why = target.client.why(&app.guid).await?;
+    let processes = why["processes"].as_array().into_iter().flatten();
+    let instances = processes.flat_map(|process| process["instances"].as_array().into_iter().flatten());
+    // An instance without work only waits for its next start.
+    Ok(instances.filter(|instance| !instance["work"].is_null()).count())
+}
+
+/// Waits until nothing of an app runs any more, by a stream that was opened before it was told to stop.
+///
+/// # Errors
+/// Where the time is over.
+pub async fn stopped(cx: &Cx, target: &Target, wanted: &Wanted<'_>, mut stream: EventStream) -> Result<(), Error> {
+    let begun = Instant::now();
+    let deadline = begun + wanted.timeout;
+    let phase = cx.ui.phase("stop", "requests under way end, then the instances");
+    loop {
+        let left = live(target, wanted.app).await?;
+        if left == 0 {
+            phase.done("no instance runs");
+            return Ok(());
+        }
+        let awaited = format!("{} to stop", format::count(left, "instance", "instances"));
+        phase.status(&awaited);
+        change(cx, wanted, &mut stream, &mut HashMap::new(), &awaited, begun, deadline).await?;
+    }
+}
+
 /// Waits for `wanted`, by a stream that was opened before the change was made.
 ///
 /// # Errors

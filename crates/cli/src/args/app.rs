@@ -134,6 +134,8 @@ pub struct Start {
 pub struct Stop {
     /// The app.
     pub app: String,
+    #[command(flatten)]
+    pub wait: Wait,
 }
 
 /// Delete an app with all that belongs to it.

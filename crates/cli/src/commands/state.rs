@@ -1,7 +1,7 @@
 //! `paas restart`, `paas start` and `paas stop`.
 
 use super::app::instance_table;
-use crate::actor::instances::{Wanted, settle};
+use crate::actor::instances::{Wanted, settle, stopped};
 use crate::actor::push::view;
 use crate::actor::{Cx, Target, deploy};
 use crate::args::app::{Restart, Start, Stop, Wait};
@@ -71,7 +71,18 @@ pub async fn stop(cx: &Cx, args: Stop) -> Result<(), Error> {
     cx.ui.doing(&format!("Stopping {} in {}", args.app, cx.place()));
     let target = cx.target().await?;
     let app = target.app(&args.app).await?;
+    // Opened before the change: nothing that it causes can be missed.
+    let stream = target.client.stream(&app.guid, false, None).await?;
     let app = target.client.app_action(&app.guid, "stop").await?;
+    if !args.wait.detach {
+        let wanted = Wanted {
+            app: &app,
+            process: "",
+            count: 0,
+            timeout: args.wait.timeout,
+        };
+        stopped(cx, &target, &wanted, stream).await?;
+    }
     if cx.ui.json() {
         cx.ui.document(&json!({"app": app}));
     } else {

@@ -417,11 +417,20 @@ mod tests {
         assert!(edge.is_routed(work(1)), "its lease is zero here");
         let second = edge.connected("a");
         edge.disconnected("a", first);
-        assert!(!edge.is_routed(work(1)), "an old session's end says nothing of the new one");
+        assert!(
+            !edge.is_routed(work(1)),
+            "an old session's end says nothing of the new one"
+        );
         assert!(edge.is_stale("a", first) && !edge.is_stale("a", second));
         ack(&edge, "a", &[]);
         assert!(edge.is_routed(work(1)));
-        edge.acknowledge("a", Ack { revision: u64::MAX, draining: Vec::new() });
+        edge.acknowledge(
+            "a",
+            Ack {
+                revision: u64::MAX,
+                draining: Vec::new(),
+            },
+        );
         edge.refresh(target(&[1, 2]));
         assert!(!edge.is_routed(work(2)), "an acknowledgement of the future is none");
     }
@@ -435,7 +444,11 @@ mod tests {
         edge.refresh(target(&[1]));
         edge.refresh(target(&[1]));
         edge.refresh(target(&[1, 2]));
-        assert_eq!(edge.deltas(first).map(|deltas| deltas.len()), Some(2), "what does not change makes no revision");
+        assert_eq!(
+            edge.deltas(first).map(|deltas| deltas.len()),
+            Some(2),
+            "what does not change makes no revision"
+        );
         assert!(edge.deltas(first + 7).is_none());
         for n in 0..KEPT_DELTAS as u128 {
             edge.refresh(target(&[n + 10]));

@@ -12,12 +12,13 @@ use api::error::Code;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use model::id::{AppId, CellId, WorkId};
+use model::id::{AppId, WorkId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use telemetry::applog::Query;
 use telemetry::{Envelope, Stream};
+use uuid::Uuid;
 
 /// Most lines in one batch.
 const MAX_LINES: usize = 50_000;
@@ -28,10 +29,10 @@ const MAX_WORKS: usize = 100_000;
 #[derive(Clone, Default)]
 pub(crate) struct Marks(Arc<Mutex<HashMap<WorkId, i64>>>);
 
-/// `POST /cell/v1/cells/{cell}/logs`.
+/// `POST /cell/v1/cells/{cell}/logs`, and of routers the same.
 pub(crate) async fn ingest(
     State(control): State<Control>,
-    Path(_cell): Path<CellId>,
+    Path(_machine): Path<Uuid>,
     Json(batch): Json<LogBatch>,
 ) -> Result<StatusCode, Failure> {
     if batch.lines.len() > MAX_LINES {

@@ -59,7 +59,11 @@ impl Loop {
 fn unplaced_event<'a>(unplaced: &Unplaced, loaded: &'a Loaded) -> Option<(&'a Owner, &'static str, Value)> {
     let (reason, change) = (unplaced.reason(), unplaced.smallest_change());
     match unplaced.slot {
-        Slot::Instance { process, version, index } => {
+        Slot::Instance {
+            process,
+            version,
+            index,
+        } => {
             let of = loaded.processes.get(&process)?;
             let data = json!({
                 "process": process,

@@ -157,7 +157,11 @@ impl Loop {
     fn rest_of(&self, plan: &Plan, now: Timestamp) -> Rest {
         // A millisecond later, so that what is due then is due for sure.
         let until = |at: Timestamp| Duration::try_from(at - now).unwrap_or_default() + Duration::from_millis(1);
-        let soonest = [plan.next.map(until), self.control.edge.next_deadline(), self.election.renewal()];
+        let soonest = [
+            plan.next.map(until),
+            self.control.edge.next_deadline(),
+            self.election.renewal(),
+        ];
         let soonest = soonest.into_iter().flatten().min();
         Rest {
             sleep: soonest.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP),

@@ -241,8 +241,14 @@ async fn a_router_that_is_gone_blocks_nothing(store: &TestStore) {
 }
 
 async fn one_controller_schedules_and_another_takes_over(store: &TestStore) {
-    let folders = Folders { contested: true, ..Folders::new() };
-    let other_folders = Folders { contested: true, ..Folders::new() };
+    let folders = Folders {
+        contested: true,
+        ..Folders::new()
+    };
+    let other_folders = Folders {
+        contested: true,
+        ..Folders::new()
+    };
     let first = Controller::start(store.store.clone(), &folders, None).await;
     let mut seed = seed::app(store, 1).await;
     seed.deploy(store, "good").await;
@@ -256,7 +262,10 @@ async fn one_controller_schedules_and_another_takes_over(store: &TestStore) {
         (cells["cells"][0]["synced"] == true).then_some(())
     })
     .await;
-    assert!(second.control.explanation().unplaced.is_empty(), "the second does not plan");
+    assert!(
+        second.control.explanation().unplaced.is_empty(),
+        "the second does not plan"
+    );
     assert!(store.works_live().await.expect("read").is_empty());
     first.kill().await;
     event(store, seed.app.id, "deployment.finished", 0).await;
