@@ -14,7 +14,8 @@ fn push(platform: &Platform, name: &str, folder: &Path) -> String {
 }
 
 /// Pushes, pushes again unchanged, changes one file, and pushes that.
-fn three_times(platform: &Platform, name: &str, file: &str, from: &str, to: &str) {
+fn three_times(name: &str, file: &str, from: &str, to: &str) {
+    let platform = &Platform::start();
     let folder = app(name);
     let first = push(platform, name, folder.path());
     assert!(first.contains(from), "{first}");
@@ -29,35 +30,17 @@ fn three_times(platform: &Platform, name: &str, file: &str, from: &str, to: &str
 
 #[test]
 fn an_express_app() {
-    three_times(
-        &Platform::start(),
-        "node-express",
-        "server.js",
-        "Hello from Express",
-        "Hello again",
-    );
+    three_times("node-express", "server.js", "Hello from Express", "Hello again");
 }
 
 #[test]
 fn a_flask_app() {
-    three_times(
-        &Platform::start(),
-        "python-flask",
-        "main.py",
-        "Hello from Flask",
-        "Hello again",
-    );
+    three_times("python-flask", "app.py", "Hello from Flask", "Hello again");
 }
 
 #[test]
 fn a_static_site() {
-    three_times(
-        &Platform::start(),
-        "static-site",
-        "index.html",
-        "Hello from a static site",
-        "Hello again",
-    );
+    three_times("static-site", "public/index.html", "It works", "It still works");
 }
 
 #[test]
