@@ -285,7 +285,6 @@ impl Api {
     }
 
     /// A request to a path, to be completed and sent.
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> reqwest::blocking::RequestBuilder {
         let method = method.parse().expect("a method");
         self.http

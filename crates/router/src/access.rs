@@ -114,8 +114,7 @@ impl Access {
 }
 
 /// Delivers records until `shutdown`, or until the last worker is gone.
-pub async fn deliver(mut sink: Sink, config: Config, shutdown: CancellationToken) {
-    let client = reqwest::Client::new();
+pub async fn deliver(mut sink: Sink, client: reqwest::Client, config: Config, shutdown: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut last_ns = 0;
     loop {

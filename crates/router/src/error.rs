@@ -23,4 +23,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There is no way to call controllers.
+    #[error("failed to set up calls to controllers")]
+    Client(#[source] reqwest::Error),
 }

@@ -38,13 +38,13 @@ enum FeedError {
 
 /// Keeps the table up to date until `shutdown`; calls `ready` once, when the first message was applied.
 pub async fn follow(
+    client: reqwest::Client,
     config: &Config,
     table: &Arc<Table>,
     workers: usize,
     shutdown: &CancellationToken,
     ready: impl FnOnce(),
 ) {
-    let client = reqwest::Client::new();
     let mut feed = Feed {
         config,
         client,

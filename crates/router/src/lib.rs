@@ -22,8 +22,12 @@ pub use error::Error;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+
+/// Longest time to connect to a controller.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A router whose workers listen. Requests are answered from an empty table until [`Router::run`] follows the feed.
 pub struct Router {
@@ -33,6 +37,7 @@ pub struct Router {
     workers: worker::Workers,
     access: access::Access,
     sink: access::Sink,
+    client: reqwest::Client,
 }
 
 impl Router {
@@ -41,6 +46,10 @@ impl Router {
     /// # Errors
     /// Where the address can't be bound, or a worker can't be started.
     pub fn bind(config: Config, shutdown: CancellationToken) -> Result<Self, Error> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .build()
+            .map_err(Error::Client)?;
         let table = Arc::new(table::Table::default());
         let (access, sink) = access::channel();
         let workers = worker::Workers::start(&config, &table, &access, &shutdown)?;
@@ -52,6 +61,7 @@ impl Router {
             workers,
             access,
             sink,
+            client,
         })
     }
 
@@ -71,9 +81,10 @@ impl Router {
             workers,
             access,
             sink,
+            client,
         } = self;
-        let logs = tokio::spawn(access::deliver(sink, config.clone(), shutdown.clone()));
-        feed::follow(&config, &table, workers.count(), &shutdown, move || {
+        let logs = tokio::spawn(access::deliver(sink, client.clone(), config.clone(), shutdown.clone()));
+        feed::follow(client, &config, &table, workers.count(), &shutdown, move || {
             // The receiver may be gone where nobody waits for readiness.
             let _ = ready.send(());
         })

@@ -22,17 +22,23 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Acknowledgements that no test has looked at yet.
+const ACKS: usize = 1024;
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(DEADLINE).build().expect("a client")
+}
 
 /// Serves the edge feed of one router and keeps what it acknowledges.
 struct FakeController {
     table: watch::Sender<(u64, Vec<RouteEntry>)>,
-    acks: Mutex<mpsc::UnboundedReceiver<Ack>>,
+    acks: Mutex<mpsc::Receiver<Ack>>,
 }
 
 impl FakeController {
     async fn start() -> (Arc<Self>, String) {
         let (table, _) = watch::channel((1, Vec::new()));
-        let (sender, acks) = mpsc::unbounded_channel();
+        let (sender, acks) = mpsc::channel(ACKS);
         let fake = Arc::new(Self {
             table,
             acks: Mutex::new(acks),
@@ -48,7 +54,7 @@ impl FakeController {
             .route(api::edge::FEED.path, feed)
             .route(
                 api::edge::ACK.path,
-                post(move |Json(ack): Json<Ack>| async move { sender.send(ack).expect("kept") }),
+                post(move |Json(ack): Json<Ack>| async move { sender.send(ack).await.expect("kept") }),
             )
             .route(api::edge::LOGS.path, post(|| async {}));
         (fake, format!("http://{}", serve(app).await))
@@ -141,7 +147,7 @@ async fn edge() -> Edge {
 
 impl Edge {
     fn request(&self, host: &str, path: &str) -> reqwest::RequestBuilder {
-        reqwest::Client::new()
+        client()
             .get(format!("http://{}{path}", self.address))
             .header("host", host)
     }
@@ -199,7 +205,7 @@ async fn requests_reach_the_app_with_their_headers_and_unknown_ones_are_refused(
         .set(vec![route("a.test", &[(3, backend)]), route("empty.test", &[])])
         .await;
 
-    let response = reqwest::Client::new()
+    let response = client()
         .post(format!("http://{}/x", edge.address))
         .header("host", "a.test:80")
         .header("connection", "x-secret")
@@ -228,7 +234,7 @@ async fn a_dead_instance_is_passed_over() {
     edge.controller
         .set(vec![route("a.test", &[(1, refusing()), (2, backend)])])
         .await;
-    let client = reqwest::Client::new();
+    let client = client();
     for n in 0..50 {
         let response = client
             .post(format!("http://{}/", edge.address))
@@ -273,7 +279,7 @@ async fn a_connection_that_was_closed_while_idle_costs_no_request() {
     let backend = closing_backend().await;
     let edge = edge().await;
     edge.controller.set(vec![route("a.test", &[(1, backend)])]).await;
-    let client = reqwest::Client::new();
+    let client = client();
     for _ in 0..300 {
         let request = client.get(format!("http://{}/", edge.address)).header("host", "a.test");
         assert_eq!(request.send().await.expect("answered").status(), 200);
