@@ -78,7 +78,7 @@ impl Base {
                 let (head, query) = url.split_once('?').unwrap_or((url, ""));
                 let server = head
                     .rfind('/')
-                    .filter(|at| *at > "postgres://".len())
+                    .filter(|at| *at >= "postgres://".len())
                     .map_or(head, |at| &head[..at]);
                 let question = if query.is_empty() { "" } else { "?" };
                 format!("{server}/{database}{question}{query}")
