@@ -41,6 +41,10 @@ pub(crate) fn normalise(raw: &str, limits: &TreeLimits) -> Result<String, Error>
         return Err(refuse("has a name longer than 255 bytes"));
     }
     let path = parts.join("/");
+    // What stood before it may have hidden it.
+    if is_windows_absolute(&path) {
+        return Err(refuse("has an absolute path"));
+    }
     if path.len() > limits.path_bytes {
         return Err(refuse("has too long a path"));
     }

@@ -59,6 +59,8 @@ use worker::{Command, Ready, Shared, Worker, now_ms};
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Commands that wait for the network thread; who sends more waits.
 const COMMANDS: usize = 1024;
+/// How long a network that another process has is asked for again.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// How long a change of rules may take, queue included.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// One sandbox's place in the network. Dropping it does not end the lease: the namespace lives on while
@@ -334,15 +336,23 @@ impl Drop for Network {
 }
 
 /// Makes this process the only one with this network open in this network namespace.
+/// Takes the network for this process. An agent that was just killed may have a child between fork and exec that still
+/// holds it, so a network that is taken is asked for again for [`LOCK_WAIT`].
 fn lock(name: &str) -> Result<UnixListener> {
-    let address = SocketAddr::from_abstract_name(format!("paas-network-{name}"));
-    match address.and_then(|address| UnixListener::bind_addr(&address)) {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Busy { name: name.to_owned() }),
-        Err(source) => Err(Error::System {
-            operation: "lock the network",
-            source,
-        }),
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        let address = SocketAddr::from_abstract_name(format!("paas-network-{name}"));
+        match address.and_then(|address| UnixListener::bind_addr(&address)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                return Err(Error::System {
+                    operation: "lock the network",
+                    source: error,
+                });
+            }
+            Err(_) if Instant::now() >= until => return Err(Error::Busy { name: name.to_owned() }),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
     }
 }
 
