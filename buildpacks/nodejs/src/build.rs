@@ -22,7 +22,7 @@ pub fn run(context: &BuildContext) -> Result<()> {
     if !app.join("package.json").is_file() {
         return Err(Failure::new(
             "there is no package.json at the top of the app",
-            "Push the folder that holds it (-p FOLDER), or create one by `npm init -y`.",
+            "Push the folder that holds it, or create one by `npm init -y`.",
         ));
     }
     let package = Package::read(app)?;

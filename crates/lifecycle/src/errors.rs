@@ -224,8 +224,7 @@ fn not_detected(tried: &[(String, String)], empty: bool) -> Words {
             class,
             "The app is empty".to_owned(),
             "The package that was pushed holds no files.".to_owned(),
-            "Push the folder that holds your app (-p FOLDER), and see whether an ignore file excludes everything."
-                .to_owned(),
+            "Push the folder that holds your app, and see whether an ignore file excludes everything.".to_owned(),
         );
     }
     let mut cause = "None of the buildpacks detected a compatible application:".to_owned();
@@ -236,7 +235,7 @@ fn not_detected(tried: &[(String, String)], empty: bool) -> Words {
         class,
         "No buildpack matches this app".to_owned(),
         cause,
-        "Push the folder that holds the app's own files (-p FOLDER); add one of the files above; add a Procfile \
+        "Push the folder that holds the app's own files; add one of the files above; add a Procfile \
          with `web: COMMAND`; or choose a buildpack by name (-b, or buildpacks: in the manifest)."
             .to_owned(),
     )

@@ -7,7 +7,7 @@ use crate::feeds::rfc3339;
 use model::id::{AppId, CellId, ProcessId, WorkId};
 use model::resource::{App, AppState, Deployment, Process};
 use model::work::{Wanted, Work, WorkKind, WorkState};
-use scheduler::Slot;
+use scheduler::{IndexHistory, Slot};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -40,7 +40,10 @@ pub struct WhyInstance {
     pub since: String,
     /// Why it is so, where that is not plain.
     pub cause: Option<String>,
+    /// In a row, of the version that crashed last.
     pub crashes: u32,
+    /// How the last of them ended.
+    pub last_crash: Option<String>,
     pub next_try_at: Option<String>,
     pub cell: Option<CellId>,
     pub work: Option<WorkId>,
@@ -126,10 +129,11 @@ fn explain(app: &App, process: &Process, works: &[Work], explanation: &Explanati
                 state: if waiting.until.is_some() { "CRASHED" } else { "GIVEN_UP" },
                 since: crashes
                     .get(&waiting.index)
-                    .map(|(_, since)| since.clone())
+                    .map(|crashes| rfc3339(crashes.last.at))
                     .unwrap_or_default(),
                 cause: Some(waiting.cause.to_string()),
                 crashes: waiting.crashes,
+                last_crash: Some(waiting.cause.to_string()),
                 next_try_at: waiting.until.map(rfc3339),
                 cell: None,
                 work: None,
@@ -153,27 +157,24 @@ fn explain(app: &App, process: &Process, works: &[Work], explanation: &Explanati
     }
 }
 
-/// Crashes in a row and the time of the last, by index; of the version that crashed last.
-fn counts(process: ProcessId, explanation: &Explanation) -> HashMap<u32, (u32, String)> {
-    let mut counts: HashMap<u32, (model::Timestamp, u32)> = HashMap::new();
+/// Crashes in a row with the last of them, by index; of the version that crashed last.
+fn counts(process: ProcessId, explanation: &Explanation) -> HashMap<u32, &IndexHistory> {
+    let mut counts: HashMap<u32, &IndexHistory> = HashMap::new();
     for ((of, _), history) in &explanation.history {
         if *of != process {
             continue;
         }
         for (index, crashes) in &history.indices {
-            let entry = counts.entry(*index).or_insert((crashes.last.at, crashes.count));
-            if crashes.last.at > entry.0 {
-                *entry = (crashes.last.at, crashes.count);
+            let entry = counts.entry(*index).or_insert(crashes);
+            if crashes.last.at > entry.last.at {
+                *entry = crashes;
             }
         }
     }
     counts
-        .into_iter()
-        .map(|(index, (at, count))| (index, (count, rfc3339(at))))
-        .collect()
 }
 
-fn live(process: ProcessId, work: &Work, crashes: &HashMap<u32, (u32, String)>) -> Option<WhyInstance> {
+fn live(process: ProcessId, work: &Work, crashes: &HashMap<u32, &IndexHistory>) -> Option<WhyInstance> {
     let WorkKind::Instance(instance) = &work.spec.kind else {
         return None;
     };
@@ -195,7 +196,10 @@ fn live(process: ProcessId, work: &Work, crashes: &HashMap<u32, (u32, String)>) 
         state,
         since: rfc3339(work.since),
         cause: cause.map(str::to_owned),
-        crashes: crashes.get(&instance.index).map_or(0, |(count, _)| *count),
+        crashes: crashes.get(&instance.index).map_or(0, |crashes| crashes.count),
+        last_crash: crashes
+            .get(&instance.index)
+            .map(|crashes| crashes.last.cause.to_string()),
         next_try_at: None,
         cell: Some(work.cell),
         work: Some(work.id),
@@ -214,37 +218,7 @@ fn findings(app: &App, processes: &[WhyProcess], deployment: Option<&Deployment>
         return findings;
     }
     for process in processes {
-        for unplaced in &process.unplaced {
-            findings.push(Finding {
-                severity: "error",
-                title: format!(
-                    "instance {} of {} can't be placed",
-                    unplaced.index, process.process_type
-                ),
-                cause: unplaced.reason.clone(),
-                remedy: unplaced.smallest_change.clone(),
-            });
-        }
-        for instance in process.instances.iter().filter(|instance| instance.work.is_none()) {
-            let when = instance.next_try_at.as_ref();
-            findings.push(Finding {
-                severity: "error",
-                title: format!("instance {} of {} keeps crashing", instance.index, process.process_type),
-                cause: instance.cause.clone().unwrap_or_default(),
-                remedy: match when {
-                    Some(at) => format!("look at paas logs {} --recent; it starts again at {at}", app.name),
-                    None => format!("look at paas logs {} --recent, mend it and push again", app.name),
-                },
-            });
-        }
-        if process.wanted == 0 {
-            findings.push(Finding {
-                severity: "info",
-                title: format!("{} is scaled to 0 instances", process.process_type),
-                cause: "nobody asked for instances of it".to_owned(),
-                remedy: format!("paas scale {} -i 1", app.name),
-            });
-        }
+        about_process(app, process, &mut findings);
     }
     if let Some(deployment) = deployment {
         findings.push(Finding {
@@ -255,4 +229,52 @@ fn findings(app: &App, processes: &[WhyProcess], deployment: Option<&Deployment>
         });
     }
     findings
+}
+
+fn about_process(app: &App, process: &WhyProcess, findings: &mut Vec<Finding>) {
+    for unplaced in &process.unplaced {
+        findings.push(Finding {
+            severity: "error",
+            title: format!(
+                "instance {} of {} can't be placed",
+                unplaced.index, process.process_type
+            ),
+            cause: unplaced.reason.clone(),
+            remedy: unplaced.smallest_change.clone(),
+        });
+    }
+    for instance in process.instances.iter().filter(|instance| instance.work.is_none()) {
+        let when = instance.next_try_at.as_ref();
+        findings.push(Finding {
+            severity: "error",
+            title: format!("instance {} of {} keeps crashing", instance.index, process.process_type),
+            cause: instance.cause.clone().unwrap_or_default(),
+            remedy: match when {
+                Some(at) => format!("look at paas logs {} --recent; it starts again at {at}", app.name),
+                None => format!("look at paas logs {} --recent, mend it and push again", app.name),
+            },
+        });
+    }
+    let crashed = |instance: &&WhyInstance| instance.work.is_some() && instance.state != "STOPPING";
+    for instance in process.instances.iter().filter(crashed) {
+        if let Some(cause) = &instance.last_crash {
+            findings.push(Finding {
+                severity: "warning",
+                title: format!(
+                    "instance {} of {} was started again after {} crash(es)",
+                    instance.index, process.process_type, instance.crashes
+                ),
+                cause: cause.clone(),
+                remedy: format!("look at paas logs {} --recent", app.name),
+            });
+        }
+    }
+    if process.wanted == 0 {
+        findings.push(Finding {
+            severity: "info",
+            title: format!("{} is scaled to 0 instances", process.process_type),
+            cause: "nobody asked for instances of it".to_owned(),
+            remedy: format!("paas scale {} -i 1", app.name),
+        });
+    }
 }
