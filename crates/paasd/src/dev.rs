@@ -8,6 +8,7 @@ use blobstore::Blobstore;
 use controller::{Bootstrap, Database, EncryptionKey};
 use model::Secret;
 use model::id::CellId;
+use model::name::StackName;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -23,6 +24,8 @@ const STOP: Duration = Duration::from_secs(15);
 /// Organisation, space and user that are ready in a platform on one machine.
 const TENANT: &str = "dev";
 const ADMIN: &str = "admin";
+/// Folder of the cell's stacks below the state directory.
+const STACKS: &str = "cell/stacks";
 /// Variables of the host that builds get: certificates, proxies and mirrors, so that they install as the host does.
 const STAGING_VARIABLES: [&str; 14] = [
     "http_proxy",
@@ -182,11 +185,24 @@ fn controller_config(
                 .domain
                 .parse()
                 .context("in the setting controller.domain")?,
-            stacks: vec![config.cell.stack.parse().context("in the setting cell.stack")?],
+            stacks: stacks(config, state)?,
         },
         buildpacks: install.built_in()?,
         lifecycle_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// The stack of apps that name none, then those that were made on this machine.
+fn stacks(config: &Config, state: &State) -> anyhow::Result<Vec<StackName>> {
+    let default: StackName = config.cell.stack.parse().context("in the setting cell.stack")?;
+    let made = std::fs::read_dir(state.path(STACKS)).into_iter().flatten().flatten();
+    let mut names: Vec<StackName> = made
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    names.retain(|name| *name != default);
+    names.sort();
+    names.insert(0, default);
+    Ok(names)
 }
 
 fn key(secret: &Secret) -> anyhow::Result<[u8; 32]> {
@@ -282,7 +298,7 @@ pub async fn create_stack(config: Config, name: &str, suite: &str, packages: &[S
         packages: defaults.into_iter().chain(packages.iter().cloned()).collect(),
         mirror: None,
     };
-    let folder = config.state.join("cell/stacks");
+    let folder = config.state.join(STACKS);
     let tree = cell::stack::build::build(&folder, recipe, |line| tracing::info!("{line}")).await?;
     tracing::info!(stack = name, path = %tree.display(), "made; a running cell offers it after its next start");
     Ok(())

@@ -105,14 +105,22 @@ fn is_ours(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
 
     #[test]
     fn what_is_new_is_found_and_what_was_there_is_not() {
         let folder = tempfile::Builder::new().prefix("paas-test-").tempdir().unwrap();
         let script = folder.path().join("wait");
-        std::fs::write(&script, "read line").unwrap();
-        let mut child = Command::new("sh").arg(&script).stdin(Stdio::piped()).spawn().unwrap();
+        std::fs::write(&script, "echo ready; read line").unwrap();
+        let mut shell = Command::new("sh");
+        shell.arg(&script).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        // Its command line can be read once it runs.
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
         let own = |snapshot: &Snapshot| snapshot.0.iter().any(|line| line.contains(script.to_str().unwrap()));
         let during = Snapshot::take();
         drop(child.stdin.take());
