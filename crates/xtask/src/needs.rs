@@ -21,7 +21,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -60,6 +60,12 @@ const NEEDS: [Need; 9] = [
     Need {
         program: "flock",
         package: "util-linux",
+        purpose: Purpose::Test,
+    },
+    // Python apps run on the host's interpreter where the stack is the host's.
+    Need {
+        program: "python3",
+        package: "python3",
         purpose: Purpose::Test,
     },
     Need {
