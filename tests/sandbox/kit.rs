@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::log::{Position, Record, Stream};
 use sandbox::net::NetworkConfig;
-use sandbox::{Config, Exit, Limits, LogPolicy, Network, Process, Runtime, Sandbox, Spec};
+use sandbox::{Config, Exit, Limits, LogPolicy, Network, Parking, Process, Runtime, Sandbox, Spec};
 
 /// No single wait of a test takes longer on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +61,7 @@ pub struct Host {
     pub parent: String,
     pub layer: PathBuf,
     pub init_path: PathBuf,
+    pub parked: Parking,
     uid_base: u32,
 }
 
@@ -103,6 +104,7 @@ impl Host {
             parent,
             layer,
             init_path: init_path(),
+            parked: Parking::default(),
             uid_base,
         };
         host.open();
@@ -125,6 +127,7 @@ impl Host {
             parent,
             layer,
             init_path: init_path(),
+            parked: Parking::default(),
             uid_base,
         };
         host.open();
@@ -152,6 +155,7 @@ impl Host {
             cgroup_parent: self.parent.clone(),
             uid_base: self.uid_base,
             network,
+            parked: self.parked,
         }
     }
 

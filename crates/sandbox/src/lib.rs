@@ -22,6 +22,7 @@ mod host;
 mod inside;
 pub mod log;
 pub mod net;
+mod park;
 mod record;
 mod runtime;
 mod sandbox;
@@ -33,6 +34,7 @@ mod wire;
 
 pub use error::{Error, Result};
 pub use exec::Exec;
+pub use park::{ParkSpec, ParkedRoot, Parking, Phase, StartReport};
 pub use runtime::Runtime;
 pub use sandbox::Sandbox;
 pub use spec::{

@@ -1,6 +1,7 @@
 //! The host's side as a whole: creates sandboxes, finds them again, clears up.
 
 mod leases;
+mod pool;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -20,7 +21,7 @@ use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
 use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Report};
-use crate::{Config, Error, Isolation, Result, Spec, check, host, sys};
+use crate::{Config, Error, Isolation, Phase, Result, Spec, StartReport, check, host, sys};
 
 /// Uids per sandbox.
 const RANGE: u32 = 65_536;
@@ -56,6 +57,7 @@ pub struct Inner {
     network: Mutex<Option<Arc<net::Network>>>,
     /// Sandboxes whose address this agent has leased or adopted.
     adopted: Mutex<HashSet<String>>,
+    pool: pool::Pool,
     pub boot: String,
     _lock: File,
 }
@@ -89,6 +91,7 @@ impl Runtime {
             ranges: Mutex::new(ranges),
             network: Mutex::new(None),
             adopted: Mutex::new(HashSet::new()),
+            pool: pool::Pool::default(),
             boot: record::boot_id(),
             _lock: lock,
         };
@@ -204,6 +207,7 @@ impl Inner {
     }
 
     fn build(self: Arc<Inner>, spec: &Spec) -> Result<Sandbox> {
+        let began = Instant::now();
         let dir = self.folders.sandbox(&spec.id);
         let mut record = Record {
             id: spec.id.clone(),
@@ -246,7 +250,12 @@ impl Inner {
             fill_address(&mut plan.spec.process.env, lease.address);
         }
         let (pidfd, upper) = self.start(&plan, &mut record, lease.as_ref())?;
-        Ok(Sandbox::new(self, record, pidfd, Some(upper), lease))
+        let phases = vec![Phase {
+            name: "app runs".to_owned(),
+            at: began.elapsed(),
+        }];
+        let report = StartReport { parked: false, phases };
+        Ok(Sandbox::new(self, record, pidfd, Some(upper), lease).with_report(report))
     }
 
     /// Has the spawner fork an init and waits until the app runs: its pidfd and the private

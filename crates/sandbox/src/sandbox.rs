@@ -18,7 +18,7 @@ use crate::record::{self, CONTROL, EXIT, LOG, Record};
 use crate::runtime::Inner;
 use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Command, Reply};
-use crate::{Error, ExecSpec, Exit, Result, Stats, check, log, sys};
+use crate::{Error, ExecSpec, Exit, Result, StartReport, Stats, check, log, sys};
 
 /// Init answers within this, or is not asked any further.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -36,6 +36,8 @@ pub struct Sandbox {
     upper: Mutex<Option<Arc<OwnedFd>>>,
     /// Keeps the network namespace in being.
     lease: Option<Lease>,
+    /// How it was started, if by this agent.
+    report: Option<StartReport>,
 }
 
 impl Sandbox {
@@ -52,7 +54,25 @@ impl Sandbox {
             pidfd,
             upper: Mutex::new(upper.map(Arc::new)),
             lease,
+            report: None,
         }
+    }
+
+    pub(crate) fn with_report(self, report: StartReport) -> Sandbox {
+        Sandbox {
+            report: Some(report),
+            ..self
+        }
+    }
+
+    /// How its start went, if this agent started it.
+    pub fn start_report(&self) -> Option<&StartReport> {
+        self.report.as_ref()
+    }
+
+    /// Whether it was parked before it was started.
+    pub fn was_parked(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.parked)
     }
 
     /// Its name.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Parking;
 use crate::net::{Egress, NetworkConfig};
 
 /// Longest line an app may log before it is split into several records, in bytes.
@@ -33,6 +34,8 @@ pub struct Config {
     pub uid_base: u32,
     /// Bridge, subnet and resolvers; set up with the first sandbox that wants a network.
     pub network: NetworkConfig,
+    /// What is kept ready.
+    pub parked: Parking,
 }
 
 /// Everything needed to create one sandbox.
@@ -64,7 +67,7 @@ pub struct Spec {
 }
 
 /// A host folder or file shown inside a sandbox; always nosuid and nodev.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bind {
     /// Absolute host path; trusted.
     pub source: PathBuf,
@@ -125,7 +128,7 @@ pub enum RlimitKind {
 }
 
 /// What the sandbox as a whole may use.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory and swap together, bytes, at least 4 MiB.
     pub memory_bytes: u64,

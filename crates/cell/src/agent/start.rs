@@ -116,6 +116,7 @@ fn sandbox_config(config: &Config) -> sandbox::Config {
         cgroup_parent: config.cgroup_parent.clone(),
         uid_base: config.uid_base,
         network: config.network.clone(),
+        parked: sandbox::Parking::default(),
     }
 }
 

@@ -1,0 +1,84 @@
+//! Parked sandboxes: what can be built before anybody knows which app it is for, and how long
+//! the steps of a start took. Plain data; the building is `runtime/pool.rs`'s.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bind, Limits, Network, Spec};
+
+/// How much a runtime keeps ready, in [`crate::Config`]. A parked sandbox has an init that
+/// waits, groups, a private layer and perhaps a network, but no app: it belongs to nobody and
+/// ends with its agent. `docs/adr/0011-parked-sandboxes.md` has what one costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parking {
+    /// Most parked sandboxes at once, of all shapes together; 0 switches parking off.
+    pub max: usize,
+}
+
+/// What a parked sandbox is built for. A start takes it if disk and network fit, and the root
+/// if there is one; other limits are set when it is taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParkSpec {
+    /// Hard size limit of the private layer in bytes.
+    pub disk_bytes: u64,
+    /// Most files and folders in it.
+    pub inodes: u64,
+    /// Limits it waits under; it costs a little to change them.
+    pub limits: Limits,
+    /// Whether it has an address.
+    pub networked: bool,
+    /// Its root, if that is known; otherwise it is mounted when it is taken, which takes longer.
+    pub root: Option<ParkedRoot>,
+}
+
+/// The root of a parked sandbox, as in [`Spec`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParkedRoot {
+    /// Folders rooted at `/`, uppermost first.
+    pub layers: Vec<PathBuf>,
+    /// Host folders or files shown inside.
+    pub binds: Vec<Bind>,
+}
+
+impl ParkSpec {
+    /// What fits `spec` and whatever differs from it in its root.
+    pub fn shape(spec: &Spec) -> ParkSpec {
+        ParkSpec {
+            disk_bytes: spec.disk_bytes,
+            inodes: spec.inodes,
+            limits: spec.limits,
+            networked: matches!(spec.network, Network::Isolated { .. }),
+            root: None,
+        }
+    }
+
+    /// What fits `spec` and others with the same root.
+    pub fn whole(spec: &Spec) -> ParkSpec {
+        let (layers, binds) = (spec.layers.clone(), spec.binds.clone());
+        ParkSpec {
+            root: Some(ParkedRoot { layers, binds }),
+            ..ParkSpec::shape(spec)
+        }
+    }
+}
+
+/// How a start went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartReport {
+    /// Whether it took a parked sandbox.
+    pub parked: bool,
+    /// Its steps in order of time, those of the host and (named `init: …`) those inside, which
+    /// run at the same time.
+    pub phases: Vec<Phase>,
+}
+
+/// A step of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// Which.
+    pub name: String,
+    /// When it was done, since [`crate::Runtime::create`] was called.
+    pub at: Duration,
+}
