@@ -23,6 +23,7 @@ mod inside;
 pub mod log;
 pub mod net;
 mod park;
+pub mod oci;
 mod record;
 mod runtime;
 mod sandbox;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Limits, Oom, Result};
 
-pub use files::keyed;
+pub use files::{keyed, quota_usec, shares};
 
 /// Group of the spawner itself; no sandbox's name begins so.
 pub const SPAWNER_GROUP: &str = "_spawner";

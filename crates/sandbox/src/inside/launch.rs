@@ -11,14 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Resource};
 use rustix::pty::OpenptFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
+use super::layout::{self, OOM_SCORE};
 use super::{Failure, Stage};
 use crate::sys::{self, Forked};
 use crate::{Rlimit, RlimitKind};
 
-/// Open files, unless asked for otherwise.
-const DEFAULT_NOFILE: u64 = 16_384;
-/// Makes the kernel choose the app rather than anything of the host when memory runs out.
-const OOM_SCORE: &str = "500";
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What to start.
@@ -178,25 +175,12 @@ fn redirect(fd: BorrowedFd<'_>, at: usize) -> io::Result<()> {
 fn score_for_oom() -> io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-    std::fs::write("/proc/self/oom_score_adj", OOM_SCORE)?;
+    std::fs::write("/proc/self/oom_score_adj", OOM_SCORE.to_string())?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn set_limits(wanted: &[Rlimit]) -> io::Result<()> {
-    let mut all = vec![
-        Rlimit {
-            resource: RlimitKind::Core,
-            soft: 0,
-            hard: 0,
-        },
-        Rlimit {
-            resource: RlimitKind::Nofile,
-            soft: DEFAULT_NOFILE,
-            hard: DEFAULT_NOFILE,
-        },
-    ];
-    all.extend_from_slice(wanted);
-    for limit in all {
+    for limit in layout::rlimits(wanted) {
         let resource = match limit.resource {
             RlimitKind::Nofile => Resource::Nofile,
             RlimitKind::Core => Resource::Core,

@@ -6,33 +6,11 @@ use std::path::Path;
 
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::layout::{MASKED, READ_ONLY};
 use super::tree::{Root, attach, new_fs};
 use super::{Failure, Stage};
 use crate::sys::{self, attr};
 
-/// Shown as an empty file or folder.
-const MASKED: [&str; 19] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/key-users",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/block",
-    "/sys/class/block",
-    "/sys/dev",
-    "/sys/devices/virtual/block",
-    "/sys/devices/virtual/dmi",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/fs/ext4",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 const CPUS: &str = "/sys/devices/system/cpu";
 
 /// Applies them all; what this kernel does not have is skipped.
@@ -48,11 +26,7 @@ pub fn apply(root: &Root<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
         }
     }
     let mut masked: Vec<String> = MASKED.iter().map(|&path| path.to_owned()).collect();
-    masked.extend(
-        thermal()
-            .into_iter()
-            .map(|cpu| format!("{CPUS}/{cpu}/thermal_throttle")),
-    );
+    masked.extend(thermal());
     // The first folder takes the file system itself, the others copies of it.
     let mut spare = Some(empty);
     let mut attached: Option<OwnedFd> = None;
@@ -105,14 +79,15 @@ fn copy_host(dev_null: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(null)
 }
 
-/// CPUs whose heat can be seen.
-fn thermal() -> Vec<String> {
+/// Where the heat of this host's CPUs can be seen.
+pub fn thermal() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(CPUS) else {
         return Vec::new();
     };
     entries
         .flatten()
-        .filter(|e| e.path().join("thermal_throttle").exists())
-        .filter_map(|e| e.file_name().into_string().ok())
+        .map(|cpu| cpu.path().join("thermal_throttle"))
+        .filter(|path| path.exists())
+        .filter_map(|path| path.into_os_string().into_string().ok())
         .collect()
 }

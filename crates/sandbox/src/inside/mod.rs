@@ -12,10 +12,11 @@ mod control;
 mod dev;
 mod init;
 mod launch;
-mod masks;
+pub(crate) mod layout;
+pub(crate) mod masks;
 mod meters;
 mod seal;
-mod seccomp;
+pub(crate) mod seccomp;
 mod tree;
 
 use std::io;

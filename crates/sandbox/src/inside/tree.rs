@@ -16,6 +16,7 @@ use rustix::mount::{
     unmount,
 };
 
+use super::layout::{KernelMount, PROC, SYS};
 use super::{Failure, Plan, Stage, dev, masks};
 use crate::record::{LOG, SCRATCH};
 use crate::sys::{self, attr};
@@ -86,10 +87,8 @@ fn furnish(plan: &Plan, root: &Root<'_>, dev_null: &OwnedFd) -> Result<(), Failu
             .stage(format!("write {}", path.display()))?;
     }
     root.make_tmp().stage("make /tmp")?;
-    root.kernel_fs("proc", "/proc", &[("hidepid", "invisible")], attr::NOEXEC)
-        .stage("mount /proc")?;
-    root.kernel_fs("sysfs", "/sys", &[], attr::NOEXEC | attr::RDONLY)
-        .stage("mount /sys")?;
+    root.kernel_fs(&PROC).stage("mount /proc")?;
+    root.kernel_fs(&SYS).stage("mount /sys")?;
     show_groups(plan, root).stage("show control groups")?;
     dev::build(root, plan.spec.limits.memory_bytes).stage("build /dev")?;
     masks::apply(root, dev_null.as_fd())
@@ -199,10 +198,10 @@ impl Root<'_> {
         }
     }
 
-    /// Mounts a new file system of the kernel's at `path`.
-    pub fn kernel_fs(&self, kind: &str, path: &str, options: &[(&str, &str)], attributes: u64) -> io::Result<()> {
-        let fs = new_fs(kind, options, attributes)?;
-        attach(fs.as_fd(), self.mount_point(Path::new(path))?.as_fd())
+    /// Mounts a new file system of the kernel's in its place.
+    pub fn kernel_fs(&self, mount: &KernelMount) -> io::Result<()> {
+        let fs = new_fs(mount.kind, mount.options, mount.attributes)?;
+        attach(fs.as_fd(), self.mount_point(Path::new(mount.target))?.as_fd())
     }
 
     fn bind(&self, source: &Path, target: &Path, readonly: bool) -> io::Result<()> {

@@ -5,8 +5,8 @@
 //! of the time a sandbox takes to start.
 
 mod emit;
-mod list;
-mod rules;
+pub(crate) mod list;
+pub(crate) mod rules;
 
 use std::sync::OnceLock;
 
