@@ -56,6 +56,7 @@ pub use retention::Retention;
 pub use role::RoleFilter;
 pub use route::{RouteEndpoint, RouteFilter, RouteTarget};
 pub use seal::Keys;
+pub use task::TaskFilter;
 pub use token::RefreshToken;
 pub use tx::Tx;
 pub use user::{StoredUser, UserKind};

@@ -3,11 +3,24 @@
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
-use crate::page::{Order, Page, Paged};
+use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Query, Row, json, word};
 use crate::tx::Tx;
-use model::id::{AppId, TaskId};
-use model::resource::Task;
+use model::id::{AppId, DropletId, OrgId, SpaceId, TaskId};
+use model::resource::{Task, TaskState};
+
+/// Which tasks a list holds; `None` does not filter.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    pub ids: Option<Vec<TaskId>>,
+    pub apps: Option<Vec<AppId>>,
+    pub spaces: Option<Vec<SpaceId>>,
+    pub orgs: Option<Vec<OrgId>>,
+    pub droplets: Option<Vec<DropletId>>,
+    pub names: Option<Vec<String>>,
+    pub states: Option<Vec<TaskState>>,
+    pub sequences: Option<Vec<u32>>,
+}
 
 const TASK: &str = "t.id, t.app_id, t.sequence, t.name, t.command, t.droplet_id, t.limits, t.state, t.failure, \
                     t.created_at, t.updated_at";
@@ -37,9 +50,28 @@ impl Db {
         self.find(query, task).await
     }
 
-    /// Tasks of an app.
-    pub async fn task_list(&self, app: AppId, order: Order, page: Page) -> Result<Paged<Task>> {
-        let query = Query::new("task_list", app, "FROM tasks t WHERE t.app_id = $1").arg(app);
+    /// Tasks of apps within `scope`.
+    pub async fn task_list(&self, filter: &TaskFilter, scope: Scope, order: Order, page: Page) -> Result<Paged<Task>> {
+        let states = filter
+            .states
+            .as_ref()
+            .map(|states| states.iter().map(word).collect::<Result<Vec<_>>>())
+            .transpose()?;
+        let query = Query::new(
+            "task_list",
+            "a list",
+            "FROM tasks t JOIN apps a ON a.id = t.app_id JOIN spaces s ON s.id = a.space_id WHERE 1 = 1",
+        );
+        let query = scope
+            .spaces(query, "a.space_id")
+            .and_in_some("t.id", filter.ids.as_deref())
+            .and_in_some("t.app_id", filter.apps.as_deref())
+            .and_in_some("a.space_id", filter.spaces.as_deref())
+            .and_in_some("s.org_id", filter.orgs.as_deref())
+            .and_in_some("t.droplet_id", filter.droplets.as_deref())
+            .and_in_some("t.name", filter.names.as_deref())
+            .and_in_some("t.state", states.as_deref())
+            .and_in_some("t.sequence", filter.sequences.as_deref());
         self.list(TASK, query, &order.sql(Some("t.name"), true), page, task)
             .await
     }

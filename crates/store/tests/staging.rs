@@ -290,9 +290,23 @@ async fn tasks_are_numbered(store: &TestStore) {
     assert!(!tx.task_step(&task).await.expect("it is over"));
     tx.commit().await.expect("commits");
     assert_eq!(store.tasks_live().await.expect("read").len(), 1);
+    let of_app = TaskFilter {
+        apps: Some(vec![of.app.id]),
+        ..TaskFilter::default()
+    };
+    let failed = TaskFilter {
+        states: Some(vec![TaskState::Failed]),
+        sequences: Some(vec![task.sequence]),
+        ..of_app.clone()
+    };
+    let listed = store.task_list(&failed, Scope::All, Order::NEWEST, Page::ALL).await;
+    assert_eq!(listed.expect("read").items[0].id, task.id);
+    let nobody = Scope::User(id());
+    let listed = store.task_list(&of_app, nobody, Order::NEWEST, Page::ALL).await;
+    assert_eq!(listed.expect("read").total, 0);
     assert_eq!(
         store
-            .task_list(of.app.id, Order::NEWEST, Page::ALL)
+            .task_list(&of_app, Scope::All, Order::NEWEST, Page::ALL)
             .await
             .expect("read")
             .total,

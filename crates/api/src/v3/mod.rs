@@ -15,6 +15,7 @@ pub mod process;
 pub mod root;
 pub mod route;
 mod routes;
+pub mod task;
 pub mod tenant;
 
 pub use app::*;
@@ -27,6 +28,7 @@ pub use process::*;
 pub use root::*;
 pub use route::*;
 pub use routes::ROUTES;
+pub use task::*;
 pub use tenant::*;
 
 pub use model::resource::Metadata;

@@ -10,6 +10,7 @@ use model::limits::Limits;
 use model::manifest::{MAX_COMMAND_BYTES, MAX_ENV, MAX_ENV_BYTES, MAX_INSTANCES, MAX_START_TIMEOUT, check_env_name};
 use model::name::{AppName, StackName};
 use model::resource::{App, AppState, Metadata, Process, Space};
+use model::work::{Wanted, Work, WorkKind};
 use model::{Secret, SecretEnv};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -241,6 +242,27 @@ pub async fn delete(context: &Context, id: AppId, space: &Space, by: &By) -> Ans
     Ok(job.id)
 }
 
+/// Replaces one instance: it leaves the routers' tables and drains while another is started at its index.
+pub async fn restart_instance(context: &Context, process: &Process, space: &Space, index: u32, by: &By) -> Answer<()> {
+    let tx = context.store.begin().await?;
+    let app = locked(&tx, process.app).await?;
+    let at_index = |work: &Work| {
+        matches!(&work.spec.kind, WorkKind::Instance(instance)
+            if instance.process == process.id && instance.index == index)
+    };
+    let works = tx.works_of_apps(&[app.id]).await?;
+    let there: Vec<_> = works.iter().filter(|work| at_index(work)).map(|work| work.id).collect();
+    if index >= process.instances || there.is_empty() {
+        return Err(Failure::not_found("Instance"));
+    }
+    tx.work_want(&there, Wanted::Drain).await?;
+    let data = json!({"process": process.process_type, "index": index});
+    tx.event(by.app_event("audit.app.process.terminate_instance", &app, space, data));
+    tx.commit().await?;
+    context.wake.scheduler();
+    Ok(())
+}
+
 /// Changes instances and limits. Other limits of a running app are rolled out, as they need new instances.
 pub async fn scale(
     context: &Context,
@@ -282,7 +304,7 @@ pub async fn scale(
     Ok(process)
 }
 
-fn scaled_limits(limits: Limits, scale: &v3::Scale) -> Answer<Limits> {
+pub(super) fn scaled_limits(limits: Limits, scale: &v3::Scale) -> Answer<Limits> {
     let size = |what: &str, size: Option<u32>, now: u32| match size {
         None => Ok(now),
         Some(size) if (1..=MAX_MEGABYTES).contains(&size) => Ok(size),

@@ -20,6 +20,7 @@ mod root;
 mod routes;
 mod spaces;
 mod stats;
+mod tasks;
 mod upload;
 
 use crate::context::Context;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(builds::routes())
         .merge(droplets::routes())
         .merge(deployments::routes())
+        .merge(tasks::routes())
         .merge(manifests::routes())
         .merge(jobs::routes())
         .merge(events::routes())

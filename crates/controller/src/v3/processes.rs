@@ -10,7 +10,7 @@ use crate::error::{Answer, Failure};
 use crate::request::{Body, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
-use axum::routing::{get, post as on_post};
+use axum::routing::{delete, get, post as on_post};
 use axum::{Json, Router};
 use http::StatusCode;
 use model::resource::{App, Process, ProcessVersion, Space};
@@ -26,6 +26,11 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/processes/{guid}/stats", get(stats_of))
         .route("/v3/processes/{guid}/sidecars", get(sidecars))
         .route("/v3/processes/{guid}/actions/scale", on_post(scale))
+        .route("/v3/processes/{guid}/instances/{index}", delete(restart_instance))
+        .route(
+            "/v3/apps/{guid}/processes/{type}/instances/{index}",
+            delete(restart_instance_by_type),
+        )
         .route("/v3/apps/{guid}/processes", get(of_app))
         .route(
             "/v3/apps/{guid}/processes/{type}",
@@ -274,6 +279,33 @@ async fn scaled(
     let by = By::caller(caller, context);
     let process = actions::scale(context, process.id, app.id, &space, body, &by).await?;
     Ok((StatusCode::ACCEPTED, in_full(context, &app, process).await?))
+}
+
+/// Which instance a path means; what is no number is not found.
+fn index(text: &str) -> Answer<u32> {
+    id(text, "Instance")
+}
+
+async fn restart_instance(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((guid, at)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let (process, _, space) = process_for(&context, &caller, &guid, Need::Operate).await?;
+    let by = By::caller(&caller, &context);
+    actions::restart_instance(&context, &process, &space, index(&at)?, &by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn restart_instance_by_type(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((guid, process_type, at)): Path<(String, String, String)>,
+) -> Answer<StatusCode> {
+    let (process, _, space) = process_of(&context, &caller, &guid, &process_type, Need::Operate).await?;
+    let by = By::caller(&caller, &context);
+    actions::restart_instance(&context, &process, &space, index(&at)?, &by).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn stats_of(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Stats>> {

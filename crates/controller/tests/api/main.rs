@@ -6,5 +6,6 @@ mod oauth;
 mod push;
 mod routes;
 mod run;
+mod tasks;
 mod tenants;
 mod uploads;

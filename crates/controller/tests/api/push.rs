@@ -423,7 +423,7 @@ async fn stats_tell_of_each_instance(store: &TestStore) {
 }
 
 /// Places the first instances of the desired web process, as the scheduler would.
-async fn place(platform: &Platform, store: &TestStore, count: u32) -> Vec<store::Placement> {
+pub async fn place(platform: &Platform, store: &TestStore, count: u32) -> Vec<store::Placement> {
     use model::work::{InstanceSpec, WorkKind, WorkSpec};
     let desired = store.processes_desired().await.expect("read");
     let web = desired
@@ -466,7 +466,7 @@ async fn place(platform: &Platform, store: &TestStore, count: u32) -> Vec<store:
     placements
 }
 
-async fn observe(store: &TestStore, placement: &store::Placement, state: model::work::WorkState) {
+pub async fn observe(store: &TestStore, placement: &store::Placement, state: model::work::WorkState) {
     let observation = model::work::Observation {
         work: placement.id,
         epoch: 1,
