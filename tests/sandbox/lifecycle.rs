@@ -355,6 +355,24 @@ fn one_agent_at_a_time() {
 }
 
 #[test]
+fn uids_stay_where_every_kernel_can_read_them() {
+    let mut host = Host::new();
+    drop(host.runtime.take());
+    for base in [0, 65_535, (1 << 31) - 65_535, u32::MAX] {
+        let config = sandbox::Config {
+            uid_base: base,
+            ..host.config()
+        };
+        assert!(
+            matches!(sandbox::Runtime::open(config), Err(Error::Host { .. })),
+            "{base}"
+        );
+    }
+    host.open();
+    host.finish();
+}
+
+#[test]
 fn many_at_once_from_many_threads() {
     let host = Host::new();
     let sandboxes: Vec<Sandbox> = std::thread::scope(|scope| {

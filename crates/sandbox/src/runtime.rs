@@ -25,6 +25,8 @@ use crate::{Config, Error, Isolation, Phase, Result, Spec, StartReport, check, h
 
 /// Uids per sandbox.
 const RANGE: u32 = 65_536;
+/// All ids stay below: the terminals' file system of older kernels reads them as signed.
+const END_OF_IDS: u32 = 1 << 31;
 /// Sandboxes per host.
 const MAX_RANGES: u32 = 16_384;
 /// From the fork of an init to the app's own program.
@@ -66,7 +68,7 @@ impl Runtime {
     /// Finds out what this host can do and starts the spawner, or finds the one that runs.
     pub fn open(config: Config) -> Result<Runtime> {
         host::check()?;
-        if config.uid_base < RANGE || u64::from(config.uid_base) + u64::from(RANGE) > u64::from(u32::MAX) {
+        if config.uid_base < RANGE || config.uid_base > END_OF_IDS - RANGE {
             return Err(Error::Host {
                 reason: format!("uid ranges cannot begin at {}", config.uid_base),
             });
@@ -339,7 +341,7 @@ impl Inner {
 
     fn take_range(&self) -> Result<u32> {
         let mut taken = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = ((u32::MAX - self.config.uid_base) / RANGE).min(MAX_RANGES);
+        let room = ((END_OF_IDS - self.config.uid_base) / RANGE).min(MAX_RANGES);
         let free = (0..room)
             .map(|at| self.config.uid_base + at * RANGE)
             .find(|base| !taken.contains(base));

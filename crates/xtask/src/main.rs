@@ -16,6 +16,7 @@ mod postgres;
 mod shell;
 mod suite;
 mod tidy;
+mod v2;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -81,6 +82,12 @@ enum Command {
     },
     /// Check the invariants that the compiler does not see
     Tidy,
+    /// Run the sandbox suite on a kernel with control groups v2 alone (user-mode Linux); a part of `test`
+    V2 {
+        /// Only tests whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Build everything that is shipped into dist/: `guest` plus dist/bin/paas and dist/bin/paasd
     Dist {
         /// Cargo profile to build with
@@ -105,6 +112,7 @@ fn main() -> ExitCode {
         Command::Test { profile, nextest } => suite::test(&profile, &nextest),
         Command::Ci { profile } => suite::ci(&profile),
         Command::Tidy => tidy::run(),
+        Command::V2 { filter } => needs::ensure(needs::Purpose::Test).and_then(|()| v2::run(&filter)),
         Command::Dist { profile } => dist::dist(&profile),
     };
     match outcome {

@@ -21,7 +21,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 12] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -66,6 +66,17 @@ const NEEDS: [Need; 10] = [
     Need {
         program: "python3",
         package: "python3",
+        purpose: Purpose::Test,
+    },
+    // A kernel with control groups v2 alone, and what its first process speaks.
+    Need {
+        program: "linux.uml",
+        package: "user-mode-linux",
+        purpose: Purpose::Test,
+    },
+    Need {
+        program: "busybox",
+        package: "busybox-static",
         purpose: Purpose::Test,
     },
     Need {

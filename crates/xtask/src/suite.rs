@@ -4,7 +4,7 @@ use crate::leftovers::Snapshot;
 use crate::needs::{self, Purpose};
 use crate::postgres::{self, Postgres};
 use crate::workspace::{cargo, root};
-use crate::{dist, shell, tidy};
+use crate::{dist, shell, tidy, v2};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufReader, IsTerminal as _, Read as _, Write as _};
 use std::process::Stdio;
@@ -28,6 +28,18 @@ pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
         Err(_) => {
             let server = Postgres::start()?;
             nextest(&server.url(), arguments)
+        }
+    };
+    // A part of the suite was asked for: that part alone.
+    let outcome = match (outcome, arguments.is_empty()) {
+        (outcome, false) => outcome,
+        (Ok(()), true) => v2::run(""),
+        (Err(error), true) => {
+            // Worth knowing all the same.
+            if let Err(also) = v2::run("") {
+                eprintln!("error: {also:#}");
+            }
+            Err(error)
         }
     };
     // Both are worth knowing: a failed test may be why something was left.
