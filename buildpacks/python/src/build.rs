@@ -29,7 +29,7 @@ pub fn run(context: &BuildContext) -> Result<()> {
     if let (None, Some(wanted)) = (&found, wanted) {
         found = installer.python(wanted)?;
     }
-    let stack = context.variables.get("CNB_TARGET_DISTRO_NAME").unwrap_or("in use");
+    let stack = context.variables.get("CF_STACK").unwrap_or("in use");
     let interpreter = interpreter::required(found, wanted, &all, stack)?;
     interpreter::announce(&interpreter, wanted);
     let deps = installer.install(project.dependencies, &interpreter)?;

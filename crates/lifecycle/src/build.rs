@@ -3,19 +3,21 @@
 mod choose;
 
 use crate::classic::{self, Classic};
-use crate::cnb::build::{Builder, Built, Process};
+use crate::cnb::build::{Builder, Built};
 use crate::cnb::descriptor::Buildpack;
 use crate::cnb::detect::Detected;
 use crate::cnb::environment::Environment;
-use crate::cnb::layers::Layer;
+use crate::cnb::launch_toml::Process;
+use crate::cnb::layers::{Layer, LayerToml};
 use crate::cnb::process::Surroundings;
+use crate::cnb::sbom;
 use crate::export::{self, Exported, Folder};
 use crate::metadata::{LaunchBuildpack, LaunchMetadata, LaunchProcess};
 use crate::{Error, Paths, procfile, ui};
 use choose::Chosen;
-use model::staging::{BuildInput, BuildResult, PhaseTime, UsedBuildpack};
+use model::staging::{BuildInput, BuildResult, LayerTypes, PhaseTime, SbomFile, SidecarTemplate, UsedBuildpack};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Reads the input, builds, and writes `result.json` whatever happens.
@@ -70,15 +72,15 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
     let chosen = choose::choose(input, &around, tmp.path())?;
     clock.lap("detect");
 
-    let parts = match &chosen {
+    let mut parts = match &chosen {
         Chosen::Native(buildpacks, detected) => {
             native(paths, input, &around, buildpacks, detected, tmp.path(), &mut clock)?
         }
-        Chosen::Classic(buildpacks) => classic(paths, &around, buildpacks, &mut clock)?,
+        Chosen::Classic(buildpacks) => classic(paths, &around, buildpacks, tmp.path(), &mut clock)?,
     };
-    let metadata = merge(parts.processes, parts.default, parts.launch, &procfile);
+    let metadata = merge(&mut parts, &procfile);
     metadata.write(paths)?;
-    let exported = export::export(paths, input, &restored, &parts.folders, &parts.layers)?;
+    let exported = export::export(paths, input, &restored, &parts.folders, &parts.slices, &parts.layers)?;
     clock.lap("export");
     summarise(&metadata, &exported);
     Ok(BuildResult {
@@ -88,6 +90,9 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
         store: parts.store,
         processes: metadata.processes.iter().map(LaunchProcess::template).collect(),
         buildpacks: parts.used,
+        sidecars: parts.sidecars,
+        labels: parts.labels,
+        sboms: parts.sboms,
         phases: clock.laps,
         error: None,
     })
@@ -103,6 +108,12 @@ struct Parts {
     launch: Vec<LaunchBuildpack>,
     store: BTreeMap<String, serde_json::Value>,
     used: Vec<UsedBuildpack>,
+    slices: Vec<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    sboms: Vec<SbomFile>,
+    sidecars: Vec<SidecarTemplate>,
+    entrypoint_prefix: Option<String>,
+    defaults: BTreeMap<String, String>,
 }
 
 fn native(
@@ -115,6 +126,7 @@ fn native(
     clock: &mut Clock,
 ) -> Result<Parts, Error> {
     let mut parts = Parts::default();
+    let mut sboms = Vec::new();
     let mut builder = Builder::new(paths, input, around, &detected.resolved);
     for &index in &detected.resolved.buildpacks {
         let buildpack = &buildpacks[index];
@@ -123,39 +135,73 @@ fn native(
         announce(&buildpack.name, &identity.version, &found);
         let built = builder.build(index, buildpack, tmp)?;
         clock.lap(&format!("build {}", buildpack.name));
+        parts.take(built, buildpack, &found, &mut sboms);
+    }
+    sbom::clear(paths)?;
+    if let Some(dir) = sbom::gather(paths, &sboms)? {
+        parts.layers.push(sbom_layer(dir));
+    }
+    parts.sboms = sboms.into_iter().map(|found| found.file).collect();
+    Ok(parts)
+}
+
+impl Parts {
+    /// Takes over what a buildpack built; where two say something of one name, the later is right.
+    fn take(&mut self, built: Built, buildpack: &Buildpack, found: &str, sboms: &mut Vec<sbom::Found>) {
+        let identity = &buildpack.descriptor.buildpack;
         for process in &built.launch.processes {
             if process.default {
-                parts.default = Some(process.process_type.clone());
+                self.default = Some(process.process_type.clone());
             }
-            replace(&mut parts.processes, native_process(process, &built, buildpack));
+            replace(&mut self.processes, native_process(process, &built, buildpack));
         }
-        parts.launch.push(LaunchBuildpack {
+        self.launch.push(LaunchBuildpack {
             id: identity.id.clone(),
             version: identity.version.clone(),
         });
-        parts.used.push(UsedBuildpack {
+        self.used.push(UsedBuildpack {
             id: identity.id.clone(),
             name: buildpack.name.clone(),
             version: identity.version.clone(),
-            detected: found,
+            detected: found.to_owned(),
         });
-        parts
-            .store
-            .extend(built.store.map(|store| (identity.id.clone(), store)));
-        parts.layers.extend(built.layers);
+        self.store.extend(built.store.map(|store| (identity.id.clone(), store)));
+        let labels = built.launch.labels.into_iter();
+        self.labels.extend(labels.map(|label| (label.key, label.value)));
+        self.slices.extend(built.launch.slices);
+        self.layers.extend(built.layers);
+        sboms.extend(built.sboms);
     }
-    Ok(parts)
+}
+
+/// The gathered bills of materials: part of the droplet, and back for the next build.
+fn sbom_layer(dir: PathBuf) -> Layer {
+    Layer {
+        buildpack: sbom::OWNER.to_owned(),
+        name: sbom::LAYER.to_owned(),
+        dir,
+        toml: LayerToml {
+            types: LayerTypes {
+                launch: true,
+                cache: true,
+                build: false,
+            },
+            metadata: toml::Table::new(),
+        },
+    }
 }
 
 fn native_process(process: &Process, built: &Built, buildpack: &Buildpack) -> LaunchProcess {
     let source = built.launch.source(&process.process_type);
     LaunchProcess {
         process_type: process.process_type.clone(),
-        command: [process.command.as_slice(), &process.args].concat(),
-        direct: true,
+        command: process.command.clone(),
+        args: process.args.clone(),
+        direct: process.direct,
         default: false,
         working_dir: process.working_dir.clone(),
         source: source.unwrap_or(buildpack.id()).to_owned(),
+        memory_mb: None,
     }
 }
 
@@ -163,27 +209,31 @@ fn classic(
     paths: &Paths,
     around: &Surroundings,
     buildpacks: &[(Classic, String)],
+    tmp: &Path,
     clock: &mut Clock,
 ) -> Result<Parts, Error> {
-    let mut used = Vec::new();
     for (buildpack, found) in buildpacks {
         announce(&buildpack.name, "", found);
-        used.push(UsedBuildpack {
-            id: buildpack.name.clone(),
-            name: buildpack.name.clone(),
-            version: String::new(),
-            detected: found.clone(),
-        });
     }
     let all: Vec<Classic> = buildpacks.iter().map(|(buildpack, _)| buildpack.clone()).collect();
-    let built = classic::build(paths, &all, around)?;
+    let built = classic::build(paths, &all, around, tmp)?;
     let names: Vec<&str> = all.iter().map(|buildpack| buildpack.name.as_str()).collect();
     clock.lap(&format!("build {}", names.join(", ")));
+    let identities = buildpacks.iter().zip(built.identities);
+    let used = identities.map(|((buildpack, found), (name, version))| UsedBuildpack {
+        id: buildpack.name.clone(),
+        name,
+        version,
+        detected: found.clone(),
+    });
     Ok(Parts {
+        used: used.collect(),
         layers: built.caches,
         folders: built.folders,
         processes: built.processes,
-        used,
+        sidecars: built.sidecars,
+        entrypoint_prefix: built.entrypoint_prefix,
+        defaults: built.defaults,
         ..Parts::default()
     })
 }
@@ -207,28 +257,29 @@ fn announce(name: &str, version: &str, found: &str) {
 }
 
 /// Processes by type: the Procfile replaces what buildpacks say.
-fn merge(
-    mut processes: Vec<LaunchProcess>,
-    default: Option<String>,
-    buildpacks: Vec<LaunchBuildpack>,
-    procfile: &BTreeMap<String, String>,
-) -> LaunchMetadata {
+fn merge(parts: &mut Parts, procfile: &BTreeMap<String, String>) -> LaunchMetadata {
+    let mut processes = std::mem::take(&mut parts.processes);
     for (process_type, command) in procfile {
-        let replacement = LaunchProcess {
-            process_type: process_type.clone(),
-            command: vec![command.clone()],
-            direct: false,
-            default: false,
-            working_dir: None,
-            source: "Procfile".to_owned(),
-        };
-        replace(&mut processes, replacement);
+        let process = LaunchProcess::shell(process_type.clone(), command.clone(), "Procfile".to_owned());
+        replace(&mut processes, process);
     }
-    let default = default.unwrap_or_else(|| "web".to_owned());
+    let default = parts.default.take().unwrap_or_else(|| "web".to_owned());
     for process in &mut processes {
         process.default = process.process_type == default;
     }
-    LaunchMetadata { buildpacks, processes }
+    for sidecar in &parts.sidecars {
+        ui::alert(&format!(
+            "The buildpack asks for the sidecar {} beside {}: sidecars are recorded, and not started yet.",
+            sidecar.name,
+            sidecar.process_types.join(", ")
+        ));
+    }
+    LaunchMetadata {
+        buildpacks: std::mem::take(&mut parts.launch),
+        entrypoint_prefix: parts.entrypoint_prefix.take(),
+        defaults: std::mem::take(&mut parts.defaults),
+        processes,
+    }
 }
 
 fn replace(processes: &mut Vec<LaunchProcess>, process: LaunchProcess) {

@@ -36,6 +36,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Classic buildpacks that do not work in the order given.
+    #[error("buildpack {buildpack} cannot be used here: {reason}")]
+    Chain {
+        /// Name that users know.
+        buildpack: String,
+        /// The script that it lacks.
+        script: &'static str,
+        /// Why that matters.
+        reason: String,
+    },
     /// No group of buildpacks matched.
     #[error("no buildpack matched")]
     NotDetected {
@@ -130,7 +140,7 @@ impl Error {
         match self {
             Self::Input { .. } | Self::File { .. } | Self::Metadata { .. } | Self::Buildpack { .. } => 231,
             Self::NotDetected { .. } | Self::DetectFailed { .. } => 222,
-            Self::BuildFailed { script, .. } => match *script {
+            Self::BuildFailed { script, .. } | Self::Chain { script, .. } => match *script {
                 "release" => 224,
                 "supply" => 225,
                 "finalize" => 226,
@@ -179,7 +189,13 @@ impl Error {
                 FailureClass::StagingError,
                 format!("Buildpack {buildpack} cannot be used"),
                 reason.clone(),
-                "Use a buildpack that follows the Cloud Native Buildpacks contract, Buildpack API 0.10 to 0.12.",
+                "Use a buildpack that follows the Cloud Native Buildpacks contract, Buildpack API 0.7 to 0.12.",
+            ),
+            Self::Chain { buildpack, reason, .. } => (
+                FailureClass::BuildpackCompileFailed,
+                format!("Buildpack {buildpack} cannot be used here"),
+                reason.clone(),
+                "Put the buildpack that builds the app last, and those that only supply dependencies before it.",
             ),
             Self::Contract {
                 buildpack,

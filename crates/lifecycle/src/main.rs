@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: paas-lifecycle build --input FILE
-       paas-lifecycle launch --process TYPE [-- COMMAND | -- PROGRAM ARGUMENT...]";
+       paas-lifecycle launch --process TYPE [--args ARGUMENT... | -- COMMAND | -- PROGRAM ARGUMENT...]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,8 +15,9 @@ fn main() -> ExitCode {
     let environment = Environment(std::env::vars_os().collect());
     match words.as_slice() {
         ["build", "--input", file] => run_build(file.into(), environment),
-        ["launch", "--process", process] => run_launch(process, &[], environment),
-        ["launch", "--process", process, "--", command @ ..] => run_launch(process, command, environment),
+        ["launch", "--process", process] => run_launch(process, &[], &[], environment),
+        ["launch", "--process", process, "--args", args @ ..] => run_launch(process, &[], args, environment),
+        ["launch", "--process", process, "--", command @ ..] => run_launch(process, command, &[], environment),
         ["--version"] => {
             ui::line(concat!("paas-lifecycle ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -41,10 +42,12 @@ fn run_build(input: PathBuf, environment: Environment) -> ExitCode {
     }
 }
 
-fn run_launch(process: &str, command: &[&str], environment: Environment) -> ExitCode {
+fn run_launch(process: &str, command: &[&str], args: &[&str], environment: Environment) -> ExitCode {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let request = launch::Request {
         process: process.to_owned(),
-        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        command: owned(command),
+        args: owned(args),
     };
     let error: Error = match launch::run(&Paths::in_sandbox(), &request, environment) {
         Ok(never) => match never {},

@@ -3,6 +3,7 @@
 use crate::{Error, Paths};
 use model::staging::ProcessTemplate;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -10,6 +11,12 @@ pub struct LaunchMetadata {
     /// Buildpacks in the order of their layers' effects.
     #[serde(default)]
     pub buildpacks: Vec<LaunchBuildpack>,
+    /// Put before the command of shell processes instead of the shell, as a classic buildpack asked for.
+    #[serde(default, rename = "entrypoint-prefix", skip_serializing_if = "Option::is_none")]
+    pub entrypoint_prefix: Option<String>,
+    /// Variables that a process has unless the user sets them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub defaults: BTreeMap<String, String>,
     /// Process types.
     #[serde(default)]
     pub processes: Vec<LaunchProcess>,
@@ -32,6 +39,9 @@ pub struct LaunchProcess {
     pub process_type: String,
     /// Program and arguments; for a shell process, the one text that the shell runs.
     pub command: Vec<String>,
+    /// Further arguments, which a user's replace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// Executed as it is, with no shell and no profile scripts.
     pub direct: bool,
     /// Started when nobody names a type.
@@ -42,17 +52,56 @@ pub struct LaunchProcess {
     pub working_dir: Option<String>,
     /// Where it came from.
     pub source: String,
+    /// Memory that the buildpack asks for it, in MiB.
+    #[serde(default, rename = "memory-mb", skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
 }
 
 impl LaunchProcess {
+    /// A process of the shell.
+    #[must_use]
+    pub fn shell(process_type: String, command: String, source: String) -> Self {
+        Self {
+            process_type,
+            command: vec![command],
+            args: Vec::new(),
+            direct: false,
+            default: false,
+            working_dir: None,
+            source,
+            memory_mb: None,
+        }
+    }
+
+    /// Command and arguments; of a shell process, the one text with them, each expanded by the shell and kept whole.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        match self.command.as_slice() {
+            [text] if !self.direct && !self.args.is_empty() => {
+                let quoted = self
+                    .args
+                    .iter()
+                    .map(|word| format!("\"{}\"", word.replace('"', "\\\"")));
+                vec![
+                    std::iter::once(text.clone())
+                        .chain(quoted)
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                ]
+            }
+            command => [command, &self.args].concat(),
+        }
+    }
+
     /// The process as the droplet's record has it.
     #[must_use]
     pub fn template(&self) -> ProcessTemplate {
         ProcessTemplate {
             process_type: self.process_type.clone(),
-            command: readable(&self.command, self.direct),
+            command: readable(&self.words(), self.direct),
             source: self.source.clone(),
             default: self.default,
+            memory_mb: self.memory_mb,
         }
     }
 }
@@ -132,13 +181,13 @@ mod tests {
                 id: "a/b".to_owned(),
                 version: "1.0.0".to_owned(),
             }],
+            entrypoint_prefix: Some("wrap".to_owned()),
+            defaults: [("A".to_owned(), "1".to_owned())].into(),
             processes: vec![LaunchProcess {
-                process_type: "web".to_owned(),
-                command: vec!["run".to_owned()],
                 direct: true,
-                default: true,
-                working_dir: None,
-                source: "a/b".to_owned(),
+                args: vec!["x".to_owned()],
+                memory_mb: Some(64),
+                ..LaunchProcess::shell("web".to_owned(), "run".to_owned(), "a/b".to_owned())
             }],
         };
         metadata.write(&paths).unwrap();

@@ -29,6 +29,8 @@ pub struct Stage {
     pub env: SecretEnv,
     /// Variables of the platform, beside `PATH` and the certificates of this machine.
     pub platform: Vec<(String, String)>,
+    /// Arguments that replace those of the process.
+    pub args: Vec<String>,
     cache: Vec<CachedLayer>,
     store: BTreeMap<String, serde_json::Value>,
 }
@@ -57,6 +59,7 @@ impl Stage {
             detect: true,
             env: SecretEnv::default(),
             platform: Vec::new(),
+            args: Vec::new(),
             cache: Vec::new(),
             store: BTreeMap::new(),
         }
@@ -101,13 +104,30 @@ impl Stage {
     pub fn add_scripts(&mut self, id: &str, further_toml: &str, detect: Option<&str>, build: &str) {
         let dir = self.folder.path().join("buildpacks").join(id.replace('/', "_"));
         fs::create_dir_all(dir.join("bin")).expect("a folder");
-        let toml = format!("api = '0.10'\n[buildpack]\nid = '{id}'\nversion = '1.2.3'\n{further_toml}");
+        // A line of its own may name another version of the contract.
+        let (api, further) = match further_toml
+            .strip_prefix("api = ")
+            .and_then(|rest| rest.split_once('\n'))
+        {
+            Some((api, further)) => (api, further),
+            None => ("'0.10'", further_toml),
+        };
+        let toml = format!("api = {api}\n[buildpack]\nid = '{id}'\nversion = '1.2.3'\n{further}");
         fs::write(dir.join("buildpack.toml"), toml).expect("a file");
         for (name, script) in [("detect", detect), ("build", Some(build))] {
             if let Some(script) = script {
                 write_script(&dir.join("bin").join(name), script);
             }
         }
+        self.mount(id, &dir);
+    }
+
+    /// Adds a buildpack that has nothing but what `toml` says after its identity.
+    pub fn add_descriptor(&mut self, id: &str, toml: &str) {
+        let dir = self.folder.path().join("buildpacks").join(id.replace('/', "_"));
+        fs::create_dir_all(&dir).expect("a folder");
+        let toml = format!("api = '0.10'\n[buildpack]\nid = '{id}'\nversion = '1.2.3'\n{toml}");
+        fs::write(dir.join("buildpack.toml"), toml).expect("a file");
         self.mount(id, &dir);
     }
 
@@ -199,6 +219,7 @@ impl Stage {
         let request = launch::Request {
             process: process.to_owned(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
+            args: self.args.clone(),
         };
         launch::prepare(&paths, &request, environment)
     }

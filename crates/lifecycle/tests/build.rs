@@ -40,10 +40,10 @@ fn programs_get_arguments_and_variables_alike() {
         r#"[ "$1" = "$CNB_LAYERS_DIR" ] && [ "$2" = "$CNB_PLATFORM_DIR" ] && [ "$3" = "$CNB_BP_PLAN_PATH" ]
         [ -f "$CNB_BUILDPACK_DIR/buildpack.toml" ] && [ -f "$CNB_BP_PLAN_PATH" ]
         case "$CNB_LAYERS_DIR" in */layers/test_one) ;; *) exit 3 ;; esac
-        echo "$CNB_TARGET_OS $CNB_TARGET_DISTRO_NAME $CNB_EXEC_ENV $(cat "$CNB_PLATFORM_DIR/env/NAME") $NAME" > seen"#,
+        echo "$CNB_TARGET_OS $CNB_EXEC_ENV $(cat "$CNB_PLATFORM_DIR/env/NAME") $NAME" > seen"#,
     );
     stage.env.set("NAME", "value");
-    assert_eq!(seen(&mut stage), "linux host production value value\n");
+    assert_eq!(seen(&mut stage), "linux production value value\n");
 }
 
 #[test]

@@ -129,9 +129,10 @@ fn each_script_fails_in_its_own_class() {
 #[test]
 fn chains_that_cannot_work_say_why() {
     let compile: &[(&str, &str)] = &[("compile", "true")];
+    let finalize: &[(&str, &str)] = &[("finalize", "true")];
     let supply: &[(&str, &str)] = &[("supply", "true")];
     for (buildpacks, part) in [
-        (&[("a", compile), ("b", compile)][..], "only be the last"),
+        (&[("a", compile), ("b", finalize)][..], "only be the last"),
         (&[("a", supply)], "only supplies to others"),
     ] {
         let failure = stage(buildpacks).push().unwrap_err().explain();

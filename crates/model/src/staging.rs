@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub struct BuildInput {
     /// For messages only.
     pub app_name: String,
-    /// Name of the stack, as `CF_STACK` and `CNB_TARGET_DISTRO_NAME` say it.
+    /// Name of the stack, as `CF_STACK` says it.
     pub stack: String,
     /// Buildpacks to run, in order. With `detect` they are candidates of which the first that matches runs.
     pub buildpacks: Vec<BuildpackMount>,
@@ -110,6 +110,39 @@ pub struct ProcessTemplate {
     pub source: String,
     /// Started when nobody names a type.
     pub default: bool,
+    /// Memory that the buildpack asks for it, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+}
+
+/// A process that a classic buildpack wants to run beside others, in the same instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SidecarTemplate {
+    /// Its name, the process type that the buildpack gave it.
+    pub name: String,
+    /// What the shell runs.
+    pub command: String,
+    /// Process types beside which it runs.
+    pub process_types: Vec<String>,
+    /// Memory of the instance that it takes, in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+}
+
+/// A bill of materials that a buildpack wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SbomFile {
+    /// Id of the buildpack.
+    pub buildpack: String,
+    /// Of which layer; absent where it is of the whole build or launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// `launch`, `build` or `cache`: where what it lists ends up.
+    pub scope: String,
+    /// Media type, such as `application/vnd.cyclonedx+json`.
+    pub media_type: String,
+    /// Where it lies in the droplet's layer `sbom`, absolute.
+    pub path: String,
 }
 
 /// A buildpack that took part.
@@ -179,6 +212,15 @@ pub struct BuildResult {
     pub processes: Vec<ProcessTemplate>,
     /// Buildpacks that took part.
     pub buildpacks: Vec<UsedBuildpack>,
+    /// What classic buildpacks want to run beside the processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<SidecarTemplate>,
+    /// Labels of the droplet; the last buildpack that sets one wins.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Bills of materials that buildpacks wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sboms: Vec<SbomFile>,
     /// Time by phase.
     pub phases: Vec<PhaseTime>,
     /// Set where the build failed; then there are no layers.

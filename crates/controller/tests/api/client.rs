@@ -327,6 +327,7 @@ pub async fn finish_build(context: &Context, build: &str) -> String {
         command: command.to_owned(),
         source: "Procfile".to_owned(),
         default: process_type == "web",
+        memory_mb: None,
     };
     let droplet = Droplet {
         id: Uuid::new_v4().into(),

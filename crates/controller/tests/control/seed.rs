@@ -132,6 +132,7 @@ impl Seed {
                 command: behaviour.to_owned(),
                 source: "Procfile".to_owned(),
                 default: true,
+                memory_mb: None,
             }],
             buildpacks: Vec::new(),
             stack: "host".parse().expect("valid"),

@@ -31,14 +31,21 @@ pub fn choose(input: &BuildInput, around: &Surroundings, tmp: &Path) -> Result<C
         return Ok(Chosen::Classic(all.collect()));
     }
     // Positions of the native ones among all; in a choice of the user all have to be.
-    let native: Vec<usize> = (0..classics.len())
-        .filter(|&at| !input.detect || classics[at].is_none())
-        .collect();
-    let loaded: Result<Vec<Buildpack>, Error> = native
-        .iter()
-        .map(|&at| Buildpack::load(&input.buildpacks[at]))
-        .collect();
-    let buildpacks = loaded?;
+    let mut native: Vec<usize> = Vec::new();
+    let mut buildpacks: Vec<Buildpack> = Vec::new();
+    let mut declined: Vec<(String, String)> = Vec::new();
+    for at in (0..classics.len()).filter(|&at| !input.detect || classics[at].is_none()) {
+        let loaded = Buildpack::load(&input.buildpacks[at]);
+        match loaded.and_then(|loaded| loaded.check_target(&around.distro).map(|()| loaded)) {
+            Ok(loaded) => {
+                native.push(at);
+                buildpacks.push(loaded);
+            }
+            // One bad candidate must not keep the others from building.
+            Err(Error::Buildpack { buildpack, reason }) if input.detect => declined.push((buildpack, reason)),
+            Err(error) => return Err(error),
+        }
+    }
     let groups = order::groups(&buildpacks, input.detect)?;
     let outcome = detect::detect(&buildpacks, &groups, around, tmp, !input.detect);
     let first = outcome
@@ -46,7 +53,6 @@ pub fn choose(input: &BuildInput, around: &Surroundings, tmp: &Path) -> Result<C
         .ok()
         .and_then(|detected| detected.resolved.buildpacks.first());
     let winner = first.map_or(usize::MAX, |&index| native[index]);
-    let mut declined = Vec::new();
     if input.detect {
         for classic in classics.into_iter().take(winner.min(input.buildpacks.len())).flatten() {
             match classic.detect(around) {

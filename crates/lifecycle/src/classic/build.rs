@@ -1,12 +1,14 @@
-//! Runs the scripts of classic buildpacks in order: `supply` of all, then `finalize` or `compile` and `release` of the last.
+//! Runs the scripts of classic buildpacks and reads what they leave.
 
-use super::{Classic, launch_yml};
+use super::chain::{self, Step};
+use super::files::{self, Declared};
+use super::{Classic, script};
 use crate::cnb::layers::{Layer, LayerToml};
 use crate::cnb::process::Surroundings;
 use crate::export::Folder;
 use crate::metadata::LaunchProcess;
 use crate::{Error, Paths, runner, ui};
-use model::staging::{LayerKind, LayerTypes};
+use model::staging::{LayerKind, LayerTypes, SidecarTemplate};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,149 +21,204 @@ pub struct ClassicBuilt {
     pub caches: Vec<Layer>,
     /// Processes by type, the last word of each.
     pub processes: Vec<LaunchProcess>,
+    /// What runs beside processes.
+    pub sidecars: Vec<SidecarTemplate>,
+    /// Name and version of each buildpack, as it says itself where it does.
+    pub identities: Vec<(String, String)>,
+    /// Runs shell commands instead of the shell.
+    pub entrypoint_prefix: Option<String>,
+    /// Variables that processes have unless the user sets them.
+    pub defaults: BTreeMap<String, String>,
 }
 
-/// Where the scripts work.
-struct Places {
-    app: PathBuf,
-    deps: PathBuf,
-    profile: PathBuf,
+/// State of a chain of buildpacks.
+struct Chain<'a> {
+    paths: &'a Paths,
+    buildpacks: &'a [Classic],
+    around: &'a Surroundings,
+    /// `export` files of those that are done, for Heroku's.
+    exports: Vec<PathBuf>,
 }
 
 /// Runs `buildpacks`, of which all but the last only supply.
 ///
 /// # Errors
-/// [`Error::BuildFailed`] with the script that failed, or [`Error::Contract`] where what it left cannot be read.
-pub fn build(paths: &Paths, buildpacks: &[Classic], around: &Surroundings) -> Result<ClassicBuilt, Error> {
-    let places = Places {
-        app: paths.app.clone(),
-        deps: paths.deps.clone(),
-        profile: paths.profile(),
+/// [`Error::Chain`] where they cannot work together, [`Error::BuildFailed`] with the script that failed, or
+/// [`Error::Contract`] where what it left cannot be read.
+pub fn build(paths: &Paths, buildpacks: &[Classic], around: &Surroundings, tmp: &Path) -> Result<ClassicBuilt, Error> {
+    let steps = chain::steps(buildpacks)?;
+    let heroku = chain::is_heroku(buildpacks);
+    let writable: Result<Vec<Classic>, Error> = buildpacks.iter().map(|one| one.writable(tmp)).collect();
+    let buildpacks = writable?;
+    let mut chain = Chain {
+        paths,
+        buildpacks: &buildpacks,
+        around,
+        exports: Vec::new(),
     };
-    let mut built = ClassicBuilt::default();
-    let mut processes = BTreeMap::new();
-    let width = buildpacks.len().to_string().len();
-    for (index, buildpack) in buildpacks.iter().enumerate() {
-        let is_last = index + 1 == buildpacks.len();
-        let name = format!("{index:0width$}");
-        let cache = paths.buildpack_layers(&buildpack.id()).join("cache");
-        for folder in [&places.deps.join(&name), &places.profile, &cache] {
-            std::fs::create_dir_all(folder).map_err(Error::file("create folder", folder))?;
+    for at in 0..buildpacks.len() {
+        for folder in [chain.deps(at), paths.profile(), chain.cache(at)] {
+            std::fs::create_dir_all(&folder).map_err(Error::file("create folder", &folder))?;
         }
-        run(buildpack, is_last, &name, &cache, &places, around)?;
+    }
+    let mut merged = Merged::default();
+    for (position, &step) in steps.iter().enumerate() {
+        chain.run(step)?;
+        let is_done = steps
+            .get(position + 1)
+            .is_none_or(|next| next.buildpack != step.buildpack);
+        if !is_done {
+            continue;
+        }
+        let is_last = step.buildpack + 1 == buildpacks.len();
+        let declared = chain.declared(step.buildpack, is_last)?;
+        merged.add(declared, &buildpacks[step.buildpack].name);
+        if heroku {
+            let export = buildpacks[step.buildpack].dir.join("export");
+            chain.exports.extend(export.is_file().then_some(export));
+        }
+    }
+    chain.leave(merged)
+}
+
+impl Chain<'_> {
+    /// `deps/<index>`, as wide as the highest index of as many.
+    fn index(&self, at: usize) -> String {
+        let width = self.buildpacks.len().to_string().len();
+        format!("{at:0width$}")
+    }
+
+    fn deps(&self, at: usize) -> PathBuf {
+        self.paths.deps.join(self.index(at))
+    }
+
+    fn cache(&self, at: usize) -> PathBuf {
+        self.paths.buildpack_layers(&self.buildpacks[at].id()).join("cache")
+    }
+
+    fn run(&self, step: Step) -> Result<(), Error> {
+        let at = step.buildpack;
+        let buildpack = &self.buildpacks[at];
+        let (app, cache, index) = (self.paths.app.clone(), self.cache(at), self.index(at));
+        let profile = self.paths.profile();
+        let mut arguments = vec![app, cache];
+        match step.script {
+            "compile" => {
+                let deps = self.deps(at);
+                std::fs::remove_dir_all(&deps).map_err(Error::file("remove", &deps))?;
+                if at > 0 && self.exports.is_empty() && !chain::is_heroku(self.buildpacks) {
+                    ui::alert(&format!(
+                        "{} has no bin/finalize: it may not see what the buildpacks before it supply.",
+                        buildpack.name
+                    ));
+                }
+                // Heroku's folder of variables; others do not look at it.
+                arguments.push(self.around.platform.join("env"));
+            }
+            "finalize" => arguments.extend([self.paths.deps.clone(), index.into(), profile]),
+            _ => arguments.extend([self.paths.deps.clone(), index.into()]),
+        }
+        script::run(buildpack, step.script, &arguments, self.around, &self.exports)
+    }
+
+    /// What a buildpack that is done wants started: its launch.yml, or else the release of the last.
+    fn declared(&self, at: usize, is_last: bool) -> Result<Declared, Error> {
+        let buildpack = &self.buildpacks[at];
         // Some tools write the index without its leading zeros.
-        let candidates = [name.clone(), index.to_string()];
-        let files = candidates.iter().map(|name| places.deps.join(name).join("launch.yml"));
-        let mut declared = None;
-        for file in files {
-            declared =
-                declared.or(launch_yml::read(&file).map_err(|reason| contract(buildpack, "launch.yml", reason))?);
+        for folder in [self.index(at), at.to_string()] {
+            let file = self.paths.deps.join(folder).join("launch.yml");
+            if let Some(declared) = files::launch(&file).map_err(|reason| contract(buildpack, "launch.yml", reason))? {
+                return Ok(declared);
+            }
         }
-        if declared.is_none() && is_last {
-            declared = release(buildpack, &places.app, around)?;
+        if is_last && buildpack.has("release") {
+            return self.release(buildpack);
         }
-        for (process, command) in declared.unwrap_or_default() {
-            processes.insert(process, (command, buildpack.name.clone()));
-        }
-        built.folders.push(folder(
-            &places.deps.join(&name),
-            format!("home/vcap/deps/{name}"),
-            &buildpack.name,
-            LayerKind::Dependencies,
-        ));
-        built.caches.push(cache_layer(buildpack, cache));
+        Ok(Declared::default())
     }
-    built.folders.push(folder(
-        &places.profile,
-        "home/vcap/profile.d".to_owned(),
-        "profile",
-        LayerKind::Config,
-    ));
-    built.processes = processes
-        .into_iter()
-        .map(|(process, (command, source))| shell(process, command, source))
-        .collect();
-    Ok(built)
-}
 
-fn run(
-    buildpack: &Classic,
-    is_last: bool,
-    index: &str,
-    cache: &Path,
-    places: &Places,
-    around: &Surroundings,
-) -> Result<(), Error> {
-    let Places { app, deps, profile } = places;
-    if buildpack.has("supply") {
-        script(buildpack, "supply", &[app, cache, deps, Path::new(index)], around)?;
-    } else if !is_last {
-        return Err(Error::Buildpack {
+    fn release(&self, buildpack: &Classic) -> Result<Declared, Error> {
+        let mut command = script::command(buildpack, "release", self.around, &self.exports);
+        let failed = |status: String, tail: &str| Error::BuildFailed {
             buildpack: buildpack.name.clone(),
-            reason: "it has no bin/supply, so it can only be the last of several".to_owned(),
-        });
+            script: "release",
+            status,
+            tail: tail.lines().map(str::to_owned).collect(),
+        };
+        let said = runner::run_quiet(command.arg(&self.paths.app))
+            .map_err(|error| failed(format!("bin/release could not be started: {error}"), ""))?;
+        if !said.status.success() {
+            ui::raw(said.stderr.as_bytes());
+            return Err(failed(runner::describe(said.status), &said.stderr));
+        }
+        let invalid = |reason: String| failed(format!("buildpack's release output invalid: {reason}"), &said.stdout);
+        files::release(&said.stdout).map_err(invalid)
     }
-    if !is_last {
-        return Ok(());
+
+    /// Gathers what is in the folders now that all are done.
+    fn leave(&self, merged: Merged) -> Result<ClassicBuilt, Error> {
+        let mut built = ClassicBuilt::default();
+        for (at, buildpack) in self.buildpacks.iter().enumerate() {
+            let deps = self.deps(at);
+            let config = files::config(&deps.join("config.yml"))
+                .map_err(|reason| contract(buildpack, "config.yml", reason))?
+                .unwrap_or_default();
+            let version = config.version.map(|version| version.0).unwrap_or_default();
+            built
+                .identities
+                .push((config.name.unwrap_or_else(|| buildpack.name.clone()), version));
+            let prefix = config.config.and_then(|config| config.entrypoint_prefix);
+            built.entrypoint_prefix = prefix.or(built.entrypoint_prefix);
+            if deps.is_dir() {
+                let prefix = format!("home/vcap/deps/{}", self.index(at));
+                built
+                    .folders
+                    .push(folder(&deps, prefix, &buildpack.name, LayerKind::Dependencies));
+            }
+            built.caches.push(cache_layer(buildpack, self.cache(at)));
+        }
+        let profile = self.paths.profile();
+        let prefix = "home/vcap/profile.d".to_owned();
+        built
+            .folders
+            .push(folder(&profile, prefix, "profile", LayerKind::Config));
+        merged.into(&mut built);
+        Ok(built)
     }
-    if buildpack.has("finalize") {
-        return script(
-            buildpack,
-            "finalize",
-            &[app, cache, deps, Path::new(index), profile],
-            around,
-        );
-    }
-    if buildpack.has("compile") {
-        // The third argument is Heroku's folder of variables; others do not look at it.
-        return script(
-            buildpack,
-            "compile",
-            &[app, cache, &around.platform.join("env")],
-            around,
-        );
-    }
-    Err(Error::Buildpack {
-        buildpack: buildpack.name.clone(),
-        reason: "it only supplies to others: another buildpack has to come after it".to_owned(),
-    })
 }
 
-fn script(buildpack: &Classic, name: &'static str, arguments: &[&Path], around: &Surroundings) -> Result<(), Error> {
-    let failed = |status: String, tail: Vec<String>| Error::BuildFailed {
-        buildpack: buildpack.name.clone(),
-        script: name,
-        status,
-        tail,
-    };
-    let mut command = around.classic_command(&buildpack.dir.join("bin").join(name));
-    let outcome = runner::run_loud(command.args(arguments))
-        .map_err(|error| failed(format!("bin/{name} could not be started: {error}"), Vec::new()))?;
-    if outcome.status.success() {
-        return Ok(());
-    }
-    Err(failed(runner::describe(outcome.status), outcome.tail))
+/// Declarations of all buildpacks, of which the later ones replace the earlier.
+#[derive(Default)]
+struct Merged {
+    processes: BTreeMap<String, LaunchProcess>,
+    sidecars: BTreeMap<String, SidecarTemplate>,
+    defaults: BTreeMap<String, String>,
 }
 
-fn release(buildpack: &Classic, app: &Path, around: &Surroundings) -> Result<Option<BTreeMap<String, String>>, Error> {
-    if !buildpack.has("release") {
-        return Ok(None);
+impl Merged {
+    fn add(&mut self, declared: Declared, source: &str) {
+        for (process_type, start) in declared.processes {
+            let mut process = LaunchProcess::shell(process_type.clone(), start.command, source.to_owned());
+            process.memory_mb = start.memory_mb;
+            self.processes.insert(process_type, process);
+        }
+        for (name, (start, process_types)) in declared.sidecars {
+            let sidecar = SidecarTemplate {
+                name: name.clone(),
+                command: start.command,
+                process_types,
+                memory_mb: start.memory_mb,
+            };
+            self.sidecars.insert(name, sidecar);
+        }
+        self.defaults.extend(declared.config_vars);
     }
-    let mut command = around.classic_command(&buildpack.dir.join("bin/release"));
-    let failed = |status: String, tail: &str| Error::BuildFailed {
-        buildpack: buildpack.name.clone(),
-        script: "release",
-        status,
-        tail: tail.lines().map(str::to_owned).collect(),
-    };
-    let said = runner::run_quiet(command.arg(app))
-        .map_err(|error| failed(format!("bin/release could not be started: {error}"), ""))?;
-    if !said.status.success() {
-        ui::raw(said.stderr.as_bytes());
-        return Err(failed(runner::describe(said.status), &said.stderr));
+
+    fn into(self, built: &mut ClassicBuilt) {
+        built.processes = self.processes.into_values().collect();
+        built.sidecars = self.sidecars.into_values().collect();
+        built.defaults = self.defaults;
     }
-    let invalid = |reason: String| failed(format!("an invalid release: {reason}"), &said.stdout);
-    launch_yml::release(&said.stdout).map(Some).map_err(invalid)
 }
 
 fn contract(buildpack: &Classic, file: &str, reason: String) -> Error {
@@ -193,16 +250,5 @@ fn cache_layer(buildpack: &Classic, dir: PathBuf) -> Layer {
             },
             metadata: toml::Table::new(),
         },
-    }
-}
-
-fn shell(process_type: String, command: String, source: String) -> LaunchProcess {
-    LaunchProcess {
-        process_type,
-        command: vec![command],
-        direct: false,
-        default: false,
-        working_dir: None,
-        source,
     }
 }

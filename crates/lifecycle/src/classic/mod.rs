@@ -4,14 +4,16 @@
 //! start commands become processes of a shell. Everything is built where it will run, so nothing has to be moved.
 
 mod build;
-mod launch_yml;
+mod chain;
+mod files;
+mod script;
 
 pub use build::{ClassicBuilt, build};
 
 use crate::cnb::process::Surroundings;
-use crate::runner;
+use crate::{Error, runner};
 use model::staging::BuildpackMount;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A classic buildpack as found in its folder.
 #[derive(Debug, Clone)]
@@ -49,6 +51,22 @@ impl Classic {
         format!("classic-{id}")
     }
 
+    /// The same buildpack in a folder that it may write to: some build themselves, and Heroku's leave `export` there.
+    ///
+    /// # Errors
+    /// Where it cannot be copied.
+    fn writable(&self, tmp: &Path) -> Result<Self, Error> {
+        if tempfile::Builder::new().prefix(".paas-").tempfile_in(&self.dir).is_ok() {
+            return Ok(self.clone());
+        }
+        let dir = tmp.join("buildpacks").join(self.id());
+        copy_tree(&self.dir, &dir)?;
+        Ok(Self {
+            name: self.name.clone(),
+            dir,
+        })
+    }
+
     /// What `bin/detect` says it found, or why it did not match. Any exit code but 0 means that it did not.
     ///
     /// # Errors
@@ -74,4 +92,23 @@ impl Classic {
             words
         })
     }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.map_err(std::io::Error::from).map_err(Error::file("read", from))?;
+        let target = to.join(entry.path().strip_prefix(from).unwrap_or(entry.path()));
+        let kind = entry.file_type();
+        let copied = if kind.is_dir() {
+            std::fs::create_dir_all(&target)
+        } else if kind.is_symlink() {
+            std::fs::read_link(entry.path()).and_then(|link| std::os::unix::fs::symlink(link, &target))
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), &target).map(|_| ())
+        } else {
+            Ok(())
+        };
+        copied.map_err(Error::file("write", &target))?;
+    }
+    Ok(())
 }

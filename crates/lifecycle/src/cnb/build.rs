@@ -2,17 +2,16 @@
 
 use super::descriptor::Buildpack;
 use super::environment::{Environment, Scope};
+use super::launch_toml::{LaunchToml, Written};
 use super::layers::{self, Layer};
 use super::plan::{Entry, Resolved};
 use super::process::Surroundings;
+use super::sbom::{self, Found};
 use crate::{Error, Paths, runner};
 use model::staging::BuildInput;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Label by which a buildpack may say where a process comes from: this prefix and the process type.
-const SOURCE_LABEL: &str = "paas.process.source.";
 
 /// What a buildpack left behind.
 #[derive(Debug)]
@@ -25,54 +24,8 @@ pub struct Built {
     pub launch: LaunchToml,
     /// `[metadata]` of `store.toml`.
     pub store: Option<serde_json::Value>,
-}
-
-/// `launch.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct LaunchToml {
-    /// `[[processes]]`.
-    #[serde(default)]
-    pub processes: Vec<Process>,
-    /// `[[labels]]`.
-    #[serde(default)]
-    pub labels: Vec<Label>,
-}
-
-/// `[[processes]]`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Process {
-    /// Such as `web`.
-    #[serde(rename = "type")]
-    pub process_type: String,
-    /// Program and arguments that stay.
-    pub command: Vec<String>,
-    /// Further arguments.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Started when nobody names a type.
-    #[serde(default)]
-    pub default: bool,
-    /// Where it starts, the app's folder where absent.
-    #[serde(default, rename = "working-dir")]
-    pub working_dir: Option<String>,
-}
-
-/// `[[labels]]`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Label {
-    /// Its name.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-}
-
-impl LaunchToml {
-    /// Where the buildpack says `process` comes from.
-    #[must_use]
-    pub fn source(&self, process: &str) -> Option<&str> {
-        let is_source = |label: &&Label| label.key.strip_prefix(SOURCE_LABEL) == Some(process);
-        self.labels.iter().find(is_source).map(|label| label.value.as_str())
-    }
+    /// Bills of materials.
+    pub sboms: Vec<Found>,
 }
 
 /// `build.toml`.
@@ -123,10 +76,11 @@ impl<'a> Builder<'a> {
         let folder = self.paths.buildpack_layers(buildpack.id());
         let store = self.input.store.get(buildpack.id());
         layers::restore(&folder, buildpack.id(), &self.input.restored, store)?;
+        sbom::restore(self.paths, buildpack.id(), &self.input.restored)?;
         let plan = tmp.join(format!("plan-{index}.toml"));
         std::fs::write(&plan, self.plan(index)).map_err(Error::file("write", &plan))?;
         self.run(buildpack, &folder, &plan)?;
-        let built = read(&folder, index, buildpack)?;
+        let built = read(self.paths, &folder, index, buildpack)?;
         self.settle(index, buildpack, &folder)?;
         for layer in built.layers.iter().filter(|layer| layer.toml.types.build) {
             self.environment.add_roots(&layer.dir, Scope::Build);
@@ -170,6 +124,17 @@ impl<'a> Builder<'a> {
     /// What this buildpack provides is done, save what it says it left to the next provider.
     fn settle(&mut self, index: usize, buildpack: &Buildpack, folder: &Path) -> Result<(), Error> {
         let left: BuildToml = read_file(folder, "build.toml", buildpack)?;
+        let told = |unmet: &Unmet| {
+            let entry = self.entries.get(&unmet.name);
+            entry.is_some_and(|entry| entry.providers.contains(&index))
+        };
+        if let Some(unmet) = left.unmet.iter().find(|unmet| !told(unmet)) {
+            return Err(Error::Contract {
+                buildpack: buildpack.name.clone(),
+                file: "build.toml".to_owned(),
+                reason: format!("unmet {:?} is no entry of its plan", unmet.name),
+            });
+        }
         self.entries.retain(|name, entry| {
             !entry.providers.contains(&index) || left.unmet.iter().any(|unmet| unmet.name == *name)
         });
@@ -177,25 +142,19 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn read(folder: &Path, index: usize, buildpack: &Buildpack) -> Result<Built, Error> {
-    let launch: LaunchToml = read_file(folder, "launch.toml", buildpack)?;
-    let invalid = |reason: String| Error::Contract {
+fn read(paths: &Paths, folder: &Path, index: usize, buildpack: &Buildpack) -> Result<Built, Error> {
+    let written: Written = read_file(folder, "launch.toml", buildpack)?;
+    let launch = LaunchToml::read(written, buildpack.api).map_err(|reason| Error::Contract {
         buildpack: buildpack.name.clone(),
         file: "launch.toml".to_owned(),
         reason,
-    };
-    if launch.processes.iter().filter(|process| process.default).count() > 1 {
-        return Err(invalid("more than one process is the default".to_owned()));
-    }
-    for process in &launch.processes {
-        if process.command.is_empty() || process.process_type.is_empty() {
-            return Err(invalid(format!("process {:?} has no command", process.process_type)));
-        }
-    }
+    })?;
     let store: StoreToml = read_file(folder, "store.toml", buildpack)?;
+    let layers = layers::read(folder, buildpack)?;
     Ok(Built {
         buildpack: index,
-        layers: layers::read(folder, buildpack)?,
+        sboms: sbom::find(paths, buildpack, &layers)?,
+        layers,
         launch,
         store: store.metadata,
     })

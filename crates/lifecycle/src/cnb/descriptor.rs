@@ -6,7 +6,9 @@ use serde::Deserialize;
 use std::path::PathBuf;
 
 /// Minor versions of the Buildpack API 0.x that are supported.
-const API: std::ops::RangeInclusive<u32> = 10..=12;
+const API: std::ops::RangeInclusive<u32> = 7..=12;
+/// What apps are built for, in the words of `exec-env`.
+pub const EXEC_ENV: &str = "production";
 /// Longest buildpack.toml that is read.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
@@ -19,6 +21,8 @@ pub struct Buildpack {
     pub dir: PathBuf,
     /// What it declares.
     pub descriptor: Descriptor,
+    /// Minor version of the Buildpack API 0.x that it declares.
+    pub api: u32,
 }
 
 /// `buildpack.toml`. Keys that the lifecycle does not act on are not read.
@@ -31,7 +35,7 @@ pub struct Descriptor {
     /// Groups of a composite buildpack.
     #[serde(default)]
     pub order: Vec<Group>,
-    /// Where it runs; none means Linux.
+    /// Where it runs; none means Linux. The older `stacks` are not looked at: any that names Linux would do.
     #[serde(default)]
     pub targets: Vec<Target>,
 }
@@ -50,6 +54,12 @@ pub struct Identity {
     /// Whether its programs run without the user's variables.
     #[serde(default, rename = "clear-env")]
     pub clear_env: bool,
+    /// Media types of the bills of materials that it may write.
+    #[serde(default, rename = "sbom-formats")]
+    pub sbom_formats: Vec<String>,
+    /// What it builds for; none means everything (Buildpack API 0.12).
+    #[serde(default, rename = "exec-env")]
+    pub exec_env: Vec<String>,
 }
 
 /// `[[order]]`.
@@ -81,6 +91,39 @@ pub struct Target {
     /// Such as `amd64`.
     #[serde(default)]
     pub arch: Option<String>,
+    /// Distributions; none means any.
+    #[serde(default)]
+    pub distros: Vec<Distro>,
+}
+
+/// `[[targets.distros]]`, and what a stack is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Distro {
+    /// Such as `debian`, the `ID` of os-release.
+    pub name: String,
+    /// Such as `12`, the `VERSION_ID`.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// Whether something that lists these environments is for production.
+#[must_use]
+pub fn for_production(exec_env: &[String]) -> bool {
+    exec_env.is_empty() || exec_env.iter().any(|name| name == EXEC_ENV || name == "*")
+}
+
+impl Target {
+    fn fits(&self, stack: &Distro) -> bool {
+        self.os.as_deref().is_none_or(|os| matches!(os, "" | "linux" | "*"))
+            && self
+                .arch
+                .as_deref()
+                .is_none_or(|arch| arch.is_empty() || arch == "*" || arch == ARCH)
+            && (self.distros.is_empty()
+                || self.distros.iter().any(|distro| {
+                    distro.name == stack.name && (distro.version.is_none() || distro.version == stack.version)
+                }))
+    }
 }
 
 impl Buildpack {
@@ -105,7 +148,7 @@ impl Buildpack {
         let text = std::fs::read_to_string(&file).map_err(|error| invalid(format!("buildpack.toml: {error}")))?;
         let descriptor: Descriptor =
             toml::from_str(&text).map_err(|error| invalid(format!("buildpack.toml: {}", error.message())))?;
-        check(&descriptor).map_err(invalid)?;
+        let api = check(&descriptor).map_err(invalid)?;
         let program = dir.join("bin/build");
         if descriptor.order.is_empty() && !program.is_file() {
             return Err(invalid(
@@ -116,7 +159,35 @@ impl Buildpack {
             name: mount.name.clone(),
             dir,
             descriptor,
+            api,
         })
+    }
+
+    /// Whether it builds on a stack of this distribution, for production.
+    ///
+    /// # Errors
+    /// [`Error::Buildpack`] with what it is made for.
+    pub fn check_target(&self, stack: &Distro) -> Result<(), Error> {
+        let refuse = |reason: String| Error::Buildpack {
+            buildpack: self.name.clone(),
+            reason,
+        };
+        let targets = &self.descriptor.targets;
+        if self.api >= 10 && !targets.is_empty() && !targets.iter().any(|target| target.fits(stack)) {
+            let version = stack.version.as_deref().unwrap_or_default();
+            return Err(refuse(format!(
+                "none of its targets is linux/{ARCH} with {} {version}",
+                stack.name
+            )));
+        }
+        let environments = &self.descriptor.buildpack.exec_env;
+        if self.api >= 12 && !for_production(environments) {
+            return Err(refuse(format!(
+                "it builds for {} only, not for {EXEC_ENV}",
+                environments.join(", ")
+            )));
+        }
+        Ok(())
     }
 
     /// Its id.
@@ -144,29 +215,24 @@ fn unknown_contract(dir: &std::path::Path) -> String {
     }
 }
 
-fn check(descriptor: &Descriptor) -> Result<(), String> {
+/// The minor version of its API.
+fn check(descriptor: &Descriptor) -> Result<u32, String> {
     let minor = descriptor.api.strip_prefix("0.").and_then(|minor| minor.parse().ok());
-    if !minor.is_some_and(|minor: u32| API.contains(&minor)) {
+    let Some(minor) = minor.filter(|minor: &u32| API.contains(minor)) else {
         return Err(format!(
             "it declares Buildpack API {}, and 0.{} to 0.{} are supported",
             descriptor.api,
             API.start(),
             API.end()
         ));
-    }
+    };
     let id = &descriptor.buildpack.id;
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/' | '-');
     let reserved = ["", "app", "config", "generated", "sbom", ".", ".."];
     if reserved.contains(&id.as_str()) || id.len() > 255 || !id.chars().all(valid) {
         return Err(format!("its id {id:?} is not allowed"));
     }
-    let fits = |target: &Target| {
-        target.os.as_deref().is_none_or(|os| os == "linux") && target.arch.as_deref().is_none_or(|arch| arch == ARCH)
-    };
-    if !descriptor.targets.is_empty() && !descriptor.targets.iter().any(fits) {
-        return Err(format!("none of its targets is linux/{ARCH}"));
-    }
-    Ok(())
+    Ok(minor)
 }
 
 /// Architecture in the words of the contract.
@@ -204,21 +270,43 @@ mod tests {
     }
 
     #[test]
+    fn a_buildpack_for_another_place_is_refused() {
+        let stack = Distro {
+            name: "debian".to_owned(),
+            version: Some("12".to_owned()),
+        };
+        for (toml, fits) in [
+            ("", true),
+            ("[[targets]]\nos = 'windows'\n", false),
+            ("[[targets]]\narch = 'riscv64'\n", false),
+            ("[[targets]]\nos = 'windows'\n[[targets]]\nos = 'linux'\n", true),
+            ("[[targets]]\n[[targets.distros]]\nname = 'ubuntu'\n", false),
+            ("[[targets]]\n[[targets.distros]]\nname = 'debian'\n", true),
+            (
+                "[[targets]]\n[[targets.distros]]\nname = 'debian'\nversion = '11'\n",
+                false,
+            ),
+            ("exec-env = ['test']\n", false),
+            ("exec-env = ['production', 'test']\n", true),
+        ] {
+            let text = format!("api = '0.12'\n[buildpack]\nid = 'a/b'\nversion = '1.0.0'\n{toml}");
+            let found = load(Some(&text), &["build"]).unwrap();
+            assert_eq!(found.check_target(&stack).is_ok(), fits, "{toml}");
+        }
+    }
+
+    #[test]
     fn what_is_none_says_why() {
         let with = |api: &str, id: &str| format!("api = '{api}'\n[buildpack]\nid = '{id}'\nversion = '1.0.0'\n");
         for (toml, programs, part) in [
             (None, &["supply"][..], "classic contract"),
             (None, &[], "no buildpack.toml"),
-            (Some(with("0.9", "a")), &["build"], "Buildpack API 0.9"),
+            (Some(with("0.6", "a")), &["build"], "Buildpack API 0.6"),
+            (Some(with("0.13", "a")), &["build"], "Buildpack API 0.13"),
             (Some(with("1.0", "a")), &["build"], "Buildpack API 1.0"),
             (Some(with("0.10", "config")), &["build"], "not allowed"),
             (Some(with("0.10", "a b")), &["build"], "not allowed"),
             (Some(with("0.10", "a")), &[], "neither bin/build"),
-            (
-                Some(with("0.10", "a") + "[[targets]]\nos = 'windows'\n"),
-                &["build"],
-                "none of its targets",
-            ),
             (Some("api = 1".to_owned()), &["build"], "buildpack.toml"),
         ] {
             let reason = load(toml.as_deref(), programs).unwrap_err();

@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Exit code of a bin/detect that declines.
 const DECLINED: i32 = 100;
+/// First minor version of the Buildpack API in which a buildpack need not have a bin/detect.
+const DETECT_OPTIONAL: u32 = 10;
 /// Longest text shown of what a bin/detect said.
 const WORDS: usize = 200;
 /// Longest text of a bin/detect that explains its failure.
@@ -148,8 +150,8 @@ fn ask_all(
 }
 
 fn ask(buildpack: &Buildpack, around: &Surroundings, plan: &Path) -> Answer {
-    if !buildpack.dir.join("bin/detect").exists() {
-        // Without a bin/detect a buildpack always takes part (Buildpack API 0.10).
+    if buildpack.api >= DETECT_OPTIONAL && !buildpack.dir.join("bin/detect").exists() {
+        // Without a bin/detect a buildpack always takes part.
         return Answer::Passed(Box::default(), String::new());
     }
     if let Err(error) = std::fs::write(plan, "") {

@@ -36,6 +36,11 @@ impl Environment {
         self.0.insert(name.into(), value.into());
     }
 
+    /// Forgets `name`.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(OsStr::new(name));
+    }
+
     /// Puts `value` before what `name` holds.
     pub fn prepend(&mut self, name: &OsStr, value: &OsStr, delimiter: &OsStr) {
         self.join(name, value, delimiter, true);

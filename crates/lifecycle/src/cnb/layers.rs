@@ -179,6 +179,7 @@ mod tests {
         Buildpack {
             name: "x".to_owned(),
             dir: "/".into(),
+            api: 10,
             descriptor: toml::from_str("api='0.10'\nbuildpack={id='a/b'}").unwrap(),
         }
     }

@@ -1,4 +1,4 @@
-//! The Cloud Native Buildpacks contract, Buildpack API 0.10 to 0.12, seen from the platform's side.
+//! The Cloud Native Buildpacks contract, Buildpack API 0.7 to 0.12, seen from the platform's side.
 //!
 //! ```text
 //! descriptor  buildpack.toml: what a folder declares
@@ -9,13 +9,17 @@
 //! process     environment and arguments of bin/detect and bin/build
 //! layers      <layers>/<buildpack>/: restore before, read after
 //! build       bin/build of each member of the group
+//! launch_toml processes, slices and labels that it leaves
+//! sbom        bills of materials: gathered, and put back
 //! ```
 
 pub mod build;
 pub mod descriptor;
 pub mod detect;
 pub mod environment;
+pub mod launch_toml;
 pub mod layers;
 pub mod order;
 pub mod plan;
 pub mod process;
+pub mod sbom;

@@ -96,6 +96,7 @@ mod tests {
         Buildpack {
             name: "x".to_owned(),
             dir: "/".into(),
+            api: 10,
             descriptor: toml::from_str(&format!("api = '0.10'\n{toml}")).unwrap(),
         }
     }

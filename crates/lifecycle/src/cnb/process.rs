@@ -1,6 +1,6 @@
 //! How a buildpack's programs are run: arguments, `CNB_*` variables, and which other variables reach them.
 
-use super::descriptor::{ARCH, Buildpack};
+use super::descriptor::{ARCH, Buildpack, Distro, EXEC_ENV};
 use super::environment::Environment;
 use model::secret::SecretEnv;
 use std::ffi::{OsStr, OsString};
@@ -61,8 +61,8 @@ pub struct Surroundings {
     pub platform: PathBuf,
     /// Name of the stack.
     pub stack: String,
-    /// Version of the stack's distribution, such as `12`.
-    pub stack_version: String,
+    /// What the stack says it is; its own name where it does not say.
+    pub distro: Distro,
     /// Variables of the platform that reach buildpacks.
     pub base: Environment,
 }
@@ -101,7 +101,7 @@ impl Surroundings {
             app: app.to_owned(),
             platform,
             stack: stack.to_owned(),
-            stack_version: distribution_version().unwrap_or_else(|| "unknown".to_owned()),
+            distro: distribution(stack),
             base,
         })
     }
@@ -122,9 +122,12 @@ impl Surroundings {
             .env("CNB_TARGET_OS", "linux")
             .env("CNB_TARGET_ARCH", ARCH)
             .env("CNB_TARGET_ARCH_VARIANT", "")
-            .env("CNB_TARGET_DISTRO_NAME", &self.stack)
-            .env("CNB_TARGET_DISTRO_VERSION", &self.stack_version)
-            .env("CNB_EXEC_ENV", "production")
+            .env("CNB_TARGET_DISTRO_NAME", &self.distro.name)
+            .env(
+                "CNB_TARGET_DISTRO_VERSION",
+                self.distro.version.as_deref().unwrap_or("unknown"),
+            )
+            .env("CNB_EXEC_ENV", EXEC_ENV)
             .current_dir(&self.app);
         command
     }
@@ -133,6 +136,8 @@ impl Surroundings {
     #[must_use]
     pub fn classic_command(&self, program: &Path) -> Command {
         let mut environment = self.base.clone();
+        // Heroku's name for the stack.
+        environment.set("STACK", &self.stack);
         self.add_user(&mut environment);
         let mut command = Command::new(program);
         command.env_clear().envs(&environment.0).current_dir(&self.app);
@@ -152,13 +157,24 @@ impl Surroundings {
     }
 }
 
-/// `VERSION_ID` of the stack.
-fn distribution_version() -> Option<String> {
-    let text = std::fs::read_to_string("/etc/os-release")
-        .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
-        .ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VERSION_ID="))?;
-    Some(line.trim_matches('"').to_owned()).filter(|version| !version.is_empty())
+/// `ID` and `VERSION_ID` of the stack's os-release.
+fn distribution(stack: &str) -> Distro {
+    let text = std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
+    let (name, version) = text.as_deref().map(os_release).unwrap_or_default();
+    Distro {
+        name: name.unwrap_or_else(|| stack.to_owned()),
+        version,
+    }
+}
+
+fn os_release(text: &str) -> (Option<String>, Option<String>) {
+    let value = |key: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(line.trim().trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
+    };
+    (value("ID"), value("VERSION_ID"))
 }
 
 #[cfg(test)]
@@ -189,6 +205,7 @@ mod tests {
         let buildpack = Buildpack {
             name: "x".to_owned(),
             dir: "/bp".into(),
+            api: 10,
             descriptor: toml::from_str(&format!("api='0.10'\nbuildpack={{id='x',clear-env={clear}}}")).unwrap(),
         };
         let command = around.command(&buildpack, "build", &around.base);
@@ -207,7 +224,7 @@ mod tests {
         assert_eq!(variables["PATH"], "/mine:/bin");
         assert_eq!(variables["HTTP_PROXY"], "user");
         assert_eq!(variables["BP_NODE_MIRROR"], "m");
-        assert_eq!(variables["CNB_TARGET_DISTRO_NAME"], "host");
+        assert!(!variables["CNB_TARGET_DISTRO_NAME"].is_empty());
         assert!(!variables.contains_key("TOKEN"));
     }
 
@@ -216,5 +233,12 @@ mod tests {
         let variables = variables(true);
         assert!(!variables.contains_key("GREETING"));
         assert_eq!(variables["HTTP_PROXY"], "platform");
+    }
+
+    #[test]
+    fn a_stack_says_what_it_is() {
+        let text = "NAME=x\nVERSION_ID=\"12\"\nID=debian\nID_LIKE=y\n";
+        assert_eq!(os_release(text), (Some("debian".to_owned()), Some("12".to_owned())));
+        assert_eq!(os_release("ID=\n"), (None, None));
     }
 }

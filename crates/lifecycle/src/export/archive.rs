@@ -28,11 +28,12 @@ pub struct Archived {
     pub size_bytes: u64,
 }
 
-/// Writes everything below `dir` to `file` as `tar.zst`, with names below `prefix`. Sockets, pipes and devices are left out.
+/// Writes what is below `dir` to `file` as `tar.zst`, with names below `prefix`: all of it that `keep` says yes to by its path
+/// relative to `dir`. Sockets, pipes and devices are left out.
 ///
 /// # Errors
 /// Where an entry cannot be read or the file cannot be written.
-pub fn write(dir: &Path, prefix: &str, file: &Path) -> io::Result<Archived> {
+pub fn write(dir: &Path, prefix: &str, file: &Path, keep: &dyn Fn(&Path) -> bool) -> io::Result<Archived> {
     let output = BufWriter::with_capacity(256 * 1024, File::create(file)?);
     let mut encoder = zstd::Encoder::new(output, LEVEL)?;
     encoder.multithread(THREADS)?;
@@ -45,6 +46,9 @@ pub fn write(dir: &Path, prefix: &str, file: &Path) -> io::Result<Archived> {
     for entry in WalkDir::new(dir).sort_by_file_name() {
         let entry = entry.map_err(io::Error::from)?;
         let below = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+        if entry.depth() > 0 && !keep(below) {
+            continue;
+        }
         let name = Path::new(prefix).join(below);
         append(
             &mut builder,
@@ -169,7 +173,7 @@ mod tests {
             fs::create_dir(&root).unwrap();
             tree(&root);
             let file = folder.path().join(format!("{name}.tar.zst"));
-            digests.push(write(&root, "layers/a/b", &file).unwrap());
+            digests.push(write(&root, "layers/a/b", &file, &|_| true).unwrap());
         }
         assert_eq!(digests[0], digests[1]);
     }
@@ -181,7 +185,7 @@ mod tests {
         fs::create_dir(&root).unwrap();
         tree(&root);
         let file = folder.path().join("out");
-        let archived = write(&root, "layers/a/b", &file).unwrap();
+        let archived = write(&root, "layers/a/b", &file, &|_| true).unwrap();
         let entries = listed(&file);
         let names: Vec<&str> = entries.iter().map(|entry| entry.0.as_str()).collect();
         assert_eq!(

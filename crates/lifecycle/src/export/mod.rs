@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod fingerprint;
+pub mod slices;
 
 use crate::cnb::layers::Layer;
 use crate::paths::{APP_IN_ARCHIVE, LAYERS_IN_ARCHIVE, escape_id};
@@ -12,6 +13,7 @@ use archive::Archived;
 use fingerprint::Fingerprint;
 use model::digest::Digest;
 use model::staging::{BuildInput, CachedLayer, DropletLayer, LayerKind};
+use slices::Slices;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -72,9 +74,21 @@ struct Job<'a> {
     kind: LayerKind,
     name: String,
     layer: Option<&'a Layer>,
+    /// Of the app: the slices, and which of them this is.
+    slice: Option<(&'a Slices, Option<usize>)>,
 }
 
-/// Exports the app, the launch metadata, `folders`, and `layers`, those of the first buildpack first.
+impl Job<'_> {
+    fn write(&self, file: &Path) -> std::io::Result<Archived> {
+        match self.slice {
+            Some((slices, slice)) => archive::write(&self.dir, &self.prefix, file, &|path| slices.holds(slice, path)),
+            None => archive::write(&self.dir, &self.prefix, file, &|_| true),
+        }
+    }
+}
+
+/// Exports the app, the launch metadata, `folders`, and `layers`, those of the first buildpack first. What `patterns` name of
+/// the app goes into layers of its own.
 ///
 /// # Errors
 /// [`Error::File`] where something cannot be read or written.
@@ -83,32 +97,39 @@ pub fn export(
     input: &BuildInput,
     restored: &Restored,
     folders: &[Folder],
+    patterns: &[Vec<String>],
     layers: &[Layer],
 ) -> Result<Exported, Error> {
     std::fs::create_dir_all(&paths.out).map_err(Error::file("create folder", &paths.out))?;
     let mut exported = Exported::default();
+    let slices = Slices::find(&paths.app, patterns).map_err(Error::file("list", &paths.app))?;
+    let app = |slice: Option<usize>| Job {
+        dir: paths.app.clone(),
+        prefix: APP_IN_ARCHIVE.to_owned(),
+        kind: LayerKind::App,
+        name: slice.map_or_else(|| "app".to_owned(), |slice| format!("app:{}", slice + 1)),
+        layer: None,
+        slice: Some((&slices, slice)),
+    };
     let mut jobs = vec![
-        Job {
-            dir: paths.app.clone(),
-            prefix: APP_IN_ARCHIVE.to_owned(),
-            kind: LayerKind::App,
-            name: "app".to_owned(),
-            layer: None,
-        },
+        app(None),
         Job {
             dir: paths.layers.join("config"),
             prefix: format!("{LAYERS_IN_ARCHIVE}/config"),
             kind: LayerKind::Config,
             name: "config".to_owned(),
             layer: None,
+            slice: None,
         },
     ];
+    jobs.extend(slices.used().into_iter().map(|slice| app(Some(slice))));
     jobs.extend(folders.iter().map(|folder| Job {
         dir: folder.dir.clone(),
         prefix: folder.prefix.clone(),
         kind: folder.kind,
         name: folder.name.clone(),
         layer: None,
+        slice: None,
     }));
     let mut reused = Vec::new();
     for layer in layers.iter().rev() {
@@ -141,6 +162,7 @@ fn job(layer: &Layer) -> Job<'_> {
         kind: kind(&layer.name),
         name: format!("{}:{}", layer.buildpack, layer.name),
         layer: Some(layer),
+        slice: None,
     }
 }
 
@@ -173,7 +195,7 @@ fn write_all<'a, 'b>(out: &Path, jobs: &'a [Job<'b>]) -> Result<Vec<Written<'a, 
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(index) else { return };
             let file = format!("{index}.tar.zst");
-            let written = archive::write(&job.dir, &job.prefix, &out.join(&file));
+            let written = job.write(&out.join(&file));
             let result = written.map(|written| (file, written));
             if let Ok(mut results) = results.lock() {
                 results.push((index, result));

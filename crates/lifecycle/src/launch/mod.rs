@@ -22,6 +22,8 @@ pub struct Request {
     pub process: String,
     /// Replaces the droplet's command: one word is a text for the shell, several are a program and its arguments.
     pub command: Vec<String>,
+    /// Replace the arguments that the droplet's command can do without.
+    pub args: Vec<String>,
 }
 
 /// Replaces this program by the process.
@@ -44,6 +46,12 @@ pub fn run(paths: &Paths, request: &Request, environment: Environment) -> Result
 pub fn prepare(paths: &Paths, request: &Request, mut environment: Environment) -> Result<Command, Error> {
     let metadata = LaunchMetadata::read(paths)?;
     let process = choose(&metadata, request)?;
+    for (name, value) in &metadata.defaults {
+        if environment.get(name).is_none() {
+            environment.set(name, value);
+        }
+    }
+    environment.remove("VCAP_PLATFORM_OPTIONS");
     if environment.get("DEPS_DIR").is_none() {
         environment.set("DEPS_DIR", paths.deps.as_os_str());
     }
@@ -66,14 +74,17 @@ pub fn prepare(paths: &Paths, request: &Request, mut environment: Environment) -
         exec_d::run(layer, &process.process_type, &paths.app, &mut environment)?;
     }
     let mut command = if process.direct {
-        let mut words = process.command.iter();
+        let all = process.words();
+        let mut words = all.iter();
         let program = words.next().ok_or_else(|| no_command(&metadata, request))?;
         let mut command = Command::new(find(program, &environment));
         command.args(words);
         command
     } else {
-        let text = process.command.first().ok_or_else(|| no_command(&metadata, request))?;
-        shell::command(paths, &all, &process.process_type, text)
+        let words = process.words();
+        let text = words.first().ok_or_else(|| no_command(&metadata, request))?;
+        let prefix = metadata.entrypoint_prefix.as_deref();
+        shell::command(paths, &all, &process.process_type, text, prefix)
     };
     let folder = process
         .working_dir
@@ -99,15 +110,17 @@ fn choose(metadata: &LaunchMetadata, request: &Request) -> Result<LaunchProcess,
         command => command,
     };
     match (command, found) {
-        ([], Some(process)) => Ok(process.clone()),
+        ([], Some(process)) if request.args.is_empty() => Ok(process.clone()),
+        ([], Some(process)) => Ok(LaunchProcess {
+            args: request.args.clone(),
+            ..process.clone()
+        }),
         ([], None) => Err(no_command(metadata, request)),
         (command, found) => Ok(LaunchProcess {
             process_type: found.map_or_else(|| request.process.clone(), |process| process.process_type.clone()),
             command: command.to_vec(),
             direct: command.len() > 1,
-            default: false,
-            working_dir: None,
-            source: "the user".to_owned(),
+            ..LaunchProcess::shell(String::new(), String::new(), "the user".to_owned())
         }),
     }
 }

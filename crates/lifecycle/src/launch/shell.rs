@@ -5,21 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Reads each file given after the command, then runs the command in the same process.
-const SCRIPT: &str = r#"paas_shell=$0 paas_command=$1; shift
+const SCRIPT: &str = r#"paas_shell=$0 paas_command=$1 paas_prefix=$2; shift 2
 for paas_profile in "$@"; do . "$paas_profile"; done
 unset paas_profile
 set --
+if [ -n "$paas_prefix" ]; then exec $paas_prefix "$paas_command"; fi
 exec "$paas_shell" -c "$paas_command""#;
 
-/// A command that runs `text` after all profile scripts.
-pub fn command(paths: &Paths, layers: &[PathBuf], process: &str, text: &str) -> Command {
+/// A command that runs `text` after all profile scripts; with `prefix` by that program instead of the shell.
+pub fn command(paths: &Paths, layers: &[PathBuf], process: &str, text: &str, prefix: Option<&str>) -> Command {
     let shell = shell();
     let scripts = profiles(paths, layers, process);
     let mut command = Command::new(shell);
-    if scripts.is_empty() {
+    let prefix = prefix.unwrap_or_default();
+    if scripts.is_empty() && prefix.is_empty() {
         command.args(["-c", text]);
     } else {
-        command.args(["-c", SCRIPT, shell, text]).args(scripts);
+        command.args(["-c", SCRIPT, shell, text, prefix]).args(scripts);
     }
     command
 }
