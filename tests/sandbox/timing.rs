@@ -51,6 +51,73 @@ fn start_and_destroy() {
     host.finish();
 }
 
+/// Median time of each phase, from the reports of many starts.
+fn phases(reports: &[sandbox::StartReport]) {
+    let Some(first) = reports.first() else { return };
+    let mut lines: Vec<(u128, &str)> = Vec::new();
+    for phase in &first.phases {
+        let mut all: Vec<u128> = reports
+            .iter()
+            .flat_map(|report| report.phases.iter().filter(|p| p.name == phase.name))
+            .map(|p| p.at.as_micros())
+            .collect();
+        all.sort_unstable();
+        lines.push((all[all.len() / 2], &phase.name));
+    }
+    lines.sort_unstable();
+    for (at, name) in lines {
+        println!("    {at:>7} us  {name}");
+    }
+}
+
+/// Starts one after the other; `park` says how each is prepared.
+fn starts(name: &str, host: &Host, count: usize, park: impl Fn(&sandbox::Spec) -> Option<sandbox::ParkSpec>) {
+    let (mut create, mut reports) = (vec![], vec![]);
+    for at in 0..count {
+        let spec = host.spec(&format!("t{at}"), &["sleep"]);
+        if let Some(wish) = park(&spec) {
+            host.runtime().park(&wish, 1).unwrap();
+        }
+        assert!(host.runtime().await_parked(Instant::now() + crate::kit::PATIENCE));
+        let start = Instant::now();
+        let sandbox = host.create(&spec);
+        create.push(start.elapsed());
+        reports.push(sandbox.start_report().unwrap().clone());
+        sandbox.destroy().unwrap();
+        host.runtime().list().unwrap();
+    }
+    line(name, create);
+    phases(&reports);
+}
+
+#[test]
+fn parked_and_cold() {
+    let count = std::env::var("STARTS").map_or(20, |n| n.parse().unwrap());
+    let mut host = Host::new();
+    starts("cold, nothing ready", &host, count, |_| None);
+    for (name, parked) in [
+        ("cold, layer ready", sandbox::Parking { max: 0, disks: 2 }),
+        ("parked", sandbox::Parking { max: 2, disks: 0 }),
+    ] {
+        host.runtime.take().unwrap().close().unwrap();
+        host.parked = parked;
+        host.open();
+        if parked.max == 0 {
+            starts(name, &host, count, |_| None);
+        } else {
+            starts("parked, root unknown", &host, count, |spec| {
+                Some(sandbox::ParkSpec::shape(spec))
+            });
+            host.runtime.take().unwrap().close().unwrap();
+            host.open();
+            starts("parked, root known", &host, count, |spec| {
+                Some(sandbox::ParkSpec::whole(spec))
+            });
+        }
+    }
+    host.finish();
+}
+
 #[test]
 fn twenty_at_once() {
     let host = Host::new();

@@ -1,9 +1,9 @@
 //! Rules for specifications, applied before anything is made.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use crate::record::valid_id;
-use crate::{Error, ExecSpec, Network, Result, Spec};
+use crate::{Bind, Error, ExecSpec, Limits, Network, ParkSpec, Result, Spec};
 
 /// Folders that can be laid over each other.
 const MAX_LAYERS: usize = 400;
@@ -25,6 +25,22 @@ pub fn spec(spec: &Spec) -> Result<()> {
         id: spec.id.clone(),
         reason,
     })
+}
+
+/// The same for what is to be parked.
+pub fn park(spec: &ParkSpec) -> Result<()> {
+    let (layers, binds) = spec
+        .root
+        .as_ref()
+        .map_or((None, &[][..]), |r| (Some(&r.layers[..]), &r.binds[..]));
+    layers
+        .map_or(Ok(()), |layers| root(layers, binds))
+        .and_then(|()| disk(spec.disk_bytes, spec.inodes))
+        .and_then(|()| limits(&spec.limits))
+        .map_err(|reason| Error::Invalid {
+            id: "(to be parked)".to_owned(),
+            reason,
+        })
 }
 
 /// The same for a further process in `id`.
@@ -49,27 +65,8 @@ fn reason(spec: &Spec) -> std::result::Result<(), String> {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     ensure(host_ok, || format!("host name {:?} is not usable", spec.hostname))?;
-    ensure(matches!(spec.layers.len(), 1..=MAX_LAYERS), || {
-        format!("it needs 1 to {MAX_LAYERS} layers")
-    })?;
-    for layer in &spec.layers {
-        ensure(layer.is_absolute(), || {
-            format!("layer {} is not an absolute path", layer.display())
-        })?;
-    }
-    ensure((MIN_DISK..=MAX_DISK).contains(&spec.disk_bytes), || {
-        "its disk is smaller than 1 MiB or absurd".into()
-    })?;
-    ensure((16..=1 << 31).contains(&spec.inodes), || {
-        "it needs at least 16 inodes".into()
-    })?;
-    ensure(spec.binds.len() <= MAX_BINDS, || format!("more than {MAX_BINDS} binds"))?;
-    for bind in &spec.binds {
-        ensure(bind.source.is_absolute(), || {
-            format!("bind source {} is not absolute", bind.source.display())
-        })?;
-        inside(&bind.target)?;
-    }
+    root(&spec.layers, &spec.binds)?;
+    disk(spec.disk_bytes, spec.inodes)?;
     ensure(spec.files.len() <= MAX_FILES, || format!("more than {MAX_FILES} files"))?;
     let bytes: usize = spec.files.iter().map(|(_, content, _)| content.len()).sum();
     ensure(bytes <= MAX_FILE_BYTES, || {
@@ -78,7 +75,47 @@ fn reason(spec: &Spec) -> std::result::Result<(), String> {
     for (path, _, _) in &spec.files {
         inside(path)?;
     }
-    let limits = &spec.limits;
+    limits(&spec.limits)?;
+    match &spec.network {
+        Network::None => {}
+        Network::Isolated { policy } => policy.check().map_err(|e| e.to_string())?,
+    }
+    let process = &spec.process;
+    ensure(process.gid <= MAX_ID, || {
+        format!("group {} is above {MAX_ID}", process.gid)
+    })?;
+    command(&process.argv, &process.env, &process.cwd, process.uid)
+}
+
+fn root(layers: &[PathBuf], binds: &[Bind]) -> std::result::Result<(), String> {
+    ensure(matches!(layers.len(), 1..=MAX_LAYERS), || {
+        format!("it needs 1 to {MAX_LAYERS} layers")
+    })?;
+    for layer in layers {
+        ensure(layer.is_absolute(), || {
+            format!("layer {} is not an absolute path", layer.display())
+        })?;
+    }
+    ensure(binds.len() <= MAX_BINDS, || format!("more than {MAX_BINDS} binds"))?;
+    for bind in binds {
+        ensure(bind.source.is_absolute(), || {
+            format!("bind source {} is not absolute", bind.source.display())
+        })?;
+        inside(&bind.target)?;
+    }
+    Ok(())
+}
+
+fn disk(bytes: u64, inodes: u64) -> std::result::Result<(), String> {
+    ensure((MIN_DISK..=MAX_DISK).contains(&bytes), || {
+        "its disk is smaller than 1 MiB or absurd".into()
+    })?;
+    ensure((16..=1 << 31).contains(&inodes), || {
+        "it needs at least 16 inodes".into()
+    })
+}
+
+fn limits(limits: &Limits) -> std::result::Result<(), String> {
     ensure(limits.memory_bytes >= MIN_MEMORY, || {
         "its memory limit is below 4 MiB".into()
     })?;
@@ -89,16 +126,7 @@ fn reason(spec: &Spec) -> std::result::Result<(), String> {
     ensure(quota_ok, || "its CPU ceiling is not a positive number of cores".into())?;
     ensure(limits.pids >= MIN_PIDS, || {
         format!("its process limit is below {MIN_PIDS}")
-    })?;
-    match &spec.network {
-        Network::None => {}
-        Network::Isolated { policy } => policy.check().map_err(|e| e.to_string())?,
-    }
-    let process = &spec.process;
-    ensure(process.gid <= MAX_ID, || {
-        format!("group {} is above {MAX_ID}", process.gid)
-    })?;
-    command(&process.argv, &process.env, &process.cwd, process.uid)
+    })
 }
 
 fn command(argv: &[String], env: &[(String, String)], cwd: &Path, uid: u32) -> std::result::Result<(), String> {

@@ -15,6 +15,8 @@ use crate::{Bind, Limits, Network, Spec};
 pub struct Parking {
     /// Most parked sandboxes at once, of all shapes together; 0 switches parking off.
     pub max: usize,
+    /// Private layers kept ready for starts that find nothing parked, of the sizes last asked for.
+    pub disks: usize,
 }
 
 /// What a parked sandbox is built for. A start takes it if disk and network fit, and the root
@@ -52,6 +54,12 @@ impl ParkSpec {
             networked: matches!(spec.network, Network::Isolated { .. }),
             root: None,
         }
+    }
+
+    /// Whether what is built for this serves `wanted` too.
+    pub(crate) fn suits(&self, wanted: &ParkSpec) -> bool {
+        let own = (self.disk_bytes, self.inodes, self.networked, &self.root);
+        own == (wanted.disk_bytes, wanted.inodes, wanted.networked, &wanted.root)
     }
 
     /// What fits `spec` and others with the same root.

@@ -27,6 +27,13 @@ const STATE: &str = "state.json";
 pub struct Record {
     /// The sandbox.
     pub id: String,
+    /// Name of its groups, and its name with the spawner: its own if it was parked, else the
+    /// sandbox's.
+    #[serde(default)]
+    pub seat: String,
+    /// Whether it is still nobody's.
+    #[serde(default)]
+    pub parked: bool,
     /// First uid of its range.
     pub uid_base: u32,
     /// Which boot of the host, so that pids of another one are not believed.
@@ -45,6 +52,13 @@ pub struct Record {
     pub address: Option<Ipv4Addr>,
 }
 
+impl Record {
+    /// See [`Record::seat`]; earlier agents kept none.
+    pub fn seat(&self) -> &str {
+        if self.seat.is_empty() { &self.id } else { &self.seat }
+    }
+}
+
 /// The folders of a runtime.
 #[derive(Clone, Debug)]
 pub struct Folders {
@@ -59,7 +73,13 @@ impl Folders {
         // Other processes, with other working folders, are told this path.
         let root = &std::fs::canonicalize(root).at("find folder", root)?;
         let folders = Folders { root: root.clone() };
-        for folder in [root.clone(), folders.sandboxes(), folders.templates()] {
+        for folder in [
+            root.clone(),
+            folders.sandboxes(),
+            folders.templates(),
+            folders.parked(),
+            folders.disks(),
+        ] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -78,6 +98,16 @@ impl Folders {
     /// Formatted images to copy from.
     pub fn templates(&self) -> PathBuf {
         self.root.join("templates")
+    }
+
+    /// One folder per parked sandbox, which becomes a sandbox's by being renamed.
+    pub fn parked(&self) -> PathBuf {
+        self.root.join("parked")
+    }
+
+    /// Private layers that are ready, a folder each.
+    pub fn disks(&self) -> PathBuf {
+        self.root.join("disks")
     }
 
     /// One folder per sandbox.
@@ -113,10 +143,15 @@ impl Folders {
         read_json(&self.sandbox(id).join(STATE))
     }
 
-    /// Keeps a record, whole or not at all.
-    pub fn write(&self, record: &Record) -> Result<()> {
-        write_json(&self.sandbox(&record.id), STATE, record)
+    /// The record of what is in the folder `dir`, parked or not.
+    pub fn read_in(dir: &Path) -> Result<Option<Record>> {
+        read_json(&dir.join(STATE))
     }
+}
+
+/// Keeps the record of what is in the folder `dir`, whole or not at all.
+pub fn write_in(dir: &Path, record: &Record) -> Result<()> {
+    write_json(dir, STATE, record)
 }
 
 /// A value from a file; `None` if it is missing or not whole.
@@ -157,6 +192,11 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
 pub fn valid_id(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     matches!(name.len(), 1..=64) && name.as_bytes()[0].is_ascii_alphanumeric() && name.bytes().all(plain)
+}
+
+/// Whether `name` can be a parked sandbox's, which no sandbox's is.
+pub fn is_seat(name: &str) -> bool {
+    matches!(name.len(), 2..=64) && name.starts_with('_') && name[1..].bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod leases;
 mod pool;
+mod reaper;
+mod start;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -14,14 +16,15 @@ use std::time::{Duration, Instant};
 use crate::cgroup::{self, Groups};
 use crate::disk::{self, Disk};
 use crate::error::Context;
-use crate::inside::Plan;
-use crate::net::{self, Lease};
-use crate::record::{self, CONTROL, Folders, LOG, Record, SCRATCH};
+use crate::net;
+use crate::record::{self, Folders, Record};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
-use crate::spec::fill_address;
-use crate::wire::{self, Answer, Ask, Report};
-use crate::{Config, Error, Isolation, Phase, Result, Spec, StartReport, check, host, sys};
+use crate::wire::Ask;
+use crate::{Config, Error, Isolation, ParkSpec, Result, Spec, check, host, sys};
+use pool::{Parked, Pool};
+use reaper::Reaper;
+use start::{Clock, Remains};
 
 /// Uids per sandbox.
 const RANGE: u32 = 65_536;
@@ -29,8 +32,6 @@ const RANGE: u32 = 65_536;
 const END_OF_IDS: u32 = 1 << 31;
 /// Sandboxes per host.
 const MAX_RANGES: u32 = 16_384;
-/// From the fork of an init to the app's own program.
-const START_SECONDS: u64 = 30;
 /// For the lock of an agent that has just died to be free.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// For what has been killed to be gone.
@@ -59,7 +60,8 @@ pub struct Inner {
     network: Mutex<Option<Arc<net::Network>>>,
     /// Sandboxes whose address this agent has leased or adopted.
     adopted: Mutex<HashSet<String>>,
-    pool: pool::Pool,
+    pool: Arc<Pool>,
+    reaper: Reaper,
     pub boot: String,
     _lock: File,
 }
@@ -83,6 +85,7 @@ impl Runtime {
         }
         let init_path = std::fs::canonicalize(&config.init_path).at("find", &config.init_path)?;
         let spawner = Client::new(folders.root(), &init_path);
+        let parking = config.parked;
         let inner = Inner {
             config,
             folders,
@@ -93,39 +96,44 @@ impl Runtime {
             ranges: Mutex::new(ranges),
             network: Mutex::new(None),
             adopted: Mutex::new(HashSet::new()),
-            pool: pool::Pool::default(),
+            pool: Arc::new(Pool::new(parking)),
+            reaper: Reaper::default(),
             boot: record::boot_id(),
             _lock: lock,
         };
         inner.settle_spawner()?;
+        inner.clear_parked_before()?;
         Ok(Runtime { inner: Arc::new(inner) })
     }
 
-    /// Builds a sandbox and starts its app; returns when the app's program runs. On failure
-    /// nothing is left behind.
+    /// Builds a sandbox, out of a parked one if one fits, and starts its app; returns when the
+    /// app's program runs. On failure nothing is left behind.
     pub fn create(&self, spec: &Spec) -> Result<Sandbox> {
+        let clock = Clock::start();
         check::spec(spec)?;
         let inner = &self.inner;
-        let dir = inner.folders.sandbox(&spec.id);
-        match std::fs::DirBuilder::new().create(&dir) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists { id: spec.id.clone() }),
-            Err(e) => return Err(e).at("make folder", dir),
-        }
-        inner.clone().build(spec).inspect_err(|_| {
-            if let Err(error) = inner.wipe(&spec.id) {
-                tracing::warn!(sandbox = %spec.id, %error, "a sandbox that failed to start left something behind");
+        let _starting = inner.pool.starting();
+        inner.reaper.finish_one(&spec.id)?;
+        if let Some(parked) = inner.pool.take(spec) {
+            match inner.create_parked(parked, spec, clock) {
+                // It died while it waited.
+                Err(Error::Start { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {}
+                other => return other,
             }
-        })
+        }
+        inner.create_cold(spec, Clock::start())
     }
 
     /// The sandbox `id` as an earlier agent left it, alive or ended; `None` if there is none
     /// that was ever started.
     pub fn adopt(&self, id: &str) -> Result<Option<Sandbox>> {
+        self.inner.reaper.finish_one(id)?;
         let Some(record) = self.inner.folders.read(id)? else {
             return Ok(None);
         };
-        let Some(pid) = record.pid else { return Ok(None) };
+        let Some(pid) = record.pid.filter(|_| !record.parked) else {
+            return Ok(None);
+        };
         let pidfd = self.inner.find(&record);
         let lease = match (&pidfd, record.address) {
             (Some(_), Some(address)) => self.inner.adopt_lease(id, pid, address),
@@ -139,10 +147,20 @@ impl Runtime {
         Ok(Some(Sandbox::new(self.inner.clone(), record, pidfd, None, lease)))
     }
 
-    /// Names of all sandboxes that have anything left on this host.
+    /// Names of all sandboxes that have anything left on this host. What is parked is nobody's
+    /// and not among them.
     pub fn list(&self) -> Result<Vec<String>> {
-        let mut names: BTreeSet<String> = self.inner.folders.list()?.into_iter().collect();
-        names.extend(cgroup::list(&*self.inner.groups));
+        let inner = &self.inner;
+        inner.reaper.finish()?;
+        let mut names: BTreeSet<String> = inner.folders.list()?.into_iter().collect();
+        let mut seats: HashSet<String> = inner.pool.names().into_iter().collect();
+        for id in &names {
+            seats.extend(inner.folders.read(id)?.map(|record| record.seat().to_owned()));
+        }
+        // A seat that is just being laid has no folder of a sandbox, but one of its own.
+        let parked = inner.folders.parked();
+        let groups = cgroup::list(&*inner.groups).into_iter();
+        names.extend(groups.filter(|name| !seats.contains(name) && !parked.join(name).exists()));
         Ok(names.into_iter().collect())
     }
 
@@ -180,6 +198,8 @@ impl Runtime {
     /// Ends the spawner and removes the empty parent groups: for uninstalling, and for tests.
     /// Sandboxes that still run go on.
     pub fn close(self) -> Result<()> {
+        self.inner.drain()?;
+        self.inner.reaper.finish()?;
         self.inner.spawner.retire();
         if let Some(network) = self.inner.lock_network().take()
             && let Some(network) = Arc::into_inner(network)
@@ -208,94 +228,34 @@ impl Inner {
         Ok(())
     }
 
-    fn build(self: Arc<Inner>, spec: &Spec) -> Result<Sandbox> {
-        let began = Instant::now();
+    fn create_cold(self: &Arc<Inner>, spec: &Spec, mut clock: Clock) -> Result<Sandbox> {
         let dir = self.folders.sandbox(&spec.id);
-        let mut record = Record {
-            id: spec.id.clone(),
-            uid_base: self.take_range()?,
-            boot: self.boot.clone(),
-            pid: None,
-            start_ticks: 0,
-            created_ns: sys::now_ns(),
-            limits: spec.limits,
-            disk: None,
-            address: None,
-        };
-        // From here on the range is found in the record and given back by `wipe`.
-        self.folders
-            .write(&record)
-            .inspect_err(|_| self.give_range(record.uid_base))?;
-        let log = dir.join(LOG);
-        std::fs::create_dir(&log).at("make folder", &log)?;
-        std::os::unix::fs::chown(&log, Some(record.uid_base), Some(record.uid_base)).at("own folder", &log)?;
-        std::fs::create_dir(dir.join(SCRATCH)).at("make folder", dir.join(SCRATCH))?;
-        self.groups.create(&spec.id, &spec.limits)?;
-        let disk = self.disk.prepare(&dir, spec.disk_bytes, spec.inodes)?;
-        record.disk = Some(disk.clone());
-        let (lease, resolvers) = self.lease(spec)?;
-        if let Some(lease) = &lease {
-            record.address = Some(lease.address);
-            self.folders
-                .write(&record)
-                .inspect_err(|_| self.release(&spec.id, lease.address))?;
+        match std::fs::DirBuilder::new().create(&dir) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists { id: spec.id.clone() }),
+            Err(e) => return Err(e).at("make folder", dir),
         }
-        let mut plan = Plan {
-            spec: spec.clone(),
-            dir,
-            uid_base: record.uid_base,
-            disk,
-            groups: self.groups.plan(&spec.id),
-        };
-        plan.spec.files.extend(resolvers);
-        if let Some(lease) = &lease {
-            fill_address(&mut plan.spec.process.env, lease.address);
-        }
-        let (pidfd, upper) = self.start(&plan, &mut record, lease.as_ref())?;
-        let phases = vec![Phase {
-            name: "app runs".to_owned(),
-            at: began.elapsed(),
-        }];
-        let report = StartReport { parked: false, phases };
-        Ok(Sandbox::new(self, record, pidfd, Some(upper), lease).with_report(report))
+        self.keep_disks();
+        let want = ParkSpec::shape(spec);
+        let seat = self.lay(&spec.id, &dir, &want, &mut clock)?;
+        self.go(seat, &want, spec, false, clock)
     }
 
-    /// Has the spawner fork an init and waits until the app runs: its pidfd and the private
-    /// layer's root.
-    fn start(&self, plan: &Plan, record: &mut Record, lease: Option<&Lease>) -> Result<(OwnedFd, OwnedFd)> {
-        let id = &record.id.clone();
-        let (ours, theirs) = wire::pair().on("make socket", id)?;
-        let control = wire::listen(&plan.dir, CONTROL).on("make control socket", id)?;
-        let plan_fd = wire::to_memfd(plan).on("write plan", id)?;
-        let group = self.groups.entry(id)?;
-        let mut fds = vec![plan_fd.as_fd(), theirs.as_fd(), control.as_fd()];
-        fds.extend(group.as_ref().map(AsFd::as_fd));
-        fds.extend(lease.map(|lease| lease.netns.as_fd()));
-        let ask = Ask::Create {
-            id: id.clone(),
-            uid_base: record.uid_base,
-            group: group.is_some(),
-            netns: lease.is_some(),
-        };
-        let answer = self.spawner.ask(&ask, &fds);
-        if self.spawner.take_started() {
-            self.settle_spawner()?;
+    fn create_parked(self: &Arc<Inner>, parked: Parked, spec: &Spec, clock: Clock) -> Result<Sandbox> {
+        let dir = self.folders.sandbox(&spec.id);
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        let here = rustix::fs::CWD;
+        match rustix::fs::renameat_with(here, &parked.seat.dir, here, &dir, flags) {
+            Ok(()) => {}
+            Err(e) => {
+                self.pool.give_back(parked);
+                return match e {
+                    rustix::io::Errno::EXIST => Err(Error::Exists { id: spec.id.clone() }),
+                    e => Err(e).at("name folder", dir),
+                };
+            }
         }
-        let (Answer::Created { pid }, mut fds) = answer? else {
-            return Err(io::ErrorKind::InvalidData).on("start", id);
-        };
-        drop((theirs, control, plan_fd));
-        let pidfd = fds.pop().ok_or(io::ErrorKind::InvalidData).on("start", id)?;
-        record.pid = Some(pid);
-        record.start_ticks = record::start_ticks(pid).unwrap_or(0);
-        self.folders.write(record)?;
-        let program = plan.spec.process.argv.first().map_or("", String::as_str);
-        let upper = await_start(&ours, id, program)?;
-        let keep = Ask::Keep { id: id.clone() };
-        if let Err(error) = self.spawner.ask(&keep, &[upper.as_fd()]) {
-            tracing::warn!(sandbox = %id, %error, "the private layer will not be readable after a restart of the agent");
-        }
-        Ok((pidfd, upper))
+        self.go(parked.seat.moved(dir), &parked.spec, spec, true, clock)
     }
 
     /// The init of a record, if it lives.
@@ -309,32 +269,67 @@ impl Inner {
 
     /// Ends and removes all of `id`, however much of it there is. Can be repeated.
     pub fn wipe(&self, id: &str) -> Result<()> {
-        if !record::valid_id(id) {
+        if !record::valid_id(id) && !record::is_seat(id) {
             return Err(Error::Invalid {
                 id: id.to_owned(),
                 reason: "not a sandbox's name".to_owned(),
             });
         }
-        let record = self.folders.read(id)?;
-        self.groups.kill(id)?;
-        if let Some(pidfd) = record.as_ref().and_then(|record| self.find(record)) {
-            let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-            wait_end(id, pidfd.as_fd(), Duration::from_secs(END_SECONDS), "end")?;
-        }
-        cgroup::remove(&*self.groups, id, Instant::now() + Duration::from_secs(END_SECONDS))?;
-        // Only now can nothing answer on its address any more.
-        if let Some(address) = record.as_ref().and_then(|record| record.address) {
-            self.release(id, address);
-            self.lock_adopted().remove(id);
-        }
-        self.spawner.ask_if_running(&Ask::Forget { id: id.to_owned() });
         let dir = self.folders.sandbox(id);
-        match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove folder", dir),
+        let record = self.folders.read(id)?;
+        let init = record.as_ref().and_then(|record| self.find(record));
+        let remains = Remains::of(record.as_ref(), id, dir);
+        self.clear(&remains, init)?;
+        self.lock_adopted().remove(id);
+        Ok(())
+    }
+
+    /// The same for what a record may not tell; `init` is its first process, if that is known.
+    fn clear(&self, remains: &Remains, init: Option<OwnedFd>) -> Result<()> {
+        let seat = &remains.seat;
+        self.groups.kill(seat)?;
+        if let Some(pidfd) = init {
+            let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            wait_end(seat, pidfd.as_fd(), Duration::from_secs(END_SECONDS), "end")?;
+        }
+        cgroup::remove(&*self.groups, seat, Instant::now() + Duration::from_secs(END_SECONDS))?;
+        // Only now can nothing answer on its address any more.
+        if let Some(address) = remains.address {
+            self.release(seat, address);
+        }
+        self.spawner.ask_if_running(&Ask::Forget { id: seat.clone() });
+        match std::fs::remove_dir_all(&remains.dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove folder", &remains.dir),
             _ => {}
         }
-        if let Some(record) = record {
-            self.give_range(record.uid_base);
+        if let Some(base) = remains.uid_base {
+            self.give_range(base);
+        }
+        Ok(())
+    }
+
+    /// The same where another error is on its way to the caller.
+    fn clear_or_tell(&self, remains: &Remains) {
+        if let Err(error) = self.clear(remains, None) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(sandbox = %remains.seat, error, "a sandbox that failed to start left something behind");
+        }
+    }
+
+    /// Removes what an earlier agent had parked: its inits ended with it.
+    fn clear_parked_before(&self) -> Result<()> {
+        let parked = self.folders.parked();
+        for entry in std::fs::read_dir(&parked).at("list", &parked)? {
+            let dir = entry.at("list", &parked)?.path();
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let record = Folders::read_in(&dir)?;
+            let init = record.as_ref().and_then(|record| self.find(record));
+            self.clear(&Remains::of(record.as_ref(), &name, dir), init)?;
+        }
+        let disks = self.folders.disks();
+        for entry in std::fs::read_dir(&disks).at("list", &disks)? {
+            let dir = entry.at("list", &disks)?.path();
+            std::fs::remove_dir_all(&dir).at("remove folder", dir)?;
         }
         Ok(())
     }
@@ -377,56 +372,8 @@ fn lock(root: &Path) -> Result<File> {
     }
 }
 
-/// Follows the reports of an init until its app runs; the private layer's root.
-fn await_start(socket: &OwnedFd, id: &str, program: &str) -> Result<OwnedFd> {
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-    let mut upper = None;
-    loop {
-        let report = match wire::receive_until::<Report>(socket.as_fd(), deadline) {
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                let (operation, seconds) = ("start", START_SECONDS);
-                return Err(Error::Deadline {
-                    operation,
-                    id: id.to_owned(),
-                    seconds,
-                    detail: String::new(),
-                });
-            }
-            other => other.on("start", id)?,
-        };
-        match report {
-            Some((Report::Built, mut fds)) => upper = fds.pop(),
-            Some((Report::Started { .. }, _)) => {
-                return upper.ok_or(io::ErrorKind::InvalidData).on("start", id);
-            }
-            Some((
-                Report::Failed {
-                    stage,
-                    errno,
-                    program: own,
-                },
-                _,
-            )) => {
-                let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
-                return Err(if own {
-                    Error::Program {
-                        id,
-                        program: program.to_owned(),
-                        source,
-                    }
-                } else {
-                    Error::Start { id, stage, source }
-                });
-            }
-            // Killed before it could say anything: most likely for memory.
-            None => {
-                let stage = "it was killed before its app ran (is its memory limit too small?)".to_owned();
-                return Err(Error::Start {
-                    id: id.to_owned(),
-                    stage,
-                    source: io::ErrorKind::UnexpectedEof.into(),
-                });
-            }
-        }
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pool.close();
     }
 }

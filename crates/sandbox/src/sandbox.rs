@@ -110,6 +110,11 @@ impl Sandbox {
         self.dir().join(LOG)
     }
 
+    /// Name of its groups, and its name with the spawner.
+    fn seat(&self) -> &str {
+        self.record.seat()
+    }
+
     fn dir(&self) -> PathBuf {
         self.inner.folders.sandbox(self.id())
     }
@@ -120,7 +125,7 @@ impl Sandbox {
 
     /// Its present use of the host.
     pub fn stats(&self) -> Result<Stats> {
-        let usage = self.inner.groups.usage(self.id())?;
+        let usage = self.inner.groups.usage(self.seat())?;
         let disk_bytes = match self.upper() {
             Ok(upper) => {
                 let fs = rustix::fs::fstatfs(&*upper).on("measure the private layer", self.id())?;
@@ -150,7 +155,7 @@ impl Sandbox {
 
     /// Stops (or continues) everything inside.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
-        self.inner.groups.freeze(self.id(), frozen)
+        self.inner.groups.freeze(self.seat(), frozen)
     }
 
     /// Kills everything inside and waits until it is gone. The log is written out first if
@@ -169,7 +174,7 @@ impl Sandbox {
         {
             return Ok(());
         }
-        self.inner.groups.kill(self.id())?;
+        self.inner.groups.kill(self.seat())?;
         // Takes the whole pid namespace along, in case the group could not be killed.
         let _ = sys::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
         wait_end(self.id(), self.pidfd.as_fd(), END, "kill")
@@ -196,7 +201,7 @@ impl Sandbox {
     /// The exit of an init that was killed itself: what the spawner and the groups know.
     fn unrecorded_exit(&self) -> Exit {
         let status = self.inner.spawner.ask_if_running(&Ask::Status {
-            id: self.id().to_owned(),
+            id: self.seat().to_owned(),
         });
         let ended = match status {
             Some((Answer::Status { ended: Some(ended), .. }, _)) => ended,
@@ -208,10 +213,10 @@ impl Sandbox {
         Exit {
             code: ended.code,
             signal: ended.signal,
-            oom: self.inner.groups.oom(self.id()),
+            oom: self.inner.groups.oom(self.seat()),
             started_ns: self.record.created_ns,
             ended_ns: sys::now_ns(),
-            pids_refused: self.inner.groups.pids_refused(self.id()),
+            pids_refused: self.inner.groups.pids_refused(self.seat()),
         }
     }
 
@@ -276,7 +281,7 @@ impl Sandbox {
             return Ok(upper.clone());
         }
         let kept = self.inner.spawner.ask_if_running(&Ask::Upper {
-            id: self.id().to_owned(),
+            id: self.seat().to_owned(),
         });
         let found = match kept.and_then(|(_, mut fds)| fds.pop()) {
             Some(upper) => upper,
@@ -309,13 +314,20 @@ impl Sandbox {
         rustix::fs::openat(&mount, "upper", flags, Mode::empty()).on("open the private layer", self.id())
     }
 
-    /// Ends it if it runs and removes everything it has on this host. On an error what is
-    /// left can be removed by [`crate::Runtime::sweep`].
+    /// Ends it if it runs; returns when nothing of it runs any more. What it has on this host is
+    /// removed in the background: [`crate::Runtime::list`], `sweep` and `close` wait for that,
+    /// and so does a start under the same name. What resists is left to `sweep`.
     pub fn destroy(self) -> Result<()> {
         // Given up first: they hold the image and the network namespace.
         drop(self.upper.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.lease);
-        self.inner.wipe(&self.record.id)
+        self.inner.groups.kill(self.record.seat())?;
+        if !wire::wait_readable(self.pidfd.as_fd(), Instant::now()).unwrap_or(false) {
+            let _ = sys::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+            wait_end(&self.record.id, self.pidfd.as_fd(), END, "end")?;
+        }
+        drop(self.pidfd);
+        self.inner.reap(&self.record.id)
     }
 
     fn connect(&self) -> Result<OwnedFd> {

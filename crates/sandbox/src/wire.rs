@@ -16,8 +16,10 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::Spec;
+
 /// Spoken by agent and spawner; raised with every incompatible change.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Largest message; bigger things travel in a memfd.
 const MAX_MESSAGE: usize = 32 << 10;
 /// Most descriptors in one message.
@@ -29,13 +31,14 @@ const MAX_FDS: usize = 8;
 pub enum Ask {
     /// First message on a connection.
     Hello { protocol: u32 },
-    /// Start an init. Descriptors: plan, report socket, control listener, then the v2 group
-    /// and the network namespace where announced.
+    /// Start an init. Descriptors: plan, report socket, control listener, then the v2 group,
+    /// the network namespace and the private layer's root (as with `Keep`) where announced.
     Create {
         id: String,
         uid_base: u32,
         group: bool,
         netns: bool,
+        upper: bool,
     },
     /// Keep the descriptor given (the private layer's root) for a later agent.
     Keep { id: String },
@@ -93,14 +96,27 @@ pub struct Ended {
     pub signal: Option<i32>,
 }
 
+/// Agent to init while it sets itself up, each once and in this order. An init whose agent goes
+/// away before the last one ends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The private layer, as a detached mount.
+    Disk,
+    /// What to be; in a memfd if it is too large for a message.
+    Go { spec: Option<Box<Spec>> },
+    /// Everything outside is in force and on record: start the app.
+    Release,
+}
+
 /// Init to agent while it sets itself up.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// The tree is built; with the private layer's root.
-    Built,
-    /// The app runs.
-    Started { started_ns: u64 },
+    /// All that can be done without knowing the app is done.
+    Parked,
+    /// The app runs; with when each step inside was done, monotonic nanoseconds.
+    Started { started_ns: u64, steps: Vec<(String, u64)> },
     /// A step failed; `program` if it was the app's own program that could not be executed.
     Failed { stage: String, errno: i32, program: bool },
 }
@@ -130,6 +146,31 @@ pub enum Reply {
     Ended(Ended),
     /// The command failed.
     Failed { stage: String, errno: i32, program: bool },
+}
+
+/// Sends [`Order::Go`], however large the specification is.
+pub fn send_go(socket: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
+    // About what the encoding adds; an exact figure would mean to encode twice.
+    let process = &spec.process;
+    let bytes = process.argv.iter().map(|a| a.len() + 3).sum::<usize>()
+        + process.env.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
+        + spec
+            .files
+            .iter()
+            .map(|(path, content, _)| path.as_os_str().len() + 4 * content.len() + 32)
+            .sum::<usize>()
+        + spec.layers.iter().map(|l| l.as_os_str().len() + 3).sum::<usize>()
+        + spec
+            .binds
+            .iter()
+            .map(|b| b.source.as_os_str().len() + b.target.as_os_str().len() + 64)
+            .sum::<usize>();
+    if bytes < MAX_MESSAGE / 4 {
+        let spec = Some(Box::new(spec.clone()));
+        return send(socket, &Order::Go { spec }, &[]);
+    }
+    let memfd = to_memfd(spec)?;
+    send(socket, &Order::Go { spec: None }, &[memfd.as_fd()])
 }
 
 /// A connected pair.

@@ -95,6 +95,34 @@ impl Groups for Hybrid {
         self.set_limits(id, limits)
     }
 
+    fn limit(&self, id: &str, limits: &Limits, before: &Limits) -> Result<()> {
+        let set = |path: PathBuf, value: i64| files::write(&path, value).at("set limit", path);
+        if limits.memory_bytes != before.memory_bytes {
+            let memory = self.memory.join(id);
+            let mut both = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|name| memory.join(name));
+            // Memory with swap may never be less than memory alone.
+            if limits.memory_bytes > before.memory_bytes {
+                both.reverse();
+            }
+            for path in both.into_iter().filter(|path| path.exists()) {
+                set(path, limits.memory_bytes as i64)?;
+            }
+        }
+        let cpu = self.cpu.join(id);
+        if limits.cpu_weight != before.cpu_weight {
+            set(cpu.join("cpu.shares"), files::shares(limits.cpu_weight) as i64)?;
+        }
+        if limits.cpu_quota != before.cpu_quota {
+            set(cpu.join("cpu.cfs_period_us"), 100_000)?;
+            let quota = limits.cpu_quota.map_or(-1, |cores| files::quota_usec(cores) as i64);
+            set(cpu.join("cpu.cfs_quota_us"), quota)?;
+        }
+        if limits.pids != before.pids {
+            set(self.pids.join(id).join("pids.max"), i64::from(limits.pids))?;
+        }
+        Ok(())
+    }
+
     fn plan(&self, id: &str) -> GroupPlan {
         let memory = self.memory.join(id);
         let mut joined = vec![memory.clone(), self.cpu.join(id), self.pids.join(id)];

@@ -57,6 +57,8 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
     fn layout(&self) -> &'static str;
     /// Makes the groups of `id` and sets the limits.
     fn create(&self, id: &str, limits: &Limits) -> Result<()>;
+    /// Changes the limits of `id` from `before` to `limits`; what is the same is not touched.
+    fn limit(&self, id: &str, limits: &Limits, before: &Limits) -> Result<()>;
     /// What its init needs.
     fn plan(&self, id: &str) -> GroupPlan;
     /// The v2 group, to start init in.
@@ -116,7 +118,7 @@ pub fn remove(groups: &dyn Groups, id: &str, deadline: Instant) -> Result<()> {
 /// Names of all sandboxes that have a group left.
 pub fn list(groups: &dyn Groups) -> Vec<String> {
     let mut names: Vec<String> = groups.parents().iter().flat_map(|p| files::subgroups(p)).collect();
-    names.retain(|n| !n.starts_with('_'));
+    names.retain(|n| n != SPAWNER_GROUP);
     names.sort();
     names.dedup();
     names

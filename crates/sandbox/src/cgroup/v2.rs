@@ -85,6 +85,28 @@ impl Groups for Unified {
         set("pids.max", limits.pids.to_string())
     }
 
+    fn limit(&self, id: &str, limits: &Limits, before: &Limits) -> Result<()> {
+        let group = self.group(id);
+        let set = |name: &str, value: String| {
+            let path = group.join(name);
+            files::write(&path, value).at("set limit", path)
+        };
+        if limits.memory_bytes != before.memory_bytes {
+            set("memory.max", limits.memory_bytes.to_string())?;
+        }
+        if limits.cpu_weight != before.cpu_weight {
+            set("cpu.weight", limits.cpu_weight.clamp(1, 10_000).to_string())?;
+        }
+        if limits.cpu_quota != before.cpu_quota {
+            let quota = limits.cpu_quota.map(|cores| files::quota_usec(cores).to_string());
+            set("cpu.max", format!("{} 100000", quota.as_deref().unwrap_or("max")))?;
+        }
+        if limits.pids != before.pids {
+            set("pids.max", limits.pids.to_string())?;
+        }
+        Ok(())
+    }
+
     fn plan(&self, id: &str) -> GroupPlan {
         let group = self.group(id);
         let peak = group.join("memory.peak");

@@ -1,19 +1,22 @@
 //! The private writable layer and its hard limit: one module per means behind one trait.
 //!
-//! The agent prepares (thread-safe, in parallel); init mounts, while it is still the host's
-//! root, from the [`DiskPlan`] it is given.
+//! The agent prepares and mounts (thread-safe, in parallel); the mount is attached nowhere, so
+//! the kernel undoes it if the agent dies, and init attaches it in the sandbox.
 
 mod loop_ext4;
 mod tmpfs;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::error::Context;
 
-/// How init mounts the layer.
+/// How the layer is mounted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskPlan {
@@ -40,6 +43,24 @@ impl DiskPlan {
         }
     }
 
+    /// The same after its folder has become `dir`.
+    pub fn moved(self, dir: &Path) -> DiskPlan {
+        match self {
+            DiskPlan::LoopExt4 { image } => DiskPlan::LoopExt4 {
+                image: dir.join(image.file_name().unwrap_or_default()),
+            },
+            memory @ DiskPlan::Tmpfs { .. } => memory,
+        }
+    }
+
+    /// The file that it is in, if it is in one.
+    pub fn image(&self) -> Option<&Path> {
+        match self {
+            DiskPlan::LoopExt4 { image } => Some(image),
+            DiskPlan::Tmpfs { .. } => None,
+        }
+    }
+
     /// Whether it can be mounted once more after its sandbox has ended: only what is on disk
     /// and not mounted any more (two mounts of one image would destroy each other's data).
     pub fn can_return(&self) -> bool {
@@ -56,6 +77,48 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
     /// Prepares a layer of `bytes` and `inodes` in the sandbox's folder `dir`.
     fn prepare(&self, dir: &Path, bytes: u64, inodes: u64) -> Result<DiskPlan>;
+}
+
+/// A private layer ready for a sandbox.
+#[derive(Debug)]
+pub struct Layer {
+    /// How it was made.
+    pub plan: DiskPlan,
+    /// Its file system, attached nowhere.
+    pub mount: OwnedFd,
+    /// The folder in it that holds what the sandbox writes.
+    pub upper: OwnedFd,
+}
+
+impl Layer {
+    /// Makes one in the folder `dir`.
+    pub fn make(disk: &dyn Disk, dir: &Path, bytes: u64, inodes: u64) -> Result<Layer> {
+        let plan = disk.prepare(dir, bytes, inodes)?;
+        let (mount, upper) = ready(&plan).at("mount the private layer in", dir)?;
+        Ok(Layer { plan, mount, upper })
+    }
+
+    /// Gives it to the sandbox whose range of users begins at `uid_base`.
+    pub fn own(&self, uid_base: u32) -> io::Result<()> {
+        let (uid, gid) = (Some(Uid::from_raw(uid_base)), Some(Gid::from_raw(uid_base)));
+        for name in ["upper", "work"] {
+            rustix::fs::chownat(&self.mount, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    }
+}
+
+fn ready(plan: &DiskPlan) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mount = plan.mount()?;
+    for name in ["upper", "work"] {
+        match rustix::fs::mkdirat(&mount, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let upper = rustix::fs::openat(&mount, "upper", flags, Mode::empty())?;
+    Ok((mount, upper))
 }
 
 /// The best means this host has, and why not the better ones.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, makedev};
+use rustix::mount::FsPickFlags;
 
 use super::layout::{self, DEV, LINKS, NODES, PTS, QUEUES, SHM, TTY_GROUP};
 use super::tree::{Root, attach, new_fs};
@@ -31,6 +32,18 @@ pub fn build(root: &Root<'_>, memory_bytes: u64) -> io::Result<()> {
     attach(shm.as_fd(), root.existing(Path::new(SHM.target), true)?.as_fd())?;
     let queues = new_fs(QUEUES.kind, QUEUES.options, QUEUES.attributes)?;
     attach(queues.as_fd(), root.existing(Path::new(QUEUES.target), true)?.as_fd())
+}
+
+/// Fits the size of shared memory to another limit than it was built for.
+pub fn resize_shm(root: &Root<'_>, memory_bytes: u64) -> io::Result<()> {
+    let shm = root.existing(Path::new("/dev/shm"), true)?;
+    let fs = rustix::mount::fspick(
+        shm.as_fd(),
+        c"",
+        FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH,
+    )?;
+    rustix::mount::fsconfig_set_string(fs.as_fd(), "size", layout::shm_bytes(memory_bytes).to_string())?;
+    Ok(rustix::mount::fsconfig_reconfigure(fs.as_fd())?)
 }
 
 fn populate(dev: &OwnedFd, uid_base: u32) -> io::Result<()> {

@@ -41,6 +41,8 @@ pub struct Hands<'a> {
     pub report: &'a mut Option<OwnedFd>,
     /// Figures of the groups.
     pub meters: Meters,
+    /// When the steps of the start were done.
+    pub steps: Vec<(String, u64)>,
 }
 
 struct Init {
@@ -81,7 +83,9 @@ pub fn run(spec: Spec, hands: Hands<'_>) -> Result<(), Failure> {
     let (app, sources) = start_app(&spec)?;
     if let Some(report) = hands.report.take() {
         // An agent that died meanwhile finds the app running.
-        let _ = wire::send(report.as_fd(), &Report::Started { started_ns }, &[]);
+        let mut steps = hands.steps;
+        steps.push(("app runs".to_owned(), sys::monotonic_ns()));
+        let _ = wire::send(report.as_fd(), &Report::Started { started_ns, steps }, &[]);
     }
     let mut init = Init {
         spec,

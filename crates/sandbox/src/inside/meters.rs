@@ -45,6 +45,11 @@ impl Meters {
         })
     }
 
+    /// Takes note of other limits than it was opened with.
+    pub fn limit(&mut self, limits: &Limits) {
+        self.limit_bytes = limits.memory_bytes;
+    }
+
     /// v1: becomes readable when memory runs out.
     pub fn memory_event(&self) -> Option<&OwnedFd> {
         self.event.as_ref()

@@ -1,7 +1,9 @@
 //! The life of an init, from its birth as a fork of the spawner to its end as PID 1.
 //!
 //! ```text
-//! host's root, new namespaces     join groups, build the tree, pivot          (tree, dev)
+//! host's root, new namespaces     join groups, build what every app needs     (tree, dev)
+//!   ┆ parked: waits to be told what to be, or for its agent's end
+//!   ├▶ host's root still           mount the root, pivot, write files          (tree)
 //!   └▶ root of its user namespace  give up capabilities, filter system calls   (seal)
 //!        └▶ PID 1                  start the app, log, obey, reap, record      (init)
 //! ```
@@ -27,9 +29,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::GroupPlan;
-use crate::disk::DiskPlan;
-use crate::wire::{self, Report};
-use crate::{Spec, sys};
+use crate::wire::{self, Order, Report};
+use crate::{Limits, ParkedRoot, Spec, sys};
 
 /// Descriptors an init is born with.
 pub struct Birth {
@@ -43,19 +44,22 @@ pub struct Birth {
     pub userns: OwnedFd,
 }
 
-/// What an init is to do; host paths are trusted, everything in layers is not.
+/// Where an init is to wait, and what is known of what it will be; host paths are trusted,
+/// everything in layers is not.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// What was asked for.
-    pub spec: Spec,
     /// The sandbox's folder on the host.
     pub dir: PathBuf,
     /// First uid of its range.
     pub uid_base: u32,
-    /// Its private layer.
-    pub disk: DiskPlan,
     /// Its groups.
     pub groups: GroupPlan,
+    /// Its limits until it is told others.
+    pub limits: Limits,
+    /// Whether it was born in a network namespace with an address.
+    pub networked: bool,
+    /// Its root, if that is known.
+    pub root: Option<ParkedRoot>,
 }
 
 /// A step that failed.
@@ -129,6 +133,13 @@ fn run(birth: Birth) {
     }
 }
 
+/// When each step was done, monotonic nanoseconds.
+type Steps = Vec<(String, u64)>;
+
+fn step(steps: &mut Steps, name: &str) {
+    steps.push((name.to_owned(), sys::monotonic_ns()));
+}
+
 fn prepare_and_run(
     plan: OwnedFd,
     report: &mut Option<OwnedFd>,
@@ -136,29 +147,81 @@ fn prepare_and_run(
     userns: OwnedFd,
 ) -> Result<(), Failure> {
     let _ = rustix::thread::set_name(c"paas-init");
+    let mut steps = Steps::new();
+    step(&mut steps, "born");
     let plan: Plan = wire::from_memfd(plan).stage("read plan")?;
     for tasks in &plan.groups.tasks {
         // Writing 0 moves the writer itself, which spares the kernel a grace period.
         std::fs::write(tasks, "0").stage("join group")?;
     }
-    let meters = meters::Meters::open(&plan.groups, &plan.spec.limits).stage("watch groups")?;
-    let tree = tree::build(&plan, &userns)?;
-    if let Some(report) = report.as_ref() {
-        wire::send(report.as_fd(), &Report::Built, &[tree.upper.as_fd()]).stage("report")?;
-    }
-    let log = tree.log;
-    drop(tree.upper);
-    seal::standard_streams().stage("close the spawner's streams")?;
+    step(&mut steps, "in its groups");
+    let mut meters = meters::Meters::open(&plan.groups, &plan.limits).stage("watch groups")?;
+    let mut bed = tree::Bed::lay(&plan, &userns)?;
     seal::namespaces(&plan).stage("set up namespaces")?;
+    step(&mut steps, "bed laid");
+    let Some((Order::Disk, mut fds)) = order(report)? else {
+        return Ok(());
+    };
+    let disk = fds
+        .pop()
+        .ok_or(io::ErrorKind::InvalidInput)
+        .stage("take the private layer")?;
+    step(&mut steps, "disk given");
+    bed.attach_disk(&disk)?;
+    drop(disk);
+    if let Some(root) = &plan.root {
+        bed.raise(&root.layers, &root.binds)?;
+        step(&mut steps, "root raised");
+    }
+    if let Some(report) = report.as_ref() {
+        wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
+    }
+    let Some(spec) = told(report)? else { return Ok(()) };
+    step(&mut steps, "told");
+    meters.limit(&spec.limits);
+    let log = bed.finish(&spec)?;
+    step(&mut steps, "root finished");
+    seal::standard_streams().stage("close the spawner's streams")?;
+    nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
     seal::give_up_root(userns).stage("leave the host's root")?;
     seal::restrict()?;
+    step(&mut steps, "sealed");
+    let Some((Order::Release, _)) = order(report)? else {
+        return Ok(());
+    };
+    step(&mut steps, "released");
     init::run(
-        plan.spec,
+        spec,
         init::Hands {
             log,
             control,
             report,
             meters,
+            steps,
         },
     )
+}
+
+/// The next order; `None` if the agent is gone, and with it the reason to live.
+fn order(socket: &Option<OwnedFd>) -> Result<Option<(Order, Vec<OwnedFd>)>, Failure> {
+    let Some(socket) = socket else { return Ok(None) };
+    match wire::receive(socket.as_fd()) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        other => other.stage("wait for orders"),
+    }
+}
+
+/// What to be.
+fn told(socket: &Option<OwnedFd>) -> Result<Option<Spec>, Failure> {
+    match order(socket)? {
+        Some((Order::Go { spec: Some(spec) }, _)) => Ok(Some(*spec)),
+        Some((Order::Go { spec: None }, mut fds)) => {
+            let memfd = fds
+                .pop()
+                .ok_or(io::ErrorKind::InvalidInput)
+                .stage("read specification")?;
+            wire::from_memfd(memfd).stage("read specification").map(Some)
+        }
+        _ => Ok(None),
+    }
 }

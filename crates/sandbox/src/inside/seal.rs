@@ -7,7 +7,7 @@ use nix::sched::CloneFlags;
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::{Failure, Plan, Stage, seccomp};
-use crate::{Network, sys};
+use crate::sys;
 
 /// Highest capability number tried; those the kernel does not know are skipped.
 const CAPABILITIES: u32 = 63;
@@ -21,13 +21,12 @@ pub fn standard_streams() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
-/// What can only be set as the host's root: host name, groups' root, keyring, loopback.
+/// What can only be set as the host's root: groups' root, keyring, loopback.
 pub fn namespaces(plan: &Plan) -> io::Result<()> {
-    nix::unistd::sethostname(&plan.spec.hostname)?;
     // Its root is where this process is now, so it comes after joining.
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)?;
     sys::new_session_keyring()?;
-    if matches!(plan.spec.network, Network::None) {
+    if !plan.networked {
         sys::loopback_up()?;
     }
     Ok(())

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::mount::{
@@ -20,14 +20,9 @@ use super::layout::{KernelMount, PROC, SYS};
 use super::{Failure, Plan, Stage, dev, masks};
 use crate::record::{LOG, SCRATCH};
 use crate::sys::{self, attr};
+use crate::{Bind, Spec};
 
-/// What is left in init's hands of the host's file system.
-pub struct Tree {
-    /// Root of the private layer.
-    pub upper: OwnedFd,
-    /// The log folder, as a mount of its own: there is no way up from it.
-    pub log: OwnedFd,
-}
+const SYSFS_MAGIC: libc::__fsword_t = 0x6265_6572;
 
 /// The new root while it is being furnished.
 pub struct Root<'a> {
@@ -38,84 +33,117 @@ pub struct Root<'a> {
     pub owner: (u32, u32),
 }
 
-/// Builds it all and pivots into it.
-pub fn build(plan: &Plan, userns: &OwnedFd) -> Result<Tree, Failure> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).stage("separate mounts")?;
-    let log = clone_tree(&plan.dir.join(LOG), false).stage("open log folder")?;
-    let scratch = plan.dir.join(SCRATCH);
-    mount(
-        "tmpfs",
-        &scratch,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV,
-        c"mode=700",
-    )
-    .stage("mount scratch")?;
-    std::env::set_current_dir(&scratch).stage("enter scratch")?;
-    let upper = private_layer(plan)?;
-    layers(plan, userns.as_fd())?;
-    overlay(plan.spec.layers.len()).stage("mount layers")?;
-
-    let fd = open_dir("root").stage("open root")?;
-    let owner = (plan.spec.process.uid, plan.spec.process.gid);
-    let root = Root {
-        fd,
-        userns: userns.as_fd(),
-        uid_base: plan.uid_base,
-        owner,
-    };
-    let dev_null = open_null().stage("open /dev/null")?;
-    furnish(plan, &root, &dev_null)?;
-
-    rustix::process::fchdir(&root.fd).stage("enter root")?;
-    rustix::process::pivot_root(c".", c".").stage("pivot")?;
-    unmount(c".", UnmountFlags::DETACH).stage("leave the host's tree")?;
-    std::env::set_current_dir("/").stage("enter root")?;
-    Ok(Tree { upper, log })
+/// The tree on its way from nothing to a root: first what every app needs, at a place of its
+/// own, then the root with the app's layers, which takes that over.
+pub struct Bed<'a> {
+    plan: &'a Plan,
+    userns: BorrowedFd<'a>,
+    log: OwnedFd,
+    /// Has `/proc`, `/sys` and `/dev` until there is a root.
+    stage: Root<'a>,
+    root: Option<Root<'a>>,
 }
 
-fn furnish(plan: &Plan, root: &Root<'_>, dev_null: &OwnedFd) -> Result<(), Failure> {
-    for bind in &plan.spec.binds {
-        root.bind(&bind.source, &bind.target, bind.readonly).stage(format!(
-            "bind {} at {}",
-            bind.source.display(),
-            bind.target.display()
-        ))?;
+impl<'a> Bed<'a> {
+    /// Builds what needs no knowledge of the app, in a scratch file system that becomes the
+    /// working folder.
+    pub fn lay(plan: &'a Plan, userns: &'a OwnedFd) -> Result<Bed<'a>, Failure> {
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).stage("separate mounts")?;
+        let log = clone_tree(&plan.dir.join(LOG), false).stage("open log folder")?;
+        let scratch = plan.dir.join(SCRATCH);
+        mount(
+            "tmpfs",
+            &scratch,
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            c"mode=700",
+        )
+        .stage("mount scratch")?;
+        std::env::set_current_dir(&scratch).stage("enter scratch")?;
+        std::fs::create_dir("stage").stage("make folder")?;
+        let stage = Root {
+            fd: open_dir("stage").stage("open folder")?,
+            userns: userns.as_fd(),
+            uid_base: plan.uid_base,
+            owner: (0, 0),
+        };
+        let dev_null = open_null().stage("open /dev/null")?;
+        stage.kernel_fs(&PROC).stage("mount /proc")?;
+        stage.kernel_fs(&SYS).stage("mount /sys")?;
+        show_groups(plan, &stage).stage("show control groups")?;
+        dev::build(&stage, plan.limits.memory_bytes).stage("build /dev")?;
+        masks::apply(&stage, dev_null.as_fd())?;
+        Ok(Bed {
+            plan,
+            userns: userns.as_fd(),
+            log,
+            stage,
+            root: None,
+        })
     }
-    for (path, content, mode) in &plan.spec.files {
-        root.write_file(path, content, *mode)
-            .stage(format!("write {}", path.display()))?;
-    }
-    root.make_tmp().stage("make /tmp")?;
-    root.kernel_fs(&PROC).stage("mount /proc")?;
-    root.kernel_fs(&SYS).stage("mount /sys")?;
-    show_groups(plan, root).stage("show control groups")?;
-    dev::build(root, plan.spec.limits.memory_bytes).stage("build /dev")?;
-    masks::apply(root, dev_null.as_fd())
-}
 
-/// Mounts the private layer at `disk` and gives it to the sandbox's root.
-fn private_layer(plan: &Plan) -> Result<OwnedFd, Failure> {
-    let disk = plan.disk.mount().stage("mount private layer")?;
-    std::fs::create_dir("disk").stage("make folder")?;
-    let point = open_dir("disk").stage("open folder")?;
-    attach(disk.as_fd(), point.as_fd()).stage("attach private layer")?;
-    for name in ["upper", "work"] {
-        match rustix::fs::mkdirat(&disk, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(e).stage("make private layer"),
+    /// Takes over the private layer.
+    pub fn attach_disk(&mut self, disk: &OwnedFd) -> Result<(), Failure> {
+        std::fs::create_dir("disk").stage("make folder")?;
+        let point = open_dir("disk").stage("open folder")?;
+        attach(disk.as_fd(), point.as_fd()).stage("attach private layer")
+    }
+
+    /// Mounts the root, moves what was staged into it, and makes it the only thing there is.
+    pub fn raise(&mut self, layers: &[PathBuf], binds: &[Bind]) -> Result<(), Failure> {
+        attach_layers(layers, self.userns)?;
+        overlay(layers.len()).stage("mount layers")?;
+        let root = Root {
+            fd: open_dir("root").stage("open root")?,
+            userns: self.userns,
+            uid_base: self.plan.uid_base,
+            owner: (0, 0),
+        };
+        for bind in binds {
+            root.bind(&bind.source, &bind.target, bind.readonly).stage(format!(
+                "bind {} at {}",
+                bind.source.display(),
+                bind.target.display()
+            ))?;
         }
-        let (uid, gid) = (Uid::from_raw(plan.uid_base), Gid::from_raw(plan.uid_base));
-        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(&disk, name, Some(uid), Some(gid), flags).stage("own private layer")?;
+        root.make_tmp().stage("make /tmp")?;
+        for name in ["/proc", "/sys", "/dev"] {
+            let stage = || format!("mount {name}");
+            let built = self.stage.existing(Path::new(name), true).stage(stage())?;
+            let point = root.mount_point(Path::new(name)).stage(stage())?;
+            attach(built.as_fd(), point.as_fd()).stage(stage())?;
+        }
+        rustix::process::fchdir(&root.fd).stage("enter root")?;
+        rustix::process::pivot_root(c".", c".").stage("pivot")?;
+        unmount(c".", UnmountFlags::DETACH).stage("leave the host's tree")?;
+        std::env::set_current_dir("/").stage("enter root")?;
+        self.root = Some(root);
+        Ok(())
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(&disk, "upper", flags, Mode::empty()).stage("open private layer")
+
+    /// Does the rest for `spec`; the log folder, as a mount of its own: there is no way up from it.
+    pub fn finish(mut self, spec: &Spec) -> Result<OwnedFd, Failure> {
+        if self.root.is_none() {
+            self.raise(&spec.layers, &spec.binds)?;
+        }
+        let Some(root) = &mut self.root else {
+            return Err(io::ErrorKind::NotFound).stage("find the root");
+        };
+        root.owner = (spec.process.uid, spec.process.gid);
+        for (path, content, mode) in &spec.files {
+            root.write_file(path, content, *mode)
+                .stage(format!("write {}", path.display()))?;
+        }
+        if spec.limits.memory_bytes != self.plan.limits.memory_bytes {
+            dev::resize_shm(root, spec.limits.memory_bytes).stage("size /dev/shm")?;
+        }
+        Ok(self.log)
+    }
 }
 
 /// Attaches each layer, read-only and with its owners shifted into the range, at `l0`, `l1`…
-fn layers(plan: &Plan, userns: BorrowedFd<'_>) -> Result<(), Failure> {
-    for (at, layer) in plan.spec.layers.iter().enumerate() {
+fn attach_layers(layers: &[PathBuf], userns: BorrowedFd<'_>) -> Result<(), Failure> {
+    for (at, layer) in layers.iter().enumerate() {
         let stage = |what: &str| format!("{what} layer {}", layer.display());
         let tree = clone_tree(layer, false).stage(stage("open"))?;
         let set = attr::RDONLY | attr::NOSUID | attr::NODEV;
@@ -239,6 +267,7 @@ impl Root<'_> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let folder = self.make_dirs(parent, owner)?;
+        refuse_kernel_fs(&folder)?;
         // A layer may hold a link or a device of that name: replaced, never followed.
         if let Err(e) = rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty())
             && e != rustix::io::Errno::NOENT
@@ -329,6 +358,20 @@ pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
 pub fn attach(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, c"", at, c"", flags)?)
+}
+
+/// The kernel's own file systems are there before files are written: a link in a layer must not
+/// lead the host's root into them.
+fn refuse_kernel_fs(folder: &OwnedFd) -> io::Result<()> {
+    let kind = rustix::fs::fstatfs(folder)?.f_type;
+    if kind == libc::PROC_SUPER_MAGIC
+        || kind == SYSFS_MAGIC
+        || kind == libc::CGROUP_SUPER_MAGIC
+        || kind == libc::CGROUP2_SUPER_MAGIC
+    {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(())
 }
 
 fn open_dir(path: &str) -> io::Result<OwnedFd> {

@@ -8,32 +8,39 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Inner, WrittenFile};
-use crate::net::{self, Lease};
-use crate::{Error, Network, Result, Spec};
+use crate::net::{self, Egress, Lease};
+use crate::{Error, Result, Spec};
 
 impl Inner {
-    /// The address and namespace wanted, and the file that names its resolvers.
-    pub(super) fn lease(&self, spec: &Spec) -> Result<(Option<Lease>, Option<WrittenFile>)> {
-        let Network::Isolated { policy } = &spec.network else {
-            return Ok((None, None));
-        };
-        let failed = |source: net::Error| Error::Network {
-            operation: format!("give sandbox {} a network", spec.id),
-            source: Box::new(source),
-        };
-        let network = self.network().map_err(failed)?;
-        let lease = network.lease_with(policy).map_err(failed)?;
-        self.lock_adopted().insert(spec.id.clone());
+    /// An address and namespace, under the default policy.
+    pub(super) fn lease(&self, seat: &str) -> Result<Lease> {
+        self.network()
+            .and_then(|network| network.lease())
+            .map_err(|source| no_network(seat, source))
+    }
+
+    /// Puts a leased address under the policy of `id`, if it has one of its own.
+    pub(super) fn admit(&self, id: &str, address: Ipv4Addr, policy: &Egress) -> Result<()> {
+        if *policy == self.config.network.default_policy {
+            return Ok(());
+        }
+        self.network()
+            .and_then(|network| network.set_policy(address, policy))
+            .map_err(|source| no_network(id, source))
+    }
+
+    /// The file that names the resolvers, unless `spec` has one of its own.
+    pub(super) fn resolvers(&self, spec: &Spec) -> Result<Option<WrittenFile>> {
         let path = Path::new("/etc/resolv.conf");
         if spec.files.iter().any(|(given, _, _)| given == path) {
-            return Ok((Some(lease), None));
+            return Ok(None);
         }
-        let text: String = network
+        let network = self.network().map_err(|source| no_network(&spec.id, source))?;
+        let lines = network
             .resolvers()
             .iter()
-            .map(|address| format!("nameserver {address}\n"))
-            .collect();
-        Ok((Some(lease), Some((path.to_owned(), text.into_bytes(), 0o644))))
+            .map(|address| format!("nameserver {address}\n"));
+        Ok(Some((path.to_owned(), lines.collect::<String>().into_bytes(), 0o644)))
     }
 
     /// The lease of a sandbox that lives. Without it the sandbox is out of reach but alive, and
@@ -118,5 +125,12 @@ impl Inner {
                 Ok(opened)
             }
         }
+    }
+}
+
+fn no_network(id: &str, source: net::Error) -> Error {
+    Error::Network {
+        operation: format!("give sandbox {id} a network"),
+        source: Box::new(source),
     }
 }

@@ -1,59 +1,531 @@
-//! What is to be kept ready: the wishes, the most recent first.
+//! Parked sandboxes and private layers: what is to be kept ready, what is, and the thread that
+//! makes the one the other. It works only while no start is in progress.
 
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use super::Runtime;
-use crate::{ParkSpec, Result};
+use super::start::{Clock, Remains, Seat};
+use super::{Inner, Runtime};
+use crate::disk::Layer;
+use crate::error::Context;
+use crate::{Error, ParkSpec, Parking, Result, Spec, check, sys};
 
 /// Shapes that are wished for at most; older wishes are forgotten.
 const MAX_WISHES: usize = 64;
+/// Sizes of private layers that are kept ready.
+const MAX_SIZES: usize = 4;
+/// After the last start, before anything is built.
+const CALM: Duration = Duration::from_millis(3);
+/// If starts never cease, something is built all the same after this long.
+const MAX_HOLD: Duration = Duration::from_secs(2);
+/// First and longest pause after a failure.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// For the thread to finish what it builds when the runtime is closed.
+const CLOSE_SECONDS: u64 = 60;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
-    wishes: Mutex<Vec<(ParkSpec, usize)>>,
+    parking: Parking,
+    state: Mutex<State>,
+    changed: Condvar,
+    count: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wishes: Vec<(ParkSpec, usize)>,
+    ready: Vec<Parked>,
+    sizes: Vec<(u64, u64)>,
+    disks: VecDeque<(u64, u64, Layer, PathBuf)>,
+    starting: usize,
+    last_start: Option<Instant>,
+    /// The thread is about to build or building.
+    busy: bool,
+    pause: Option<(Instant, Duration)>,
+    has_thread: bool,
+    closed: bool,
+}
+
+/// One that waits.
+#[derive(Debug)]
+pub struct Parked {
+    pub spec: ParkSpec,
+    pub seat: Seat,
+    /// Of its layers: another folder at the same path is not the same layer.
+    layers: Vec<Identity>,
+    /// It turned out to be of no use.
+    spoiled: bool,
+}
+
+type Identity = (u64, u64, i64, i64);
+
+/// What the thread does next.
+enum Task {
+    Park(ParkSpec),
+    Disk(u64, u64),
+    Clear(Box<Parked>),
+    DropDisk(Layer, PathBuf),
+}
+
+/// While it lives a start is in progress.
+pub struct Starting<'a>(&'a Pool);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.starting -= 1;
+        state.last_start = Some(Instant::now());
+        self.0.changed.notify_all();
+    }
 }
 
 impl Runtime {
     /// Keeps `count` sandboxes of this shape ready from now on (0: none any more), within what
-    /// [`crate::Parking`] permits; the latest wish comes first. They are built in the background.
+    /// [`crate::Parking`] permits; the latest wish comes first. They are built in the background,
+    /// and again after each use.
     pub fn park(&self, spec: &ParkSpec, count: usize) -> Result<()> {
-        let mut wishes = self.inner.pool.lock();
-        wishes.retain(|(known, _)| known != spec);
+        check::park(spec)?;
+        let pool = &self.inner.pool;
+        let mut state = pool.lock();
+        state.wishes.retain(|(known, _)| known != spec);
         if count > 0 {
-            wishes.insert(0, (spec.clone(), count));
-            wishes.truncate(MAX_WISHES);
+            state.wishes.insert(0, (spec.clone(), count));
+            state.wishes.truncate(MAX_WISHES);
         }
-        Ok(())
+        state.pause = None;
+        self.inner.ensure_thread(&mut state)
     }
 
     /// How many parked sandboxes wait now.
     pub fn parked(&self) -> usize {
-        0
+        self.inner.pool.lock().ready.len()
     }
 
     /// Waits until everything wished for (and permitted) is ready; false at the deadline.
-    pub fn await_parked(&self, _deadline: Instant) -> bool {
-        self.inner.pool.lock().is_empty()
+    pub fn await_parked(&self, deadline: Instant) -> bool {
+        let pool = &self.inner.pool;
+        let mut state = pool.lock();
+        loop {
+            if !state.busy && state.missing(&pool.parking).is_none() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = pool.wait(state, left);
+        }
     }
 
-    /// Gives up everything parked whose root has `layer`, and wishes for it: the layer is about
-    /// to be removed.
+    /// Gives up everything parked whose root has `layer`, and the wishes for it: the layer is
+    /// about to be removed. Returns when nothing parked uses it.
     pub fn unpark(&self, layer: &Path) -> Result<()> {
         let has = |spec: &ParkSpec| {
             spec.root
                 .as_ref()
                 .is_some_and(|root| root.layers.iter().any(|l| l == layer))
         };
-        self.inner.pool.lock().retain(|(spec, _)| !has(spec));
-        Ok(())
+        let pool = &self.inner.pool;
+        let mut state = pool.lock();
+        state.wishes.retain(|(spec, _)| !has(spec));
+        let deadline = Instant::now() + Duration::from_secs(CLOSE_SECONDS);
+        while state.busy && Instant::now() < deadline {
+            state = pool.wait(state, deadline.saturating_duration_since(Instant::now()));
+        }
+        let (gone, kept) = std::mem::take(&mut state.ready)
+            .into_iter()
+            .partition(|parked| has(&parked.spec));
+        state.ready = kept;
+        drop(state);
+        let gone: Vec<Parked> = gone;
+        gone.into_iter().try_for_each(|parked| self.inner.clear_parked(parked))
     }
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, Vec<(ParkSpec, usize)>> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn new(parking: Parking) -> Pool {
+        Pool {
+            parking,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            count: AtomicU64::new(sys::now_ns()),
+        }
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_timeout(state, limit)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// Says that a start begins.
+    pub fn starting(&self) -> Starting<'_> {
+        self.lock().starting += 1;
+        Starting(self)
+    }
+
+    /// Waits until there is something to do and nobody to be kept from his start by it; false at
+    /// the end.
+    fn await_turn(&self) -> bool {
+        let mut state = self.lock();
+        let mut held: Option<Instant> = None;
+        loop {
+            if state.closed {
+                return false;
+            }
+            if !state.has_task(&self.parking) {
+                held = None;
+                let pause = state.pauses().unwrap_or(Duration::from_secs(3600));
+                state = self.wait(state, pause);
+                continue;
+            }
+            let since = *held.get_or_insert_with(Instant::now);
+            let calm = state
+                .last_start
+                .map_or(Duration::ZERO, |at| CALM.saturating_sub(at.elapsed()));
+            let left = MAX_HOLD.saturating_sub(since.elapsed());
+            if left.is_zero() || state.starting == 0 && calm.is_zero() {
+                return true;
+            }
+            let limit = if state.starting == 0 { calm } else { left };
+            state = self.wait(state, limit.max(Duration::from_micros(200)));
+        }
+    }
+
+    /// Ends the thread.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// A name that no seat of this host has.
+    fn name(&self) -> String {
+        format!("_{:x}", self.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Names of all that wait.
+    pub fn names(&self) -> Vec<String> {
+        self.lock()
+            .ready
+            .iter()
+            .map(|parked| parked.seat.name.clone())
+            .collect()
+    }
+
+    /// One that fits `spec`: with its root if there is one, else with none.
+    pub fn take(&self, spec: &Spec) -> Option<Parked> {
+        let (whole, shape) = (ParkSpec::whole(spec), ParkSpec::shape(spec));
+        loop {
+            let mut state = self.lock();
+            let find = |want: &ParkSpec| {
+                state
+                    .ready
+                    .iter()
+                    .position(|parked| !parked.spoiled && parked.spec.suits(want))
+            };
+            let at = find(&whole).or_else(|| find(&shape))?;
+            let parked = state.ready.remove(at);
+            drop(state);
+            let same_layers =
+                || parked.spec.root.is_none() || identities(&spec.layers).is_ok_and(|now| now == parked.layers);
+            if !parked.seat.is_gone() && same_layers() {
+                return Some(parked);
+            }
+            self.spoil(parked);
+        }
+    }
+
+    /// Takes one back that turned out not to be needed.
+    pub fn give_back(&self, parked: Parked) {
+        self.lock().ready.push(parked);
+        self.changed.notify_all();
+    }
+
+    /// For the thread to clear away: it is no use to anybody.
+    fn spoil(&self, parked: Parked) {
+        self.lock().ready.push(Parked {
+            spoiled: true,
+            ..parked
+        });
+        self.changed.notify_all();
+    }
+
+    /// A private layer of the size wanted, if one is ready.
+    pub fn take_disk(&self, want: &ParkSpec) -> Option<(Layer, PathBuf)> {
+        if self.parking.disks == 0 {
+            return None;
+        }
+        let size = (want.disk_bytes, want.inodes);
+        let mut state = self.lock();
+        state.sizes.retain(|known| *known != size);
+        state.sizes.insert(0, size);
+        state.sizes.truncate(MAX_SIZES);
+        let at = state
+            .disks
+            .iter()
+            .position(|(bytes, inodes, ..)| (*bytes, *inodes) == size)?;
+        state.disks.remove(at).map(|(_, _, layer, dir)| (layer, dir))
+    }
+
+    /// Puts a layer that was ready into a sandbox's folder.
+    pub fn move_disk(&self, (layer, from): (Layer, PathBuf), dir: &Path) -> Result<Layer> {
+        let plan = layer.plan.clone().moved(dir);
+        if let (Some(old), Some(new)) = (layer.plan.image(), plan.image()) {
+            std::fs::rename(old, new).at("take the private layer", new)?;
+        }
+        std::fs::remove_dir(&from).at("remove folder", from)?;
+        Ok(Layer { plan, ..layer })
+    }
+}
+
+impl State {
+    /// The shape that one more is wanted of.
+    fn missing(&self, parking: &Parking) -> Option<ParkSpec> {
+        let mut left = parking.max;
+        for (spec, count) in &self.wishes {
+            let allowed = left.min(*count);
+            left -= allowed;
+            if self
+                .ready
+                .iter()
+                .filter(|parked| !parked.spoiled && parked.spec == *spec)
+                .count()
+                < allowed
+            {
+                return Some(spec.clone());
+            }
+        }
+        None
+    }
+
+    /// One that nobody wants any more, or that has died.
+    fn surplus(&self, parking: &Parking) -> Option<usize> {
+        let mut left = parking.max;
+        let mut kept = vec![false; self.ready.len()];
+        for (spec, count) in &self.wishes {
+            let allowed = left.min(*count);
+            left -= allowed;
+            let alike = self.ready.iter().enumerate();
+            let alike = alike.filter(|(_, parked)| parked.spec == *spec && !parked.spoiled);
+            alike.take(allowed).for_each(|(at, _)| kept[at] = true);
+        }
+        kept.iter().position(|kept| !kept)
+    }
+
+    fn missing_disk(&self, parking: &Parking) -> Option<(u64, u64)> {
+        let each = parking.disks.checked_div(self.sizes.len())?.max(1);
+        let mut left = parking.disks;
+        self.sizes.iter().copied().find(|size| {
+            let allowed = left.min(each);
+            left -= allowed;
+            self.disks
+                .iter()
+                .filter(|(bytes, inodes, ..)| (*bytes, *inodes) == *size)
+                .count()
+                < allowed
+        })
+    }
+
+    fn surplus_disk(&self, parking: &Parking) -> Option<usize> {
+        let sizes = &self.sizes;
+        let unknown = self
+            .disks
+            .iter()
+            .position(|(bytes, inodes, ..)| !sizes.contains(&(*bytes, *inodes)));
+        unknown.or((self.disks.len() > parking.disks).then_some(0))
+    }
+
+    fn pauses(&self) -> Option<Duration> {
+        let (until, _) = self.pause?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    fn has_task(&self, parking: &Parking) -> bool {
+        let surplus = self.surplus(parking).is_some() || self.surplus_disk(parking).is_some();
+        surplus || self.pauses().is_none() && (self.missing(parking).is_some() || self.missing_disk(parking).is_some())
+    }
+
+    fn task(&mut self, parking: &Parking) -> Option<Task> {
+        if let Some(at) = self.surplus(parking) {
+            return Some(Task::Clear(Box::new(self.ready.swap_remove(at))));
+        }
+        if let Some(at) = self.surplus_disk(parking) {
+            return self
+                .disks
+                .remove(at)
+                .map(|(_, _, layer, dir)| Task::DropDisk(layer, dir));
+        }
+        if self.pauses().is_some() {
+            return None;
+        }
+        if let Some(spec) = self.missing(parking) {
+            return Some(Task::Park(spec));
+        }
+        self.missing_disk(parking)
+            .map(|(bytes, inodes)| Task::Disk(bytes, inodes))
+    }
+}
+
+impl Inner {
+    fn ensure_thread(self: &Arc<Inner>, state: &mut State) -> Result<()> {
+        if state.has_thread || state.closed {
+            self.pool.changed.notify_all();
+            return Ok(());
+        }
+        let (pool, inner) = (self.pool.clone(), Arc::downgrade(self));
+        let thread = std::thread::Builder::new().name("sandbox-parking".to_owned());
+        thread
+            .spawn(move || work(&pool, &inner))
+            .map_err(|source| Error::Spawner {
+                operation: "start the parking thread",
+                source,
+            })?;
+        state.has_thread = true;
+        Ok(())
+    }
+
+    /// Has private layers made ready from the first start on.
+    pub fn keep_disks(self: &Arc<Inner>) {
+        if self.pool.parking.disks > 0
+            && let Err(error) = self.ensure_thread(&mut self.pool.lock())
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "private layers are made when they are needed"
+            );
+        }
+    }
+
+    /// Does one thing.
+    fn work_once(&self) {
+        let pool = &self.pool;
+        let mut state = pool.lock();
+        let Some(task) = state.task(&pool.parking) else { return };
+        state.busy = true;
+        drop(state);
+        let done = self.carry_out(task);
+        let mut state = pool.lock();
+        state.busy = false;
+        match done {
+            Ok(()) => state.pause = None,
+            Err(error) => {
+                let pause = state.pause.map_or(PAUSE.0, |(_, before)| (before * 2).min(PAUSE.1));
+                state.pause = Some((Instant::now() + pause, pause));
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    retry_ms = pause.as_millis(),
+                    "nothing could be made ready"
+                );
+            }
+        }
+        pool.changed.notify_all();
+    }
+
+    fn carry_out(&self, task: Task) -> Result<()> {
+        match task {
+            Task::Park(spec) => {
+                let parked = self.park_one(spec)?;
+                self.pool.lock().ready.push(parked);
+                Ok(())
+            }
+            Task::Disk(bytes, inodes) => {
+                let dir = self.folders.disks().join(self.pool.name());
+                std::fs::create_dir(&dir).at("make folder", &dir)?;
+                let layer = Layer::make(&*self.disk, &dir, bytes, inodes);
+                let layer = layer.inspect_err(|_| drop(std::fs::remove_dir_all(&dir)))?;
+                self.pool.lock().disks.push_back((bytes, inodes, layer, dir));
+                Ok(())
+            }
+            Task::Clear(parked) => self.clear_parked(*parked),
+            Task::DropDisk(layer, dir) => {
+                drop(layer);
+                std::fs::remove_dir_all(&dir).at("remove folder", dir)
+            }
+        }
+    }
+
+    fn park_one(&self, spec: ParkSpec) -> Result<Parked> {
+        let layers = spec.root.as_ref().map_or(&[][..], |root| &root.layers[..]);
+        let layers = identities(layers)?;
+        let name = self.pool.name();
+        let dir = self.folders.parked().join(&name);
+        std::fs::create_dir(&dir).at("make folder", &dir)?;
+        let seat = self.lay(&name, &dir, &spec, &mut Clock::start())?;
+        if let Err(error) = self.settle_seat(&seat) {
+            self.clear_or_tell(&remains(seat));
+            return Err(error);
+        }
+        Ok(Parked {
+            spec,
+            seat,
+            layers,
+            spoiled: false,
+        })
+    }
+
+    fn clear_parked(&self, parked: Parked) -> Result<()> {
+        self.clear(&remains(parked.seat), None)
+    }
+
+    /// Stops the thread and removes everything that is ready.
+    pub fn drain(&self) -> Result<()> {
+        self.pool.close();
+        let mut state = self.pool.lock();
+        let deadline = Instant::now() + Duration::from_secs(CLOSE_SECONDS);
+        while state.has_thread && Instant::now() < deadline {
+            state = self
+                .pool
+                .wait(state, deadline.saturating_duration_since(Instant::now()));
+        }
+        let (ready, disks) = (std::mem::take(&mut state.ready), std::mem::take(&mut state.disks));
+        drop(state);
+        let mut first_error = None;
+        for parked in ready {
+            first_error = first_error.or(self.clear_parked(parked).err());
+        }
+        for (_, _, layer, dir) in disks {
+            drop(layer);
+            first_error = first_error.or(std::fs::remove_dir_all(&dir).at("remove folder", dir).err());
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+}
+
+/// The thread: until the pool is closed, by the end of the runtime at the latest.
+fn work(pool: &Pool, inner: &Weak<Inner>) {
+    while pool.await_turn()
+        && let Some(inner) = inner.upgrade()
+    {
+        inner.work_once();
+    }
+    pool.lock().has_thread = false;
+    pool.changed.notify_all();
+}
+
+/// What a seat is when it is only to be removed; closes its socket, so that its init ends.
+fn remains(seat: Seat) -> Remains {
+    Remains {
+        seat: seat.name,
+        dir: seat.dir,
+        uid_base: Some(seat.uid_base),
+        address: seat.lease.map(|lease| lease.address),
+    }
+}
+
+fn identities(layers: &[PathBuf]) -> Result<Vec<Identity>> {
+    let identity = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).at("look at", path)?;
+        Ok((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
+    };
+    layers.iter().map(identity).collect()
 }

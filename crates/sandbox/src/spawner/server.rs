@@ -159,8 +159,9 @@ impl Server {
                 uid_base,
                 group,
                 netns,
+                upper,
             } => {
-                let (pid, pidfd) = self.create(id, uid_base, group, netns, fds)?;
+                let (pid, pidfd) = self.create(id, uid_base, (group, netns, upper), fds)?;
                 Ok((Answer::Created { pid }, Some(pidfd)))
             }
             Ask::Keep { id } => {
@@ -203,14 +204,13 @@ impl Server {
         &mut self,
         id: String,
         uid_base: u32,
-        group: bool,
-        netns: bool,
+        (group, netns, upper): (bool, bool, bool),
         fds: Vec<OwnedFd>,
     ) -> Result<(i32, OwnedFd), Refused> {
         let mut fds = fds.into_iter();
         let mut next = |wanted: bool| if wanted { fds.next() } else { None };
         let (plan, report, control) = (next(true), next(true), next(true));
-        let (group_fd, netns_fd) = (next(group), next(netns));
+        let (group_fd, netns_fd, upper) = (next(group), next(netns), next(upper));
         let (Some(plan), Some(report), Some(control)) = (plan, report, control) else {
             return Err(("take descriptors", io::ErrorKind::InvalidInput.into()));
         };
@@ -243,7 +243,7 @@ impl Server {
                     id,
                     Kept {
                         pidfd,
-                        upper: None,
+                        upper,
                         ended: None,
                     },
                 );

@@ -1,0 +1,394 @@
+//! One start: the seat is laid (groups, private layer, network, an init that waits), then it is
+//! told what to be. A parked sandbox is a seat that was laid before it was needed.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Inner;
+use crate::disk::{DiskPlan, Layer};
+use crate::error::Context;
+use crate::inside::Plan;
+use crate::net::Lease;
+use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
+use crate::sandbox::Sandbox;
+use crate::spec::fill_address;
+use crate::wire::{self, Answer, Ask, Order, Report};
+use crate::{Error, Network, ParkSpec, Phase, Result, Spec, StartReport, sys};
+
+/// From the fork of an init to the app's own program, or to its being parked.
+const START_SECONDS: u64 = 30;
+
+/// An init that waits to be told what to be, and all it has.
+#[derive(Debug)]
+pub struct Seat {
+    /// Name of its groups.
+    pub name: String,
+    pub dir: PathBuf,
+    pub uid_base: u32,
+    pub pidfd: OwnedFd,
+    pub lease: Option<Lease>,
+    pid: i32,
+    start_ticks: u64,
+    disk: DiskPlan,
+    upper: OwnedFd,
+    /// Its orders; if this closes before the last of them, it ends.
+    socket: OwnedFd,
+}
+
+/// What there is of a sandbox, or of a part of one, that has to go.
+#[derive(Debug)]
+pub struct Remains {
+    /// Name of the groups.
+    pub seat: String,
+    pub dir: PathBuf,
+    pub uid_base: Option<u32>,
+    pub address: Option<std::net::Ipv4Addr>,
+}
+
+impl Remains {
+    /// Of what is in `dir`, by its record if it has one.
+    pub fn of(record: Option<&Record>, name: &str, dir: PathBuf) -> Remains {
+        Remains {
+            seat: record.map_or(name, Record::seat).to_owned(),
+            dir,
+            uid_base: record.map(|record| record.uid_base),
+            address: record.and_then(|record| record.address),
+        }
+    }
+}
+
+/// When the steps of a start were done.
+#[derive(Debug)]
+pub struct Clock {
+    began: u64,
+    steps: Vec<(String, u64)>,
+}
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock {
+            began: sys::monotonic_ns(),
+            steps: Vec::with_capacity(24),
+        }
+    }
+
+    pub fn step(&mut self, name: &str) {
+        self.steps.push((name.to_owned(), sys::monotonic_ns()));
+    }
+
+    /// The report, with the steps that init took since the start began.
+    fn report(mut self, parked: bool, inside: Vec<(String, u64)>) -> StartReport {
+        let inside = inside.into_iter().filter(|(_, at)| *at >= self.began);
+        self.steps
+            .extend(inside.map(|(name, at)| (format!("init: {name}"), at)));
+        self.steps.sort_by_key(|(_, at)| *at);
+        let began = self.began;
+        let phases = self.steps.into_iter().map(|(name, at)| Phase {
+            name,
+            at: Duration::from_nanos(at - began),
+        });
+        StartReport {
+            parked,
+            phases: phases.collect(),
+        }
+    }
+}
+
+impl Inner {
+    /// Lays a seat in the folder `dir`, which exists. On failure nothing is left but the folder's
+    /// name, which is the caller's.
+    pub(super) fn lay(&self, name: &str, dir: &Path, want: &ParkSpec, clock: &mut Clock) -> Result<Seat> {
+        let mut remains = Remains {
+            seat: name.to_owned(),
+            dir: dir.to_owned(),
+            uid_base: None,
+            address: None,
+        };
+        self.lay_in(&mut remains, want, clock)
+            .inspect_err(|_| self.clear_or_tell(&remains))
+    }
+
+    fn lay_in(&self, remains: &mut Remains, want: &ParkSpec, clock: &mut Clock) -> Result<Seat> {
+        let (name, dir) = (remains.seat.clone(), remains.dir.clone());
+        let uid_base = self.take_range()?;
+        remains.uid_base = Some(uid_base);
+        let log = dir.join(LOG);
+        std::fs::create_dir(&log).at("make folder", &log)?;
+        std::os::unix::fs::chown(&log, Some(uid_base), Some(uid_base)).at("own folder", &log)?;
+        std::fs::create_dir(dir.join(SCRATCH)).at("make folder", dir.join(SCRATCH))?;
+        clock.step("folders");
+        self.groups.create(&name, &want.limits)?;
+        clock.step("groups");
+        let lease = if want.networked { Some(self.lease(&name)?) } else { None };
+        remains.address = lease.as_ref().map(|lease| lease.address);
+        let ready = self
+            .pool
+            .take_disk(want)
+            .map(|disk| self.pool.move_disk(disk, &dir))
+            .transpose()?;
+        let (ours, theirs) = wire::pair().on("make socket", &name)?;
+        let plan = Plan {
+            dir: dir.clone(),
+            uid_base,
+            groups: self.groups.plan(&name),
+            limits: want.limits,
+            networked: want.networked,
+            root: want.root.clone(),
+        };
+        clock.step("plan");
+        let upper = ready.as_ref().map(|layer| layer.upper.as_fd());
+        let (pid, pidfd) = self.bear(&plan, &name, theirs, lease.as_ref(), upper)?;
+        clock.step("init born");
+        let layer = match ready {
+            Some(layer) => layer,
+            None => {
+                let layer = Layer::make(&*self.disk, &dir, want.disk_bytes, want.inodes)?;
+                self.keep(&name, &layer);
+                layer
+            }
+        };
+        layer.own(uid_base).on("own the private layer", &name)?;
+        unless_gone(wire::send(ours.as_fd(), &Order::Disk, &[layer.mount.as_fd()]), &name)?;
+        clock.step("private layer");
+        Ok(Seat {
+            start_ticks: record::start_ticks(pid).unwrap_or(0),
+            name,
+            dir,
+            uid_base,
+            pidfd,
+            lease,
+            pid,
+            disk: layer.plan,
+            upper: layer.upper,
+            socket: ours,
+        })
+    }
+
+    /// Has the spawner fork an init.
+    fn bear(
+        &self,
+        plan: &Plan,
+        name: &str,
+        report: OwnedFd,
+        lease: Option<&Lease>,
+        upper: Option<std::os::fd::BorrowedFd<'_>>,
+    ) -> Result<(i32, OwnedFd)> {
+        let control = wire::listen(&plan.dir, CONTROL).on("make control socket", name)?;
+        let plan_fd = wire::to_memfd(plan).on("write plan", name)?;
+        let group = self.groups.entry(name)?;
+        let mut fds = vec![plan_fd.as_fd(), report.as_fd(), control.as_fd()];
+        fds.extend(group.as_ref().map(AsFd::as_fd));
+        fds.extend(lease.map(|lease| lease.netns.as_fd()));
+        fds.extend(upper);
+        let ask = Ask::Create {
+            id: name.to_owned(),
+            uid_base: plan.uid_base,
+            group: group.is_some(),
+            netns: lease.is_some(),
+            upper: upper.is_some(),
+        };
+        let answer = self.spawner.ask(&ask, &fds);
+        if self.spawner.take_started() {
+            self.settle_spawner()?;
+        }
+        let (Answer::Created { pid }, mut fds) = answer? else {
+            return Err(io::ErrorKind::InvalidData).on("start", name);
+        };
+        let pidfd = fds.pop().ok_or(io::ErrorKind::InvalidData).on("start", name)?;
+        Ok((pid, pidfd))
+    }
+
+    /// Leaves the private layer's root with the spawner, for a later agent.
+    fn keep(&self, name: &str, layer: &Layer) {
+        let keep = Ask::Keep { id: name.to_owned() };
+        if let Err(error) = self.spawner.ask(&keep, &[layer.upper.as_fd()]) {
+            tracing::warn!(sandbox = %name, %error, "the private layer will not be readable after a restart of the agent");
+        }
+    }
+
+    /// Waits until a seat is laid as far as it goes.
+    pub(super) fn settle_seat(&self, seat: &Seat) -> Result<()> {
+        match next_report(&seat.socket, &seat.name, "")? {
+            Report::Parked => {
+                let record = self.record(seat, &seat.name, None, true);
+                record::write_in(&seat.dir, &record)
+            }
+            _ => Err(io::ErrorKind::InvalidData).on("park", &seat.name),
+        }
+    }
+
+    fn record(&self, seat: &Seat, id: &str, spec: Option<&Spec>, parked: bool) -> Record {
+        Record {
+            id: id.to_owned(),
+            seat: seat.name.clone(),
+            parked,
+            uid_base: seat.uid_base,
+            boot: self.boot.clone(),
+            pid: Some(seat.pid),
+            start_ticks: seat.start_ticks,
+            created_ns: sys::now_ns(),
+            limits: spec.map_or(
+                crate::Limits {
+                    memory_bytes: 0,
+                    cpu_weight: 0,
+                    cpu_quota: None,
+                    pids: 0,
+                },
+                |spec| spec.limits,
+            ),
+            disk: Some(seat.disk.clone()),
+            address: seat.lease.as_ref().map(|lease| lease.address),
+        }
+    }
+
+    /// Tells a seat what to be and waits until the app runs. The seat's folder is the
+    /// sandbox's by now.
+    pub(super) fn go(
+        self: &Arc<Inner>,
+        seat: Seat,
+        want: &ParkSpec,
+        spec: &Spec,
+        parked: bool,
+        mut clock: Clock,
+    ) -> Result<Sandbox> {
+        let remains = Remains {
+            seat: seat.name.clone(),
+            dir: seat.dir.clone(),
+            uid_base: Some(seat.uid_base),
+            address: seat.lease.as_ref().map(|lease| lease.address),
+        };
+        let started = self.tell(&seat, want, spec, parked, &mut clock);
+        match started {
+            Ok((record, inside)) => {
+                clock.step("app runs");
+                let report = clock.report(parked, inside);
+                let Seat {
+                    pidfd, upper, lease, ..
+                } = seat;
+                Ok(Sandbox::new(self.clone(), record, pidfd, Some(upper), lease).with_report(report))
+            }
+            Err(error) => {
+                // Closes the socket, so that an init that only waits ends by itself.
+                drop(seat);
+                self.lock_adopted().remove(&spec.id);
+                self.clear_or_tell(&remains);
+                Err(error)
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        seat: &Seat,
+        want: &ParkSpec,
+        spec: &Spec,
+        parked: bool,
+        clock: &mut Clock,
+    ) -> Result<(Record, Vec<(String, u64)>)> {
+        let id = &spec.id;
+        let mut told = spec.clone();
+        if let Some(lease) = &seat.lease {
+            told.files.extend(self.resolvers(spec)?);
+            fill_address(&mut told.process.env, lease.address);
+            self.lock_adopted().insert(id.clone());
+        }
+        unless_gone(wire::send_go(seat.socket.as_fd(), &told), id)?;
+        clock.step("told");
+        // All of this while init prepares what it was told.
+        self.groups.limit(&seat.name, &spec.limits, &want.limits)?;
+        if let (Network::Isolated { policy }, Some(lease)) = (&spec.network, &seat.lease) {
+            self.admit(id, lease.address, policy)?;
+        }
+        clock.step("limits and policy");
+        let record = self.record(seat, id, Some(spec), false);
+        record::write_in(&seat.dir, &record)?;
+        unless_gone(wire::send(seat.socket.as_fd(), &Order::Release, &[]), id)?;
+        clock.step("released");
+        let program = spec.process.argv.first().map_or("", String::as_str);
+        let mut waits_for_parked = !parked;
+        loop {
+            match next_report(&seat.socket, id, program)? {
+                Report::Started { steps, .. } => return Ok((record, steps)),
+                Report::Parked if waits_for_parked => waits_for_parked = false,
+                _ => return Err(io::ErrorKind::InvalidData).on("start", id),
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// Whether its init has ended.
+    pub fn is_gone(&self) -> bool {
+        wire::wait_readable(self.pidfd.as_fd(), Instant::now()).unwrap_or(true)
+    }
+
+    /// Follows its folder to `dir`.
+    pub fn moved(self, dir: PathBuf) -> Seat {
+        let disk = self.disk.moved(&dir);
+        Seat { dir, disk, ..self }
+    }
+}
+
+/// An init that does not take its orders any more has said why, and is heard.
+fn unless_gone(sent: io::Result<()>, id: &str) -> Result<()> {
+    match sent {
+        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+        other => other.on("start", id),
+    }
+}
+
+/// What init says next; its failures and its silence as errors.
+fn next_report(socket: &OwnedFd, id: &str, program: &str) -> Result<Report> {
+    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+    let mut received = wire::receive_until::<Report>(socket.as_fd(), deadline);
+    if matches!(&received, Err(e) if e.kind() == io::ErrorKind::ConnectionReset) {
+        // It ended without reading all orders; what it said before comes after this error.
+        received = wire::receive_until(socket.as_fd(), deadline);
+    }
+    let report = match received {
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+            let (operation, seconds) = ("start", START_SECONDS);
+            return Err(Error::Deadline {
+                operation,
+                id: id.to_owned(),
+                seconds,
+                detail: String::new(),
+            });
+        }
+        other => other.on("start", id)?,
+    };
+    match report {
+        Some((
+            Report::Failed {
+                stage,
+                errno,
+                program: own,
+            },
+            _,
+        )) => {
+            let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
+            Err(if own {
+                Error::Program {
+                    id,
+                    program: program.to_owned(),
+                    source,
+                }
+            } else {
+                Error::Start { id, stage, source }
+            })
+        }
+        Some((report, _)) => Ok(report),
+        // Killed before it could say anything: most likely for memory.
+        None => {
+            let stage = "it was killed before its app ran (is its memory limit too small?)".to_owned();
+            Err(Error::Start {
+                id: id.to_owned(),
+                stage,
+                source: io::ErrorKind::UnexpectedEof.into(),
+            })
+        }
+    }
+}
