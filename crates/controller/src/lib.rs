@@ -18,6 +18,7 @@ mod oauth;
 mod request;
 pub mod scheduling;
 mod serve;
+mod services;
 mod setup;
 mod sweep;
 mod v3;

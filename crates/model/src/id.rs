@@ -69,6 +69,10 @@ ids! {
     JobId,
     /// An audit event.
     EventId,
+    /// A service instance: credentials and the like under a name.
+    ServiceInstanceId,
+    /// What gives an app the credentials of a service instance.
+    BindingId,
     /// A buildpack known to the platform.
     BuildpackId,
     /// A stack.

@@ -4,12 +4,12 @@ use crate::Timestamp;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
 use crate::id::{
-    AppId, BuildId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId, OrgId, PackageId,
-    ProcessId, RouteId, SpaceId, StackId, TaskId, UserId, VersionId,
+    AppId, BindingId, BuildId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId, OrgId,
+    PackageId, ProcessId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId, VersionId,
 };
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
-use crate::secret::SecretEnv;
+use crate::secret::{Secret, SecretEnv};
 use crate::staging::{BuildFailure, CachedLayer, DropletLayer, ProcessTemplate, UsedBuildpack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -440,4 +440,42 @@ pub struct Cell {
     pub lease_until: Timestamp,
     /// Of its assignment set; grows whenever the set changes.
     pub revision: u64,
+}
+
+/// Credentials, a log drain or a route service that a user provides under a name.
+#[derive(Debug, Clone)]
+pub struct ServiceInstance {
+    pub id: ServiceInstanceId,
+    pub space: SpaceId,
+    pub name: String,
+    pub secrets: ServiceSecrets,
+    /// Words that apps find it by.
+    pub tags: Vec<String>,
+    pub metadata: Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What of a service instance is not shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServiceSecrets {
+    /// A JSON object.
+    pub credentials: Secret,
+    /// Where logs of bound apps go; may have a password in it.
+    pub syslog_drain_url: Option<Secret>,
+    /// Where requests to bound routes go first.
+    pub route_service_url: Option<Secret>,
+}
+
+/// An app that gets the credentials of a service instance.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    pub id: BindingId,
+    pub instance: ServiceInstanceId,
+    pub app: AppId,
+    /// The name that the app sees instead of the instance's.
+    pub name: Option<String>,
+    pub metadata: Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }

@@ -80,6 +80,8 @@ id_args!(
     DestinationId,
     DomainId,
     JobId,
+    ServiceInstanceId,
+    BindingId,
     EventId,
     StackId,
     CellId,

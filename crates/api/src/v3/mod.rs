@@ -15,6 +15,7 @@ pub mod process;
 pub mod root;
 pub mod route;
 mod routes;
+pub mod service;
 pub mod task;
 pub mod tenant;
 
@@ -28,6 +29,7 @@ pub use process::*;
 pub use root::*;
 pub use route::*;
 pub use routes::ROUTES;
+pub use service::*;
 pub use task::*;
 pub use tenant::*;
 

@@ -120,7 +120,7 @@ pub struct ProcessUpdate {
     pub metadata: Option<Metadata>,
 }
 
-mod double {
+pub(super) mod double {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn serialize<S: Serializer>(value: &Option<Option<String>>, serializer: S) -> Result<S::Ok, S::Error> {

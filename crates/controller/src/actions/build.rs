@@ -3,12 +3,13 @@
 use super::{By, fresh};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::services;
 use api::error::Code;
 use api::v3;
-use model::Digest;
 use model::id::BuildId;
 use model::limits::Limits;
 use model::resource::{App, Build, BuildState, Package, PackageState, Space};
+use model::{Digest, SecretEnv};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -52,7 +53,8 @@ pub async fn create(
     {
         return Err(Failure::refused("Staging memory and disk must be greater than 0"));
     }
-    let input = input_digest(context, &package_digest, app, &buildpacks, stack.as_str());
+    let env = services::environment(&context.store, app).await?;
+    let input = input_digest(context, &package_digest, &env, &buildpacks, stack.as_str());
     let mut build = Build {
         id: fresh::<BuildId>(),
         app: app.id,
@@ -86,7 +88,7 @@ pub async fn create(
 }
 
 /// Hash over all that decides what staging makes of a package.
-fn input_digest(context: &Context, package: &Digest, app: &App, buildpacks: &[String], stack: &str) -> Digest {
+fn input_digest(context: &Context, package: &Digest, env: &SecretEnv, buildpacks: &[String], stack: &str) -> Digest {
     let mut hash = Sha256::new();
     // Each part with its length, so that no two lists of parts read alike.
     let mut part = |text: &str| {
@@ -112,7 +114,7 @@ fn input_digest(context: &Context, package: &Digest, app: &App, buildpacks: &[St
         part(&buildpack.version);
     }
     part("env");
-    for (name, value) in app.env.expose() {
+    for (name, value) in env.expose() {
         part(name);
         part(value);
     }

@@ -1,6 +1,6 @@
 //! Applies a manifest to a space: all of its apps in one transaction, or none.
 
-use super::{By, app as apps, rollout, route as routes};
+use super::{By, app as apps, rollout, route as routes, service as services};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use model::id::JobId;
@@ -53,7 +53,44 @@ async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, by
         None => create(tx, space, &wanted, by).await?,
     };
     apply_processes(tx, &app, &wanted.processes, by).await?;
+    apply_services(tx, &app, space, &wanted, by).await?;
     apply_routes(tx, &app, space, &wanted, by).await
+}
+
+/// Binds what is named and not bound yet.
+async fn apply_services(tx: &Tx, app: &App, space: &Space, wanted: &Wanted, by: &By) -> Answer<()> {
+    if wanted.services.is_empty() {
+        return Ok(());
+    }
+    let bound = tx.services_of_app(app.id).await?;
+    for service in &wanted.services {
+        if bound.iter().any(|(_, instance)| instance.name == service.name) {
+            continue;
+        }
+        let filter = store::ServiceFilter {
+            spaces: Some(vec![space.id]),
+            names: Some(vec![service.name.clone()]),
+            ..store::ServiceFilter::default()
+        };
+        let found = tx
+            .service_list(&filter, Scope::All, Order::default(), Page::ONE)
+            .await?;
+        let instance = found.items.first().ok_or_else(|| {
+            Failure::refused(format!("Service instance '{}' not found", service.name))
+                .hint("Create it in this space first")
+        })?;
+        services::bind_on(
+            tx,
+            app,
+            instance,
+            space,
+            service.binding_name.clone(),
+            Metadata::default(),
+            by,
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 async fn create(tx: &Tx, space: &Space, wanted: &Wanted, by: &By) -> Answer<App> {

@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod package;
 pub mod rollout;
 pub mod route;
+pub mod service;
 pub mod task;
 
 use crate::context::Context;

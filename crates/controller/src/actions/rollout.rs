@@ -7,7 +7,9 @@
 
 use super::{By, fresh};
 use crate::error::{Answer, Failure};
+use crate::services;
 use api::error::Code;
+use model::SecretEnv;
 use model::health::{HealthCheck, Probe};
 use model::id::{ProcessId, VersionId};
 use model::limits::Limits;
@@ -42,14 +44,14 @@ pub fn new_process(app: &App, process_type: ProcessType, by: &By) -> Process {
 }
 
 /// What instances of the process would run if they were started now.
-fn version_now(process: &Process, app: &App, droplet: &Droplet, by: &By) -> ProcessVersion {
+fn version_now(process: &Process, env: SecretEnv, droplet: &Droplet, by: &By) -> ProcessVersion {
     ProcessVersion {
         id: fresh::<VersionId>(),
         process: process.id,
-        app: app.id,
+        app: process.app,
         droplet: droplet.id,
         command: process.command.clone(),
-        env: app.env.clone(),
+        env,
         limits: process.limits,
         health: process.health.clone(),
         grace_seconds: GRACE_SECONDS,
@@ -110,7 +112,7 @@ pub async fn refresh_versions_but_web(tx: &Tx, app: &App, droplet: &Droplet, by:
 }
 
 async fn refresh_version(tx: &Tx, process: &Process, app: &App, droplet: &Droplet, by: &By) -> Answer<()> {
-    let new = version_now(process, app, droplet, by);
+    let new = version_now(process, services::environment(tx, app).await?, droplet, by);
     let old = match process.version {
         Some(id) => tx.version_fetch(id).await?,
         None => None,
@@ -152,7 +154,7 @@ pub async fn deploy(
         tx.deployment_step(&active, from).await?;
         tx.event(finished_event(&active, app, space, by));
     }
-    let version = version_now(&web, app, droplet, by);
+    let version = version_now(&web, services::environment(tx, app).await?, droplet, by);
     tx.version_create(&version).await?;
     tx.process_set_version(web.id, Some(version.id)).await?;
     if !was_started {

@@ -169,5 +169,8 @@ fn application(config: &Config, owner: &Owner, limits: &Limits, uris: &[String])
 /// The platform's own variables win over the user's.
 fn platform_env(env: &mut SecretEnv, application: &serde_json::Value) {
     env.set("VCAP_APPLICATION", application.to_string());
-    env.set("VCAP_SERVICES", "{}");
+    // Versions of apps that are bound to services have it already.
+    if !env.0.contains_key("VCAP_SERVICES") {
+        env.set("VCAP_SERVICES", "{}");
+    }
 }

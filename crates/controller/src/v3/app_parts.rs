@@ -7,6 +7,7 @@ use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::{Body, Query, id};
+use crate::services;
 use api::v3::{self, EnvValue};
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -56,7 +57,7 @@ async fn env(State(context): State<Context>, caller: Caller, Path(guid): Path<St
     let limits = web.map(|web| json!({"mem": web.limits.memory_mb, "disk": web.limits.disk_mb, "fds": 16384}));
     Ok(Json(v3::AppEnv {
         environment_variables: exposed(&app),
-        system_env_json: json!({"VCAP_SERVICES": {}}),
+        system_env_json: json!({"VCAP_SERVICES": services::of_app(&context.store, &app).await?}),
         application_env_json: json!({"VCAP_APPLICATION": {
             "cf_api": context.config.public_url, "limits": limits,
             "application_id": app.id, "application_name": app.name, "name": app.name,

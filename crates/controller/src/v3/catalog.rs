@@ -1,5 +1,4 @@
-//! `/v3/stacks` and `/v3/buildpacks`: what the platform offers. Buildpacks are those it was configured with. Services
-//! it does not offer, so lists of them are empty: clients ask for them beside routes and apps.
+//! `/v3/stacks` and `/v3/buildpacks`: what the platform offers. Buildpacks are those it was configured with.
 
 use super::links::links;
 use crate::auth::Caller;
@@ -21,9 +20,6 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/stacks", get(stacks))
         .route("/v3/stacks/{guid}", get(stack))
         .route("/v3/buildpacks", get(buildpacks))
-        .route("/v3/service_instances", get(no_services))
-        .route("/v3/service_credential_bindings", get(no_services))
-        .route("/v3/service_route_bindings", get(no_services))
 }
 
 fn present_stack(context: &Context, stack: Stack) -> v3::Stack {
@@ -108,19 +104,6 @@ async fn buildpacks(State(context): State<Context>, _: Caller, query: Query) -> 
     query
         .list(&context, Paged { items, total }, |buildpack| buildpack)
         .map(Json)
-}
-
-/// Whatever is filtered by, there are none.
-async fn no_services(
-    State(context): State<Context>,
-    _: Caller,
-    query: Query,
-) -> Answer<Json<v3::List<serde_json::Value>>> {
-    let none = Paged {
-        items: Vec::new(),
-        total: 0,
-    };
-    query.list(&context, none, |none: serde_json::Value| none).map(Json)
 }
 
 #[cfg(test)]

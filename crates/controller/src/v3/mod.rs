@@ -18,6 +18,7 @@ mod processes;
 mod roles;
 mod root;
 mod routes;
+mod services;
 mod spaces;
 mod stats;
 mod tasks;
@@ -47,5 +48,6 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(jobs::routes())
         .merge(events::routes())
         .merge(catalog::routes())
+        .merge(services::routes())
         .merge(logcache::routes())
 }

@@ -6,6 +6,7 @@ mod oauth;
 mod push;
 mod routes;
 mod run;
+mod services;
 mod tasks;
 mod tenants;
 mod uploads;

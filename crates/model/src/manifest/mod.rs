@@ -22,6 +22,8 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 pub const MAX_APPS: usize = 100;
 /// Routes of an app.
 pub const MAX_ROUTES: usize = 100;
+/// Services of an app.
+pub const MAX_SERVICES: usize = 100;
 /// Processes of an app.
 pub const MAX_PROCESSES: usize = 50;
 /// Buildpacks of an app.
@@ -56,6 +58,8 @@ pub struct App {
     /// Added to what the app has.
     pub env: BTreeMap<String, Secret>,
     pub routes: Routes,
+    /// Service instances of the space that the app is to be bound to; bindings that are not named stay.
+    pub services: Vec<Service>,
     pub metadata: Option<Metadata>,
     /// `web` first, where it is mentioned.
     pub processes: Vec<Process>,
@@ -72,6 +76,14 @@ pub struct Routes {
     pub default: bool,
     /// `host.domain/path`, without scheme; added to those that are there.
     pub named: Vec<String>,
+}
+
+/// A service instance that an app is to be bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    /// The name that the app sees instead.
+    pub binding_name: Option<String>,
 }
 
 /// A process of an app. `None`: the manifest says nothing, what is there stays.

@@ -44,7 +44,6 @@ const PROCESS_KEYS: &[&str] = &[
 ];
 /// What manifests may say and this platform does not do yet, and what to do about it.
 const REFUSED: &[(&str, &str)] = &[
-    ("services", "services are not available yet: remove the key"),
     ("sidecars", "sidecars are not available yet: remove the key"),
     ("docker", "container images are not available yet: push source instead"),
     ("user", "apps run as vcap: remove the key"),
@@ -142,6 +141,7 @@ fn app(map: &Map<'_>) -> Option<App> {
         stack: map.parsed("stack", |text| text.parse::<StackName>()),
         env: env(map),
         routes: routes(map),
+        services: services(map),
         metadata: metadata(map),
         processes: processes(map),
         name: name?,
@@ -287,6 +287,38 @@ fn routes(map: &Map<'_>) -> Routes {
         }
     }
     routes
+}
+
+/// Names, or names with a binding name.
+fn services(map: &Map<'_>) -> Vec<Service> {
+    let mut services = Vec::new();
+    for (place, value) in map.list("services", MAX_SERVICES).unwrap_or_default() {
+        if let Some(name) = value.as_str().filter(|name| !name.is_empty()) {
+            services.push(Service {
+                name: name.to_owned(),
+                binding_name: None,
+            });
+            continue;
+        }
+        let Some(entry) = Map::of(value, place, map.report) else {
+            continue;
+        };
+        entry.only(&["name", "binding_name", "parameters"]);
+        if entry.get("parameters").is_some() {
+            let hint = "services of users take no parameters: put what the app needs into their credentials".to_owned();
+            entry
+                .report
+                .add(&entry.at("parameters"), "is not supported", Some(hint));
+        }
+        match entry.text("name").filter(|name| !name.is_empty()) {
+            Some(name) => services.push(Service {
+                name: name.to_owned(),
+                binding_name: entry.text("binding_name").map(str::to_owned),
+            }),
+            None => entry.report.add(&entry.at("name"), "is missing", None),
+        }
+    }
+    services
 }
 
 fn metadata(map: &Map<'_>) -> Option<Metadata> {

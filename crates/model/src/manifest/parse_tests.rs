@@ -82,12 +82,28 @@ fn wrong_types_and_limits_are_all_found() {
 
 #[test]
 fn what_is_not_done_yet_is_refused_by_name() {
-    let found = problems("applications:\n- name: a\n  services: [db]\n  docker: {image: x}\n");
+    let found = problems("applications:\n- name: a\n  sidecars: [{name: b}]\n  docker: {image: x}\n");
     assert_eq!(
         found[0],
-        "applications[0].services: is not supported (services are not available yet: remove the key)"
+        "applications[0].sidecars: is not supported (sidecars are not available yet: remove the key)"
     );
+    assert!(parse("applications:\n- name: a\n  sidecars: []\n").is_ok());
+}
+
+#[test]
+fn services_are_names_with_or_without_a_name_of_the_binding() {
+    let manifest =
+        parse("applications:\n- name: a\n  services: [db, {name: mail, binding_name: out}]\n").expect("reads");
+    let services = &manifest.apps[0].services;
+    assert_eq!((services[0].name.as_str(), &services[0].binding_name), ("db", &None));
+    assert_eq!(services[1].binding_name.as_deref(), Some("out"));
     assert!(parse("applications:\n- name: a\n  services: []\n").is_ok());
+    let found = problems("applications:\n- name: a\n  services: [{binding_name: x}, {name: y, parameters: {a: 1}}]\n");
+    assert_eq!(found[0], "applications[0].services[0].name: is missing");
+    assert!(
+        found[1].starts_with("applications[0].services[1].parameters: is not supported"),
+        "{found:?}"
+    );
 }
 
 #[test]
