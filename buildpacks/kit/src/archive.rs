@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// Most bytes that one archive may unpack to.
 const TOTAL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Most links that one archive may hold.
+const LINKS: usize = 10_000;
 
 /// Unpacks a `.tgz` into `target` without its first path component. `place` says where an entry goes, relative to `target`,
 /// or that it is left out.
@@ -16,15 +18,26 @@ const TOTAL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// # Errors
 /// Where it is damaged, leads outside, or cannot be written.
 pub fn unpack_tgz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
+    unpack_tar_gz(reader, target, |path| {
+        let stripped: PathBuf = path.components().skip(1).collect();
+        if stripped.as_os_str().is_empty() { None } else { place(&stripped) }
+    })
+}
+
+/// Unpacks a `.tgz` into `target`; `place` is asked with the whole path of each entry.
+///
+/// # Errors
+/// As [`unpack_tgz`].
+pub fn unpack_tar_gz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
+    let mut links = Vec::new();
     let mut archive = tar::Archive::new(GzDecoder::new(reader).take(TOTAL_BYTES));
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let stripped: PathBuf = path.components().skip(1).collect();
-        if stripped.as_os_str().is_empty() {
+        let path: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+        let Some(place) = place(&path).filter(|place| !place.as_os_str().is_empty()) else {
             continue;
-        }
-        let Some(place) = place(&stripped) else { continue };
+        };
         let file = inside(target, &place)?;
         match entry.header().entry_type() {
             tar::EntryType::Directory => fs::create_dir_all(&file)?,
@@ -32,8 +45,65 @@ pub fn unpack_tgz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> Opt
                 let executable = entry.header().mode()? & 0o111 != 0;
                 write(&file, executable, &mut entry)?;
             }
-            // Packages of registries hold no links; what claims to be one is left out.
+            tar::EntryType::Symlink if links.len() < LINKS => {
+                if let Some(to) = entry.link_name()? {
+                    links.push((file, place, to.into_owned()));
+                }
+            }
+            // Nothing else belongs into a runtime or a package: what claims to be a device is left out.
             _ => {}
+        }
+    }
+    // Last, so that nothing is written through one.
+    for (file, place, to) in links {
+        link(&file, &place, &to)?;
+    }
+    Ok(())
+}
+
+/// Makes a link that stays inside the archive's folder; another one is left out, as nothing that is needed is behind it.
+fn link(file: &Path, place: &Path, to: &Path) -> io::Result<()> {
+    let depth = place.components().count() - 1;
+    let up = to.components().take_while(|part| *part == Component::ParentDir).count();
+    // Upwards only at its beginning: past another link it could mean anything.
+    let plain = to.components().skip(up).all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if to.is_absolute() || up > depth || !plain || file.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    std::os::unix::fs::symlink(to, file)
+}
+
+/// Unpacks a zip, or a wheel or jar, which are zips, into `target`; `place` is asked with the whole path of each entry.
+///
+/// # Errors
+/// Where it is damaged, leads outside, or cannot be written.
+pub fn unpack_zip(
+    reader: impl Read + Seek,
+    target: &Path,
+    place: impl Fn(&Path) -> Option<PathBuf>,
+) -> io::Result<()> {
+    let mut archive = zip::ZipArchive::new(reader).map_err(io::Error::other)?;
+    let mut left = TOTAL_BYTES;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).map_err(io::Error::other)?;
+        let name = entry.name().map_err(io::Error::other)?.into_owned();
+        let Some(place) = place(Path::new(&name)).filter(|place| !place.as_os_str().is_empty()) else {
+            continue;
+        };
+        let file = inside(target, &place)?;
+        let mode = entry.unix_mode().unwrap_or(0o644);
+        let is_link = mode & 0o170_000 == 0o120_000;
+        if entry.is_dir() {
+            fs::create_dir_all(&file)?;
+        } else if !is_link {
+            left = left.checked_sub(entry.size()).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "the archive unpacks to more than 2 GiB")
+            })?;
+            let size = entry.size();
+            write(&file, mode & 0o111 != 0, &mut entry.by_ref().take(size))?;
         }
     }
     Ok(())
@@ -119,6 +189,49 @@ mod tests {
         let bytes = tgz(&[("package/../../evil", 0o644)]);
         assert!(unpack_tgz(&bytes[..], &folder.path().join("a"), |path| Some(path.to_owned())).is_err());
         assert!(!folder.path().join("evil").exists());
+    }
+
+    #[test]
+    fn links_stay_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (path, to) in [
+            ("jdk/legal/a", "../b/c"),
+            ("jdk/lib/out", "../../../etc"),
+            ("jdk/lib/abs", "/etc"),
+            ("jdk/lib/odd", "x/../../.."),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            header.set_mode(0o777);
+            builder.append_link(&mut header, path, to).unwrap();
+        }
+        let bytes = builder.into_inner().unwrap().finish().unwrap();
+        unpack_tgz(&bytes[..], folder.path(), |path| Some(path.to_owned())).unwrap();
+        assert_eq!(
+            fs::read_link(folder.path().join("legal/a")).unwrap(),
+            Path::new("../b/c")
+        );
+        for name in ["lib/out", "lib/abs", "lib/odd"] {
+            assert!(folder.path().join(name).symlink_metadata().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_zip_is_unpacked_with_its_modes() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        let options = zip::write::SimpleFileOptions::default();
+        zip.start_file("go/bin/go", options.unix_permissions(0o755)).unwrap();
+        zip.write_all(b"tool").unwrap();
+        zip.start_file("go-1.dist-info/RECORD", options).unwrap();
+        let bytes = zip.finish().unwrap();
+        unpack_zip(bytes, folder.path(), |path| path.strip_prefix("go").ok().map(Path::to_owned)).unwrap();
+        let mode = fs::metadata(folder.path().join("bin/go")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

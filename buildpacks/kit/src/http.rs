@@ -6,6 +6,7 @@ use base64::Engine as _;
 use sha2::{Sha256, Sha512};
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::config::Config;
@@ -64,6 +65,59 @@ impl Integrity {
             .filter(|bytes| bytes.len() == 32)
             .map(Self::Sha256)
     }
+
+    /// From the hexadecimal digits of a SHA-512.
+    #[must_use]
+    pub fn from_sha512_hex(text: &str) -> Option<Self> {
+        hex::decode(text)
+            .ok()
+            .filter(|bytes| bytes.len() == 64)
+            .map(Self::Sha512)
+    }
+
+    fn verify(&self, reader: impl Read, unpack: &mut impl FnMut(&mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Sha512(expected) => verified::<Sha512>(reader, expected, unpack),
+            Self::Sha256(expected) => verified::<Sha256>(reader, expected, unpack),
+        }
+    }
+}
+
+/// The address of what an operator configured: a folder may be written as its path.
+#[must_use]
+pub fn address(text: &str) -> String {
+    let text = text.trim_end_matches('/');
+    if text.starts_with('/') {
+        format!("file://{text}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The path that a `file://` address means.
+#[must_use]
+pub fn local(url: &str) -> Option<&Path> {
+    url.strip_prefix("file://").map(Path::new)
+}
+
+fn content_type(path: &Path) -> &'static str {
+    match path.extension().and_then(|end| end.to_str()) {
+        Some("json") => "application/json",
+        Some("html") => "text/html",
+        _ => "application/octet-stream",
+    }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    let path = path.display().to_string();
+    move |error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "The operator adds it to the mirror folder of staging (BP_MIRROR), or corrects that setting.",
+            io::ErrorKind::InvalidData => "The operator replaces the damaged file in the mirror folder of staging.",
+            _ => "Try again; if it persists, raise the staging disk limit.",
+        };
+        Failure::new(format!("could not take {path} from the mirror: {error}"), remedy)
+    }
 }
 
 /// A client for the registries of one build.
@@ -111,6 +165,12 @@ impl Client {
     /// # Errors
     /// Where the registry cannot be reached or refuses.
     pub fn get(&self, url: &str, accept: &str) -> Result<Answer> {
+        if let Some(path) = local(url) {
+            let mut body = Vec::new();
+            let read = std::fs::File::open(path).and_then(|file| file.take(INDEX_BYTES).read_to_end(&mut body));
+            let content_type = content_type(path).to_owned();
+            return read.map(|_| Answer { content_type, body }).map_err(unreadable(path));
+        }
         self.retry(url, |client| {
             let mut response = client.agent.get(url).header("accept", accept).call()?;
             let content_type = response.body().mime_type().unwrap_or_default().to_owned();
@@ -129,15 +189,15 @@ impl Client {
         integrity: &Integrity,
         mut unpack: impl FnMut(&mut dyn Read) -> io::Result<()>,
     ) -> Result<()> {
+        if let Some(path) = local(url) {
+            let file = std::fs::File::open(path).map_err(unreadable(path))?;
+            return integrity.verify(file, &mut unpack).map_err(unreadable(path));
+        }
         self.retry(url, |client| {
             let response = client.agent.get(url).call()?;
             let body: Body = response.into_body();
             let reader = body.into_with_config().limit(u64::MAX).reader();
-            match integrity {
-                Integrity::Sha512(expected) => verified::<Sha512>(reader, expected, &mut unpack),
-                Integrity::Sha256(expected) => verified::<Sha256>(reader, expected, &mut unpack),
-            }
-            .map_err(ureq::Error::Io)
+            integrity.verify(reader, &mut unpack).map_err(ureq::Error::Io)
         })
     }
 
@@ -330,6 +390,19 @@ mod tests {
         let wrong = Integrity::Sha256(vec![0; 32]);
         let failure = client().download(&server(vec![OK; 3]), &wrong, |_| Ok(())).unwrap_err();
         assert!(failure.cause.contains("not the one"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_folder_is_as_good_as_a_server() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.json"), "hello").unwrap();
+        let base = address(&format!("{}/", folder.path().display()));
+        assert_eq!(client().get(&format!("{base}/a.json"), "*/*").unwrap().body, b"hello");
+        let right = Integrity::Sha256(Sha256::digest("hello").to_vec());
+        client().download(&format!("{base}/a.json"), &right, |_| Ok(())).unwrap();
+        let wrong = Integrity::Sha256(vec![0; 32]);
+        assert!(client().download(&format!("{base}/a.json"), &wrong, |_| Ok(())).is_err());
+        assert!(client().get(&format!("{base}/b.json"), "*/*").unwrap_err().remedy.contains("BP_MIRROR"));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Key of the layer's metadata that says what its contents were made from.
 const KEY: &str = "key";
+/// The time of every file after a restore, in seconds since 1970: layers are stored with this one.
+const RESTORED_TIME: u64 = 315_532_801;
 
 /// What a layer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,33 @@ impl Layer {
         fs::create_dir_all(&self.dir).map_err(Failure::file("create", &self.dir))
     }
 
+    /// The folder as the last build left it, or an empty one where there is none or it outgrew `limit` bytes: for what tools
+    /// keep between builds and never tidy up.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn bounded(mut self, limit: u64) -> Result<Self> {
+        if !self.dir.is_dir() || size(&self.dir) > limit {
+            self.reset()?;
+        }
+        Ok(self)
+    }
+
+    /// Gives all files the one time that files have after a restore: tools that touch what they use then leave no change.
+    ///
+    /// # Errors
+    /// Where a file cannot be opened.
+    pub fn settle(&self) -> Result<()> {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(RESTORED_TIME);
+        each_file(&self.dir, &mut |path, found| {
+            if found.modified().is_ok_and(|modified| modified == time) {
+                return Ok(());
+            }
+            let file = fs::File::open(path).map_err(Failure::file("open", path))?;
+            file.set_modified(time).map_err(Failure::file("set the time of", path))
+        })
+    }
+
     /// Declares the layer, made from `key`, with further texts to find again.
     ///
     /// # Errors
@@ -154,9 +183,51 @@ impl Layer {
     }
 }
 
+/// Bytes of all files below `dir`.
+fn size(dir: &Path) -> u64 {
+    let mut sum = 0;
+    let _ = each_file(dir, &mut |_, found| {
+        sum += found.len();
+        Ok(())
+    });
+    sum
+}
+
+fn each_file(dir: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata) -> Result<()>) -> Result<()> {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).map_err(Failure::file("read", &folder))?;
+        for entry in entries.filter_map(|entry| entry.ok()) {
+            let Ok(found) = entry.metadata() else { continue };
+            if found.is_dir() {
+                folders.push(entry.path());
+            } else if found.is_file() {
+                visit(&entry.path(), &found)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_tools_keep_is_bounded_and_settled() {
+        let layers = tempfile::tempdir().unwrap();
+        let open = || Layer::open(layers.path(), "x").bounded(10).unwrap();
+        let layer = open();
+        fs::create_dir(layer.dir.join("a")).unwrap();
+        fs::write(layer.dir.join("a/b"), "12345").unwrap();
+        layer.settle().unwrap();
+        let time = fs::metadata(layer.dir.join("a/b")).unwrap().modified().unwrap();
+        let seconds = time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(seconds, RESTORED_TIME);
+        assert!(open().dir.join("a/b").exists());
+        fs::write(layer.dir.join("c"), "1234567").unwrap();
+        assert!(!open().dir.join("a").exists());
+    }
 
     #[test]
     fn a_kept_layer_is_found_by_its_key() {

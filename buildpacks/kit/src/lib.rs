@@ -1,11 +1,15 @@
 //! What our buildpacks share on their side of the Cloud Native Buildpacks contract. Nothing here knows the platform: a
 //! buildpack built on it runs on any that follows the contract.
 
+pub mod app;
 pub mod command;
 pub mod context;
 pub mod launch;
 pub mod layer;
+pub mod memory;
 pub mod output;
+pub mod tool;
+pub mod version;
 
 #[cfg(feature = "download")]
 pub mod archive;
@@ -13,10 +17,13 @@ pub mod archive;
 pub mod dns;
 #[cfg(feature = "download")]
 pub mod http;
+#[cfg(feature = "download")]
+pub mod source;
 
 pub use context::{BuildContext, Buildpack, DetectContext, Detection, Variables, run};
 pub use launch::Launch;
 pub use layer::{Layer, Types};
+pub use version::Version;
 
 /// Why a build failed, in words for the person who pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,6 @@ mod install;
 mod layout;
 mod manager;
 mod package;
-mod registry;
 mod runtime;
 mod start;
 mod version;

@@ -1,8 +1,9 @@
 //! Which package manager the app uses, by its lock file, and how each is called.
 
 use crate::package::Package;
-use crate::registry::Registry;
 use crate::runtime::Runtime;
+use crate::version::newest;
+use buildpack_kit::source::npm::Registry;
 use buildpack_kit::{BuildContext, Failure, Result, Types, output};
 use std::path::Path;
 
@@ -122,7 +123,7 @@ impl Manager {
         }
         let registry = Registry::new(&context.variables)?;
         let index = registry.index(package)?;
-        let version = index.newest(range).ok_or_else(|| {
+        let version = newest(&index.versions(), range).ok_or_else(|| {
             Failure::new(
                 format!("no published {package} satisfies {range:?}"),
                 "Name a version that exists in package.json packageManager.",

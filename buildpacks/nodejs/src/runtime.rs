@@ -3,8 +3,11 @@
 
 use crate::dist::{BUNDLED, Dist};
 use crate::package::Package;
-use crate::registry::{Index, Registry};
-use crate::version::{Wanted, age_warning};
+use crate::version::{Wanted, age_warning, newest};
+use buildpack_kit::http::Client;
+use buildpack_kit::source::mirror::Mirror;
+use buildpack_kit::source::npm::{Index, Registry};
+use buildpack_kit::source::{self, Release, Source as _};
 use buildpack_kit::{BuildContext, Failure, Layer, Result, Types, output};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -149,27 +152,28 @@ enum Source {
         node: Index,
         npm: Index,
     },
-    /// Releases of a mirror, npm included.
-    Mirror(Dist),
+    /// Releases as Node.js publishes them, npm included.
+    Dist(Dist),
+    /// A release of the platform's mirror, npm included.
+    Mirror(Box<(Client, Release)>),
 }
 
 fn resolve(context: &BuildContext, wanted: &Wanted, package: &Package) -> Result<(Runtime, Source)> {
     let dir = context.layers.join("node");
-    if let Some(mirror) = Dist::configured(&context.variables)? {
+    if let Some((version, source)) = with_npm(context, wanted)? {
         if let Some(npm) = package.engines.get("npm") {
             output::alert(&format!(
                 "engines.npm {npm:?} has no effect: the npm that comes with Node.js is used here"
             ));
         }
-        let version = wanted.choose(&mirror.versions()?)?;
         let npm = BUNDLED.to_owned();
-        return Ok((Runtime { dir, version, npm }, Source::Mirror(mirror)));
+        return Ok((Runtime { dir, version, npm }, source));
     }
     let registry = Registry::new(&context.variables)?;
     let (node, npms) = at_once(|| registry.index(node_package()), || registry.index("npm"))?;
     let version = wanted.choose(&node.versions())?;
     let line = npm_line(&version, package);
-    let npm = npms.newest(&line).ok_or_else(|| {
+    let npm = newest(&npms.versions(), &line).ok_or_else(|| {
         Failure::new(
             format!("no published npm satisfies {line:?} (package.json engines.npm)"),
             "Ask for a line such as \"11.x\", or remove engines.npm to get the one that fits Node.js.",
@@ -181,6 +185,22 @@ fn resolve(context: &BuildContext, wanted: &Wanted, package: &Package) -> Result
         npm: npms,
     };
     Ok((Runtime { dir, version, npm }, source))
+}
+
+/// A release that holds npm too, where the operator configured a place with such.
+fn with_npm(context: &BuildContext, wanted: &Wanted) -> Result<Option<(String, Source)>> {
+    if let Some(dist) = Dist::configured(&context.variables)? {
+        return Ok(Some((wanted.choose(&dist.versions()?)?, Source::Dist(dist))));
+    }
+    let Some(mirror) = Mirror::configured(&context.variables, "node") else {
+        return Ok(None);
+    };
+    let client = Client::new(&context.variables)?;
+    let releases = mirror.releases(&client)?;
+    let versions: Vec<String> = releases.iter().map(|release| release.version.clone()).collect();
+    let version = wanted.choose(&versions)?;
+    let release = releases.into_iter().find(|release| release.version == version);
+    Ok(release.map(|release| (version, Source::Mirror(Box::new((client, release))))))
 }
 
 /// Runs both, the second beside the first.
@@ -198,7 +218,8 @@ fn download(layer: &mut Layer, runtime: &Runtime, source: &Source) -> Result<()>
     let dir = layer.dir.clone();
     let modules = dir.join("lib/node_modules/npm");
     match source {
-        Source::Mirror(mirror) => mirror.unpack(&runtime.version, &dir, place_release)?,
+        Source::Dist(dist) => dist.unpack(&runtime.version, &dir, place_release)?,
+        Source::Mirror(found) => source::unpack(&found.0, &found.1, &dir, &dir, &place_release)?,
         Source::Registry { registry, node, npm } => {
             at_once(
                 || registry.unpack(node, &runtime.version, &dir, place_node),

@@ -83,6 +83,15 @@ impl Wanted {
     }
 }
 
+/// The newest release of `published` that `range` allows.
+#[must_use]
+pub fn newest(published: &[String], range: &str) -> Option<String> {
+    let range: Range = range.parse().ok()?;
+    let versions = published.iter().filter_map(|text| text.parse::<Version>().ok());
+    let allowed = versions.filter(|version| version.pre_release.is_empty() && version.satisfies(&range));
+    allowed.max().map(|version| version.to_string())
+}
+
 /// What is said of a version that is too old, if it is.
 #[must_use]
 pub fn age_warning(version: &str) -> Option<String> {

@@ -93,17 +93,8 @@ impl Installer<'_> {
             common(&layer)?;
         }
         layer.keep(Types::ALL, &key, &[])?;
-        self.keep_uv()?;
+        uv::keep(self.context)?;
         Ok(layer)
-    }
-
-    /// The layer with uv stays in the cache although this build did not need it.
-    fn keep_uv(&self) -> Result<()> {
-        let layer = self.context.layer("uv");
-        match layer.restored("key").map(str::to_owned) {
-            Some(version) if layer.is(&version) => layer.keep(Types::CACHED, &version, &[]),
-            _ => Ok(()),
-        }
     }
 
     fn fill(&self, dependencies: Dependencies, program: &Path, venv: &Path) -> Result<()> {

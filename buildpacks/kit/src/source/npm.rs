@@ -1,8 +1,9 @@
 //! Packages of the npm registry, or of a mirror of it, read without npm: npm itself comes from there.
 
-use buildpack_kit::archive::unpack_tgz;
-use buildpack_kit::http::{Client, Integrity};
-use buildpack_kit::{Failure, Result, Variables};
+use super::{Form, Release, Root};
+use crate::archive::unpack_tgz;
+use crate::http::{Client, Integrity};
+use crate::{Failure, Result, Variables};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,28 @@ impl Registry {
         })
     }
 
+    /// The file of `version`.
+    ///
+    /// # Errors
+    /// Where there is none, or nothing says what is in it.
+    pub fn release(&self, index: &Index, version: &str) -> Result<Release> {
+        let unknown = |what: &str| {
+            Failure::new(
+                format!("the registry {} has no {what} of version {version}", self.url),
+                "The operator checks the registry mirror (npm_config_registry) of staging.",
+            )
+        };
+        let dist = &index.versions.get(version).ok_or_else(|| unknown("package"))?.dist;
+        let integrity = dist.integrity.as_deref().and_then(Integrity::from_sri);
+        Ok(Release {
+            version: version.to_owned(),
+            url: dist.tarball.clone(),
+            integrity: integrity.ok_or_else(|| unknown("checksum (sha512)"))?,
+            form: Form::TarGz,
+            root: Root::Strip(1),
+        })
+    }
+
     /// Unpacks `version` into `target`; `place` says where each file goes.
     ///
     /// # Errors
@@ -77,17 +100,9 @@ impl Registry {
         target: &Path,
         place: impl Fn(&Path) -> Option<PathBuf>,
     ) -> Result<()> {
-        let unknown = |what: &str| {
-            Failure::new(
-                format!("the registry {} has no {what} of version {version}", self.url),
-                "The operator checks the registry mirror (npm_config_registry) of staging.",
-            )
-        };
-        let dist = &index.versions.get(version).ok_or_else(|| unknown("package"))?.dist;
-        let integrity = dist.integrity.as_deref().and_then(Integrity::from_sri);
-        let integrity = integrity.ok_or_else(|| unknown("checksum (sha512)"))?;
+        let release = self.release(index, version)?;
         self.client
-            .download(&dist.tarball, &integrity, |reader| unpack_tgz(reader, target, &place))
+            .download(&release.url, &release.integrity, |reader| unpack_tgz(reader, target, &place))
     }
 }
 
@@ -96,17 +111,5 @@ impl Index {
     #[must_use]
     pub fn versions(&self) -> Vec<String> {
         self.versions.keys().cloned().collect()
-    }
-
-    /// The newest release that `range` allows.
-    #[must_use]
-    pub fn newest(&self, range: &str) -> Option<String> {
-        let range: node_semver::Range = range.parse().ok()?;
-        let versions = self
-            .versions
-            .keys()
-            .filter_map(|text| text.parse::<node_semver::Version>().ok());
-        let allowed = versions.filter(|version| version.pre_release.is_empty() && version.satisfies(&range));
-        allowed.max().map(|version| version.to_string())
     }
 }
