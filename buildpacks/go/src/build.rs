@@ -82,6 +82,8 @@ impl Workshop<'_> {
             .env("GOPATH", self.tmp.join("path"))
             .env("GOMODCACHE", &self.modules.dir)
             .env("GOCACHE", &self.objects.dir)
+            // Its index of packages leaves out files that are new, so it would differ from build to build.
+            .env("GODEBUG", "goindex=0")
             .env("XDG_CONFIG_HOME", self.tmp)
             .env("GOTMPDIR", self.tmp);
         if variables.get("CGO_ENABLED").is_none() {
@@ -107,9 +109,18 @@ impl Workshop<'_> {
             }]);
         }
         let named = targets(self.project, &self.context.variables);
-        let patterns = if named.is_empty() { self.patterns()? } else { named.clone() };
+        let patterns = if named.is_empty() {
+            self.patterns()?
+        } else {
+            named.clone()
+        };
         let mut list = self.command();
-        list.args(["list", "-find", "-f", "{{if eq .Name \"main\"}}paas-program {{.ImportPath}}{{end}}"]);
+        list.args([
+            "list",
+            "-find",
+            "-f",
+            "{{if eq .Name \"main\"}}paas-program {{.ImportPath}}{{end}}",
+        ]);
         let listed = quietly(list.args(&patterns), "go list")?;
         let programs: Vec<Program> = listed
             .lines()
@@ -118,7 +129,10 @@ impl Workshop<'_> {
             .collect();
         if programs.is_empty() {
             return Err(Failure::new(
-                format!("there is no program to build: no package main in {}", patterns.join(" ")),
+                format!(
+                    "there is no program to build: no package main in {}",
+                    patterns.join(" ")
+                ),
                 "Push the folder that holds main.go; or name what to build in BP_GO_TARGETS, for example ./cmd/web.",
             ));
         }
@@ -134,7 +148,9 @@ impl Workshop<'_> {
         let below = listed
             .lines()
             .filter_map(|line| Path::new(line).strip_prefix(&self.context.app).ok());
-        Ok(below.map(|folder| format!("./{}/...", folder.display()).replace(".//", "./")).collect())
+        Ok(below
+            .map(|folder| format!("./{}/...", folder.display()).replace(".//", "./"))
+            .collect())
     }
 
     fn build(&self, programs: &[Program]) -> Result<()> {
@@ -159,7 +175,11 @@ impl Workshop<'_> {
         } else {
             build.arg("-o").arg(format!("{}/", bin.display())).args(&shown);
         }
-        let how = if self.project.vendored { ", modules from vendor" } else { "" };
+        let how = if self.project.vendored {
+            ", modules from vendor"
+        } else {
+            ""
+        };
         output::headline(&format!("Build: go build {}{how}", shown.join(" ")));
         let built = tool::run(&mut build, "go build", HINTS);
         std::fs::remove_file(&trimmed).map_err(Failure::file("remove", &trimmed))?;
@@ -181,9 +201,12 @@ fn compile_failure(failure: Failure) -> Failure {
 
 /// Runs a command whose output is for us; what it says where it fails is shown.
 fn quietly(command: &mut Command, shown: &str) -> Result<String> {
-    let output = command
-        .output()
-        .map_err(|error| Failure::new(format!("{shown} could not be started: {error}"), "Report this to the operator."))?;
+    let output = command.output().map_err(|error| {
+        Failure::new(
+            format!("{shown} could not be started: {error}"),
+            "Report this to the operator.",
+        )
+    })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -253,7 +276,10 @@ fn web<'a>(project: &Project, programs: &'a [Program]) -> Option<&'a Program> {
     let top = programs
         .iter()
         .find(|program| Some(&program.package) == project.path.as_ref());
-    let usual = || WEB.iter().find_map(|name| programs.iter().find(|program| program.name == *name));
+    let usual = || {
+        WEB.iter()
+            .find_map(|name| programs.iter().find(|program| program.name == *name))
+    };
     top.or_else(usual)
 }
 
@@ -261,8 +287,14 @@ fn processes(context: &BuildContext, project: &Project, programs: &[Program]) ->
     let Some(web) = web(project, programs) else {
         if !context.app.join("Procfile").is_file() {
             let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
-            output::alert(&format!("Nothing says which of these programs serves: {}.", names.join(", ")));
-            output::alert(&format!("Add a Procfile, for example `web: {}`.", names.first().copied().unwrap_or("web")));
+            output::alert(&format!(
+                "Nothing says which of these programs serves: {}.",
+                names.join(", ")
+            ));
+            output::alert(&format!(
+                "Add a Procfile, for example `web: {}`.",
+                names.first().copied().unwrap_or("web")
+            ));
         }
         return Launch::default().write(context);
     };
@@ -281,7 +313,11 @@ const HINTS: &[Hint] = &[
         remedy: "Run `go mod vendor`, and push go.mod, go.sum and vendor together.",
     },
     Hint {
-        words: &["missing go.sum entry", "updates to go.mod needed", "updates to go.sum needed"],
+        words: &[
+            "missing go.sum entry",
+            "updates to go.mod needed",
+            "updates to go.sum needed",
+        ],
         cause: "go.mod, go.sum and the sources disagree (see above)",
         remedy: "Run `go mod tidy`, see that the app still works, and push go.mod and go.sum.",
     },
@@ -296,18 +332,33 @@ const HINTS: &[Hint] = &[
         remedy: "Raise the `go` line of go.mod, for example by `go get go@latest`.",
     },
     Hint {
-        words: &["no required module provides package", "is not in std", "cannot find module providing"],
+        words: &[
+            "no required module provides package",
+            "is not in std",
+            "cannot find module providing",
+        ],
         cause: "a package that the app imports is in none of the modules of go.mod (see above)",
         remedy: "Run `go mod tidy`, and push go.mod and go.sum; a module of the app itself belongs into go.work or a replace.",
     },
     Hint {
-        words: &["module lookup disabled", "proxyconnect", "dial tcp", "reading file:", "TLS handshake"],
+        words: &[
+            "module lookup disabled",
+            "proxyconnect",
+            "dial tcp",
+            "reading file:",
+            "TLS handshake",
+        ],
         cause: "a module could not be downloaded (see above)",
         remedy: "Run `go mod vendor` and push the folder vendor, which needs no download; or the operator names a module \
                  proxy that builds can reach (GOPROXY, or a goproxy folder of BP_MIRROR).",
     },
     Hint {
-        words: &["terminal prompts disabled", "could not read Username", "404 Not Found", "410 Gone"],
+        words: &[
+            "terminal prompts disabled",
+            "could not read Username",
+            "404 Not Found",
+            "410 Gone",
+        ],
         cause: "a module does not exist where it is looked for, or is private (see above)",
         remedy: "Repair its name or version; vendor private modules (`go mod vendor`).",
     },
@@ -339,7 +390,10 @@ mod tests {
         };
         assert_eq!(served(&["x.org/shop/cmd/api"]).as_deref(), Some("api"));
         assert_eq!(served(&["x.org/shop", "x.org/shop/cmd/job"]).as_deref(), Some("shop"));
-        assert_eq!(served(&["x.org/shop/cmd/job", "x.org/shop/cmd/web/v2"]).as_deref(), Some("web"));
+        assert_eq!(
+            served(&["x.org/shop/cmd/job", "x.org/shop/cmd/web/v2"]).as_deref(),
+            Some("web")
+        );
         assert_eq!(served(&["x.org/shop/cmd/job", "x.org/shop/cmd/other"]), None);
     }
 
@@ -366,7 +420,10 @@ mod tests {
         let variables = Variables([(SETTING.into(), mirror.path().into())].into());
         assert_eq!(proxy(&variables), None);
         std::fs::create_dir(mirror.path().join("goproxy")).unwrap();
-        assert_eq!(proxy(&variables), Some(format!("file://{}/goproxy", mirror.path().display())));
+        assert_eq!(
+            proxy(&variables),
+            Some(format!("file://{}/goproxy", mirror.path().display()))
+        );
     }
 
     /// Everything that is told where a build fails, for reading.

@@ -46,7 +46,11 @@ impl Dist {
                 format!("The operator checks the setting {SETTING} of staging."),
             )
         })?;
-        let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+        let arch = if std::env::consts::ARCH == "aarch64" {
+            "arm64"
+        } else {
+            "amd64"
+        };
         let found = listed.into_iter().filter(|listed| listed.stable).filter_map(|listed| {
             let fits = |file: &Entry| file.os == "linux" && file.arch == arch && file.kind == "archive";
             let file = listed.files.into_iter().find(fits)?;
@@ -68,7 +72,11 @@ impl Source for Dist {
     }
 
     fn releases(&self, client: &Client) -> Result<Vec<Release>> {
-        let index = if self.base.starts_with("file://") { "index.json" } else { "?mode=json&include=all" };
+        let index = if self.base.starts_with("file://") {
+            "index.json"
+        } else {
+            "?mode=json&include=all"
+        };
         let answer = client.get(&format!("{}/{index}", self.base), "application/json")?;
         self.parse(&answer.body)
     }
@@ -83,7 +91,11 @@ mod tests {
         let dist = Dist {
             base: "https://mirror.test/go".to_owned(),
         };
-        let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+        let arch = if std::env::consts::ARCH == "aarch64" {
+            "arm64"
+        } else {
+            "amd64"
+        };
         let file = |arch: &str, kind: &str| {
             serde_json::json!({ "filename": format!("go1.27.3.linux-{arch}.tar.gz"), "os": "linux", "arch": arch,
                 "kind": kind, "sha256": "00".repeat(32) })

@@ -20,7 +20,9 @@ struct Go;
 impl Buildpack for Go {
     fn detect(&self, context: &DetectContext) -> Result<Detection> {
         let Some(project) = Project::read(&context.app)? else {
-            return Ok(Detection::Declined("no go.mod, go.work or .go files at the top".to_owned()));
+            return Ok(Detection::Declined(
+                "no go.mod, go.work or .go files at the top".to_owned(),
+            ));
         };
         let wanted = version::wanted(&context.app, &project, &context.variables)?;
         Ok(Detection::Passed {
@@ -57,7 +59,10 @@ mod tests {
     fn modules_and_single_files_are_recognised() {
         assert_eq!(detect(&[("go.mod", "module a\n\ngo 1.25\n")]), "+Go 1.25 (go.mod go)");
         assert_eq!(detect(&[("main.go", "package main\n")]), "+Go 1 (default)");
-        assert_eq!(detect(&[("go.work", "go 1.26.1\nuse ./a\n")]), "+Go 1.26.1 (go.work go)");
+        assert_eq!(
+            detect(&[("go.work", "go 1.26.1\nuse ./a\n")]),
+            "+Go 1.26.1 (go.work go)"
+        );
         assert!(detect(&[("a.txt", "")]).starts_with("no go.mod"));
     }
 }

@@ -60,12 +60,7 @@ impl Project {
                 project.comment(comment.trim());
                 continue;
             }
-            let words: Vec<&str> = line
-                .split("//")
-                .next()
-                .unwrap_or_default()
-                .split_whitespace()
-                .collect();
+            let words: Vec<&str> = line.split("//").next().unwrap_or_default().split_whitespace().collect();
             match words.as_slice() {
                 [")"] => in_require = false,
                 ["require", "("] => in_require = true,
@@ -89,9 +84,7 @@ impl Project {
         }
         match words.next() {
             Some("goVersion") => {
-                self.comment_version = words
-                    .next()
-                    .map(|version| version.trim_start_matches("go").to_owned());
+                self.comment_version = words.next().map(|version| version.trim_start_matches("go").to_owned());
             }
             Some("install") => self.comment_targets = words.map(str::to_owned).collect(),
             _ => {}

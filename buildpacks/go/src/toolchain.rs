@@ -49,9 +49,11 @@ pub fn install(context: &BuildContext, wanted: &Wanted) -> Result<Provided> {
 
 /// What building needs: neither the sources of the tools, nor tests, which are two thirds of all files.
 fn place(path: &Path) -> Option<PathBuf> {
-    let left_out = ["test", "api", "doc", "misc", "src/cmd"].iter().any(|folder| path.starts_with(folder));
-    let test = path.components().any(|part| part.as_os_str() == "testdata")
-        || path.to_string_lossy().ends_with("_test.go");
+    let left_out = ["test", "api", "doc", "misc", "src/cmd"]
+        .iter()
+        .any(|folder| path.starts_with(folder));
+    let test =
+        path.components().any(|part| part.as_os_str() == "testdata") || path.to_string_lossy().ends_with("_test.go");
     (!left_out && !test).then(|| path.to_owned())
 }
 

@@ -32,12 +32,18 @@ pub fn wanted(app: &Path, project: &Project, variables: &Variables) -> Result<Wa
     let work = project.file == Some("go.work");
     let said = [
         (project.comment_version.clone(), "go.mod +heroku goVersion", false),
-        (project.toolchain.clone(), if work { "go.work toolchain" } else { "go.mod toolchain" }, true),
+        (
+            project.toolchain.clone(),
+            if work { "go.work toolchain" } else { "go.mod toolchain" },
+            true,
+        ),
         (project.go.clone(), if work { "go.work go" } else { "go.mod go" }, true),
         (first_line(app, ".go-version")?, ".go-version", false),
         (tool_version(app, &["go", "golang"])?, ".tool-versions", false),
     ];
-    let first = said.into_iter().find_map(|(text, said_by, minimum)| Some((text?, said_by, minimum)));
+    let first = said
+        .into_iter()
+        .find_map(|(text, said_by, minimum)| Some((text?, said_by, minimum)));
     match first {
         Some((text, said_by, minimum)) => parse(&text, said_by, minimum),
         None => parse("1", "default", false),
@@ -46,12 +52,14 @@ pub fn wanted(app: &Path, project: &Project, variables: &Variables) -> Result<Wa
 
 fn parse(text: &str, said_by: &'static str, minimum: bool) -> Result<Wanted> {
     let text = text.trim().trim_start_matches("go").trim_end_matches(".x");
-    let version = Version::parse(text).filter(|version| version.parts() <= 3).ok_or_else(|| {
-        Failure::new(
-            format!("{said_by} asks for Go {text:?}, which is no version of a release"),
-            "Write a version such as 1.26 or 1.26.2.",
-        )
-    })?;
+    let version = Version::parse(text)
+        .filter(|version| version.parts() <= 3)
+        .ok_or_else(|| {
+            Failure::new(
+                format!("{said_by} asks for Go {text:?}, which is no version of a release"),
+                "Write a version such as 1.26 or 1.26.2.",
+            )
+        })?;
     Ok(Wanted {
         text: text.to_owned(),
         said_by,
@@ -71,18 +79,26 @@ impl Wanted {
             .filter_map(|release| Some((Version::parse(&release.version)?, release)))
             .collect();
         let newest = |line: &Version, least: &Version| {
-            let fitting = published.iter().filter(|(version, _)| version.is_of(line) && version >= least);
+            let fitting = published
+                .iter()
+                .filter(|(version, _)| version.is_of(line) && version >= least);
             fitting.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, release)| *release)
         };
         // An exact version that somebody chose is that version; that of a module is where its line begins.
-        let line = if self.minimum { self.version.line(2.min(self.version.parts())) } else { self.version.clone() };
+        let line = if self.minimum {
+            self.version.line(2.min(self.version.parts()))
+        } else {
+            self.version.clone()
+        };
         let mut found = newest(&line, &self.version);
         if found.is_none() && self.minimum {
             let later = published.iter().filter(|(version, _)| *version > self.version);
             let next = later.map(|(version, _)| version.line(2)).min();
             found = next.and_then(|next| newest(&next, &self.version));
         }
-        found.cloned().ok_or_else(|| self.missing(published.iter().map(|(version, _)| version)))
+        found
+            .cloned()
+            .ok_or_else(|| self.missing(published.iter().map(|(version, _)| version)))
     }
 
     fn missing<'a>(&self, published: impl Iterator<Item = &'a Version>) -> Failure {
@@ -91,7 +107,12 @@ impl Wanted {
         lines.dedup();
         let lines: Vec<String> = lines.iter().map(Version::to_string).collect();
         Failure::new(
-            format!("Go {} ({}) cannot be had here; there is {}", self.text, self.said_by, lines.join(", ")),
+            format!(
+                "Go {} ({}) cannot be had here; there is {}",
+                self.text,
+                self.said_by,
+                lines.join(", ")
+            ),
             "Ask for one of these; or the operator names another source for staging (BP_GO_MIRROR, BP_MIRROR).",
         )
     }
@@ -143,7 +164,8 @@ pub mod tests {
     #[test]
     fn the_first_source_that_says_something_wins() {
         let folder = tempfile::tempdir().unwrap();
-        let said = |project: &Project, variables: &Variables| wanted(folder.path(), project, variables).unwrap().said_by;
+        let said =
+            |project: &Project, variables: &Variables| wanted(folder.path(), project, variables).unwrap().said_by;
         let none = Variables::default();
         assert_eq!(said(&Project::default(), &none), "default");
         std::fs::write(folder.path().join(".go-version"), "1.25\n").unwrap();

@@ -38,7 +38,9 @@ pub fn read_text(app: &Path, name: &str) -> Result<Option<String>> {
                 .collect();
             String::from_utf16_lossy(&units)
         }
-        _ => String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned(),
+        _ => String::from_utf8_lossy(&bytes)
+            .trim_start_matches('\u{feff}')
+            .to_owned(),
     };
     Ok(Some(text))
 }
@@ -85,7 +87,11 @@ fn walk(folder: &Path, below: &str, depth: usize, found: &mut Vec<String>) {
             continue;
         };
         let Ok(kind) = entry.file_type() else { continue };
-        let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
+        let path = if below.is_empty() {
+            name.clone()
+        } else {
+            format!("{below}/{name}")
+        };
         if kind.is_file() {
             found.push(path);
         } else if kind.is_dir() && depth > 0 && !UNREAD.contains(&name.as_str()) {

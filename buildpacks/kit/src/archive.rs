@@ -20,7 +20,11 @@ const LINKS: usize = 10_000;
 pub fn unpack_tgz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
     unpack_tar_gz(reader, target, |path| {
         let stripped: PathBuf = path.components().skip(1).collect();
-        if stripped.as_os_str().is_empty() { None } else { place(&stripped) }
+        if stripped.as_os_str().is_empty() {
+            None
+        } else {
+            place(&stripped)
+        }
     })
 }
 
@@ -34,7 +38,10 @@ pub fn unpack_tar_gz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> 
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let path: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+        let path: PathBuf = path
+            .components()
+            .filter(|part| !matches!(part, Component::CurDir))
+            .collect();
         let Some(place) = place(&path).filter(|place| !place.as_os_str().is_empty()) else {
             continue;
         };
@@ -66,7 +73,10 @@ fn link(file: &Path, place: &Path, to: &Path) -> io::Result<()> {
     let depth = place.components().count() - 1;
     let up = to.components().take_while(|part| *part == Component::ParentDir).count();
     // Upwards only at its beginning: past another link it could mean anything.
-    let plain = to.components().skip(up).all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let plain = to
+        .components()
+        .skip(up)
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if to.is_absolute() || up > depth || !plain || file.symlink_metadata().is_ok() {
         return Ok(());
     }
@@ -80,11 +90,7 @@ fn link(file: &Path, place: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Where it is damaged, leads outside, or cannot be written.
-pub fn unpack_zip(
-    reader: impl Read + Seek,
-    target: &Path,
-    place: impl Fn(&Path) -> Option<PathBuf>,
-) -> io::Result<()> {
+pub fn unpack_zip(reader: impl Read + Seek, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
     let mut archive = zip::ZipArchive::new(reader).map_err(io::Error::other)?;
     let mut left = TOTAL_BYTES;
     for index in 0..archive.len() {
@@ -99,9 +105,9 @@ pub fn unpack_zip(
         if entry.is_dir() {
             fs::create_dir_all(&file)?;
         } else if !is_link {
-            left = left.checked_sub(entry.size()).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, "the archive unpacks to more than 2 GiB")
-            })?;
+            left = left
+                .checked_sub(entry.size())
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the archive unpacks to more than 2 GiB"))?;
             let size = entry.size();
             write(&file, mode & 0o111 != 0, &mut entry.by_ref().take(size))?;
         }
@@ -228,7 +234,10 @@ mod tests {
         zip.write_all(b"tool").unwrap();
         zip.start_file("go-1.dist-info/RECORD", options).unwrap();
         let bytes = zip.finish().unwrap();
-        unpack_zip(bytes, folder.path(), |path| path.strip_prefix("go").ok().map(Path::to_owned)).unwrap();
+        unpack_zip(bytes, folder.path(), |path| {
+            path.strip_prefix("go").ok().map(Path::to_owned)
+        })
+        .unwrap();
         let mode = fs::metadata(folder.path().join("bin/go")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

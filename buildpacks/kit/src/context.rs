@@ -142,7 +142,13 @@ fn current_folder() -> Result<PathBuf> {
 fn run_detect(buildpack: &dyn Buildpack, arguments: &[OsString], variables: Variables) -> Result<ExitCode> {
     let plan = path(&variables, "CNB_BUILD_PLAN_PATH", arguments, 2)?;
     let app = current_folder()?;
-    match buildpack.detect(&DetectContext { app, variables })? {
+    let detection = buildpack.detect(&DetectContext { app, variables });
+    // Files that are there and cannot be understood are still this buildpack's: its build says what is wrong with them.
+    let detection = detection.unwrap_or_else(|failure| Detection::Passed {
+        found: format!("yes, but {}", failure.cause),
+        provides: None,
+    });
+    match detection {
         Detection::Passed { found, provides } => {
             output::plain(&found);
             if let Some(name) = provides {

@@ -112,7 +112,9 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     let path = path.display().to_string();
     move |error| {
         let remedy = match error.kind() {
-            io::ErrorKind::NotFound => "The operator adds it to the mirror folder of staging (BP_MIRROR), or corrects that setting.",
+            io::ErrorKind::NotFound => {
+                "The operator adds it to the mirror folder of staging (BP_MIRROR), or corrects that setting."
+            }
             io::ErrorKind::InvalidData => "The operator replaces the damaged file in the mirror folder of staging.",
             _ => "Try again; if it persists, raise the staging disk limit.",
         };
@@ -399,10 +401,22 @@ mod tests {
         let base = address(&format!("{}/", folder.path().display()));
         assert_eq!(client().get(&format!("{base}/a.json"), "*/*").unwrap().body, b"hello");
         let right = Integrity::Sha256(Sha256::digest("hello").to_vec());
-        client().download(&format!("{base}/a.json"), &right, |_| Ok(())).unwrap();
+        client()
+            .download(&format!("{base}/a.json"), &right, |_| Ok(()))
+            .unwrap();
         let wrong = Integrity::Sha256(vec![0; 32]);
-        assert!(client().download(&format!("{base}/a.json"), &wrong, |_| Ok(())).is_err());
-        assert!(client().get(&format!("{base}/b.json"), "*/*").unwrap_err().remedy.contains("BP_MIRROR"));
+        assert!(
+            client()
+                .download(&format!("{base}/a.json"), &wrong, |_| Ok(()))
+                .is_err()
+        );
+        assert!(
+            client()
+                .get(&format!("{base}/b.json"), "*/*")
+                .unwrap_err()
+                .remedy
+                .contains("BP_MIRROR")
+        );
     }
 
     #[test]

@@ -18,7 +18,9 @@ mod tests {
     fn told(limit: Option<&str>) -> String {
         let script = program("tell HALF $((megabytes / 2))\n");
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &format!("exec 3>&1; {script}")]).env_remove("MEMORY_LIMIT");
+        shell
+            .args(["-c", &format!("exec 3>&1; {script}")])
+            .env_remove("MEMORY_LIMIT");
         if let Some(limit) = limit {
             shell.env("MEMORY_LIMIT", limit);
         }
@@ -27,7 +29,13 @@ mod tests {
 
     #[test]
     fn each_way_to_write_a_limit() {
-        for (limit, expected) in [("512m", "256"), ("512M", "256"), ("2g", "1024"), ("1G", "512"), ("64MB", "32")] {
+        for (limit, expected) in [
+            ("512m", "256"),
+            ("512M", "256"),
+            ("2g", "1024"),
+            ("1G", "512"),
+            ("64MB", "32"),
+        ] {
             assert_eq!(told(Some(limit)), format!("HALF = \"{expected}\"\n"), "{limit}");
         }
     }

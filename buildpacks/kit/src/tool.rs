@@ -99,11 +99,19 @@ mod tests {
         }];
         let cause = |tail: &str, killed| explain("tool", tail, killed, &hints).cause;
         assert_eq!(cause("lock is stale: No space left on device", false), "stale");
-        assert_eq!(cause("write: No space left on device", false), "the disk of the build is full");
+        assert_eq!(
+            cause("write: No space left on device", false),
+            "the disk of the build is full"
+        );
         assert_eq!(cause("dial tcp: lookup x: no such host", false), COMMON[2].cause);
         assert_eq!(cause("what?", false), "tool failed (see above)");
         assert!(cause("", true).contains("killed"));
-        assert!(run(&mut Command::new("/nonexistent"), "x", &[]).unwrap_err().cause.contains("started"));
+        assert!(
+            run(&mut Command::new("/nonexistent"), "x", &[])
+                .unwrap_err()
+                .cause
+                .contains("started")
+        );
         assert!(run(&mut Command::new("false"), "false", &[]).is_err());
     }
 }

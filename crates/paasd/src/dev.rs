@@ -27,7 +27,7 @@ const ADMIN: &str = "admin";
 /// Folder of the cell's stacks below the state directory.
 const STACKS: &str = "cell/stacks";
 /// Variables of the host that builds get: certificates, proxies and mirrors, so that they install as the host does.
-const STAGING_VARIABLES: [&str; 14] = [
+const STAGING_VARIABLES: [&str; 20] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -41,7 +41,13 @@ const STAGING_VARIABLES: [&str; 14] = [
     "UV_DEFAULT_INDEX",
     "UV_INDEX_URL",
     "UV_PYTHON_INSTALL_MIRROR",
+    "GOPROXY",
+    "GONOPROXY",
+    "GOPRIVATE",
+    "GOSUMDB",
+    "BP_MIRROR",
     "BP_NODE_MIRROR",
+    "BP_GO_MIRROR",
 ];
 
 /// Runs until a signal or a role's failure.

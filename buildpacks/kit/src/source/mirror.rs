@@ -52,8 +52,13 @@ impl Mirror {
 
     fn unusable(&self, what: &str) -> Failure {
         Failure::new(
-            format!("the mirror {} is not as it should be: {}/index.json {what}", self.base, self.runtime),
-            format!("The operator repairs it, or the setting {SETTING} of staging; buildpacks/README.md has the layout."),
+            format!(
+                "the mirror {} is not as it should be: {}/index.json {what}",
+                self.base, self.runtime
+            ),
+            format!(
+                "The operator repairs it, or the setting {SETTING} of staging; buildpacks/README.md has the layout."
+            ),
         )
     }
 

@@ -129,7 +129,12 @@ pub struct Recipe<'a> {
 ///
 /// # Errors
 /// Where no release will do, or it cannot be had.
-pub fn provide(context: &BuildContext, wanted: &Wanted<'_>, source: &dyn Source, recipe: &Recipe<'_>) -> Result<Provided> {
+pub fn provide(
+    context: &BuildContext,
+    wanted: &Wanted<'_>,
+    source: &dyn Source,
+    recipe: &Recipe<'_>,
+) -> Result<Provided> {
     let mut layer = context.layer(wanted.layer);
     let now = SystemTime::now();
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -146,7 +151,10 @@ pub fn provide(context: &BuildContext, wanted: &Wanted<'_>, source: &dyn Source,
     let release = match (chosen, known) {
         (Ok(release), _) => release,
         (Err(failure), Some((version, resolved))) => {
-            output::alert(&format!("No newer {} could be looked for: {}", wanted.title, failure.cause));
+            output::alert(&format!(
+                "No newer {} could be looked for: {}",
+                wanted.title, failure.cause
+            ));
             return keep(layer, wanted, &version, &described, resolved);
         }
         (Err(failure), None) => return Err(failure),
@@ -226,7 +234,10 @@ fn keep(layer: Layer, wanted: &Wanted<'_>, version: &str, source: &str, resolved
 /// Where its description cannot be written.
 pub fn keep_unused(layer: &Layer, types: Types) -> Result<()> {
     let names = ["version", "wanted", "source", "resolved"];
-    let metadata: Vec<(&str, &str)> = names.iter().filter_map(|name| Some((*name, layer.restored(name)?))).collect();
+    let metadata: Vec<(&str, &str)> = names
+        .iter()
+        .filter_map(|name| Some((*name, layer.restored(name)?)))
+        .collect();
     match layer.restored("key") {
         Some(key) if layer.is(key) => layer.keep(types, key, &metadata),
         _ => Ok(()),

@@ -101,8 +101,9 @@ impl Registry {
         place: impl Fn(&Path) -> Option<PathBuf>,
     ) -> Result<()> {
         let release = self.release(index, version)?;
-        self.client
-            .download(&release.url, &release.integrity, |reader| unpack_tgz(reader, target, &place))
+        self.client.download(&release.url, &release.integrity, |reader| {
+            unpack_tgz(reader, target, &place)
+        })
     }
 }
 

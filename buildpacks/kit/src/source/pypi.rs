@@ -197,6 +197,9 @@ mod tests {
     fn the_configured_index_is_asked() {
         let variables = |pairs: &[(&str, &str)]| Variables(pairs.iter().map(|(k, v)| (k.into(), v.into())).collect());
         assert_eq!(index(&variables(&[])), INDEX);
-        assert_eq!(index(&variables(&[("PIP_INDEX_URL", "http://m/simple/")])), "http://m/simple");
+        assert_eq!(
+            index(&variables(&[("PIP_INDEX_URL", "http://m/simple/")])),
+            "http://m/simple"
+        );
     }
 }

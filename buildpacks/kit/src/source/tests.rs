@@ -20,7 +20,8 @@ fn mirror(versions: &[&str]) -> (tempfile::TempDir, Variables) {
             let mut header = tar::Header::new_gnu();
             header.set_mode(0o755);
             header.set_size(version.len() as u64);
-            tar.append_data(&mut header, "tool/bin/tool", version.as_bytes()).unwrap();
+            tar.append_data(&mut header, "tool/bin/tool", version.as_bytes())
+                .unwrap();
             let bytes = tar.into_inner().unwrap().finish().unwrap();
             let file = format!("tool-{version}.tar.gz");
             fs::write(tool.join(&file), &bytes).unwrap();
@@ -29,7 +30,11 @@ fn mirror(versions: &[&str]) -> (tempfile::TempDir, Variables) {
         .collect();
     let foreign = serde_json::json!({ "version": "99", "arch": "vax", "file": "x.zip", "sha256": "00".repeat(32) });
     let entries: Vec<_> = entries.into_iter().chain([foreign]).collect();
-    fs::write(tool.join("index.json"), serde_json::json!({ "releases": entries }).to_string()).unwrap();
+    fs::write(
+        tool.join("index.json"),
+        serde_json::json!({ "releases": entries }).to_string(),
+    )
+    .unwrap();
     let variables = Variables([(mirror::SETTING.into(), folder.path().into())].into());
     (folder, variables)
 }
@@ -83,12 +88,20 @@ fn what_is_not_as_the_index_says_is_refused() {
     let layers = tempfile::tempdir().unwrap();
     let failure = provided(layers.path(), &variables).unwrap_err();
     assert!(failure.cause.contains("tool-1.1.tar.gz"), "{failure:?}");
-    assert!(fs::metadata(layers.path().join("tool.toml")).is_err(), "the layer is not kept");
+    assert!(
+        fs::metadata(layers.path().join("tool.toml")).is_err(),
+        "the layer is not kept"
+    );
     fs::write(folder.path().join("tool/index.json"), "[]").unwrap();
     let failure = provided(layers.path(), &variables).unwrap_err();
     assert!(failure.cause.contains("tool/index.json cannot be read"), "{failure:?}");
     fs::remove_dir_all(folder.path()).unwrap();
-    assert!(provided(layers.path(), &variables).unwrap_err().remedy.contains("BP_MIRROR"));
+    assert!(
+        provided(layers.path(), &variables)
+            .unwrap_err()
+            .remedy
+            .contains("BP_MIRROR")
+    );
 }
 
 #[test]
