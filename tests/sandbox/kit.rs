@@ -23,7 +23,9 @@ pub fn probe() -> &'static Path {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let binary = folder.join("probe");
         let modified = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-        let stale = || modified(&binary).is_none_or(|built| Some(built) < modified(&source));
+        let sources = std::fs::read_dir(source.with_file_name("")).unwrap().flatten();
+        let newest = sources.filter_map(|entry| modified(&entry.path())).max();
+        let stale = || modified(&binary).is_none_or(|built| Some(built) < newest);
         if !stale() {
             return binary;
         }
@@ -188,6 +190,7 @@ impl Host {
                 cpu_weight: 100,
                 cpu_quota: None,
                 pids: 64,
+                io: sandbox::IoLimits::default(),
             },
             network: Network::None,
             log: LogPolicy::default(),

@@ -11,7 +11,7 @@ use sandbox::{Error, Exec, ExecSpec, Sandbox};
 use crate::kit::{Host, PATIENCE, chain, ended, eventually, printed, readable, records, text};
 
 /// A further process of the probe.
-fn exec_spec(argv: &[&str]) -> ExecSpec {
+pub fn exec_spec(argv: &[&str]) -> ExecSpec {
     let mut all = vec!["/bin/probe".to_owned()];
     all.extend(argv.iter().map(|&a| a.to_owned()));
     ExecSpec {

@@ -10,4 +10,5 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod resources;
 mod timing;

@@ -17,6 +17,9 @@ const MIN_MEMORY: u64 = 4 << 20;
 const MIN_DISK: u64 = 1 << 20;
 const MAX_DISK: u64 = 1 << 42;
 const MIN_PIDS: u32 = 4;
+const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// A process that waits for less would seem stuck.
+const MIN_IO_BYTES: u64 = 4096;
 const MAX_ID: u32 = 65_535;
 
 /// The first broken rule, if any.
@@ -36,7 +39,7 @@ pub fn park(spec: &ParkSpec) -> Result<()> {
     layers
         .map_or(Ok(()), |layers| root(layers, binds))
         .and_then(|()| disk(spec.disk_bytes, spec.inodes))
-        .and_then(|()| limits(&spec.limits))
+        .and_then(|()| limits_reason(&spec.limits))
         .map_err(|reason| Error::Invalid {
             id: "(to be parked)".to_owned(),
             reason,
@@ -48,6 +51,43 @@ pub fn exec(id: &str, exec: &ExecSpec) -> Result<()> {
     command(&exec.argv, &exec.env, &exec.cwd, exec.uid).map_err(|reason| Error::Invalid {
         id: id.to_owned(),
         reason,
+    })
+}
+
+/// The same for new limits of `id`.
+pub fn limits(id: &str, limits: &Limits) -> Result<()> {
+    limits_reason(limits).map_err(|reason| Error::Invalid {
+        id: id.to_owned(),
+        reason,
+    })
+}
+
+fn limits_reason(limits: &Limits) -> std::result::Result<(), String> {
+    ensure(limits.memory_bytes >= MIN_MEMORY, || {
+        "its memory limit is below 4 MiB".into()
+    })?;
+    ensure(WEIGHTS.contains(&limits.cpu_weight), || {
+        "its CPU weight is not 1 to 10000".into()
+    })?;
+    let quota_ok = limits.cpu_quota.is_none_or(|cores| cores > 0.0 && cores < 10_000.0);
+    ensure(quota_ok, || "its CPU ceiling is not a positive number of cores".into())?;
+    ensure(limits.pids >= MIN_PIDS, || {
+        format!("its process limit is below {MIN_PIDS}")
+    })?;
+    let io = &limits.io;
+    ensure(io.weight.is_none_or(|weight| WEIGHTS.contains(&weight)), || {
+        "its I/O weight is not 1 to 10000".into()
+    })?;
+    let bytes_ok = [io.read_bps, io.write_bps]
+        .into_iter()
+        .flatten()
+        .all(|b| b >= MIN_IO_BYTES);
+    ensure(bytes_ok, || {
+        format!("an I/O limit is below {MIN_IO_BYTES} bytes per second")
+    })?;
+    let ops = [io.read_iops, io.write_iops].into_iter().flatten();
+    ensure(ops.into_iter().all(|n| (1..=u64::from(u32::MAX)).contains(&n)), || {
+        "an I/O limit is not a usable number of operations per second".into()
     })
 }
 
@@ -75,7 +115,7 @@ fn reason(spec: &Spec) -> std::result::Result<(), String> {
     for (path, _, _) in &spec.files {
         inside(path)?;
     }
-    limits(&spec.limits)?;
+    limits_reason(&spec.limits)?;
     match &spec.network {
         Network::None => {}
         Network::Isolated { policy } => policy.check().map_err(|e| e.to_string())?,
@@ -112,20 +152,6 @@ fn disk(bytes: u64, inodes: u64) -> std::result::Result<(), String> {
     })?;
     ensure((16..=1 << 31).contains(&inodes), || {
         "it needs at least 16 inodes".into()
-    })
-}
-
-fn limits(limits: &Limits) -> std::result::Result<(), String> {
-    ensure(limits.memory_bytes >= MIN_MEMORY, || {
-        "its memory limit is below 4 MiB".into()
-    })?;
-    ensure((1..=10_000).contains(&limits.cpu_weight), || {
-        "its CPU weight is not 1 to 10000".into()
-    })?;
-    let quota_ok = limits.cpu_quota.is_none_or(|cores| cores > 0.0 && cores < 10_000.0);
-    ensure(quota_ok, || "its CPU ceiling is not a positive number of cores".into())?;
-    ensure(limits.pids >= MIN_PIDS, || {
-        format!("its process limit is below {MIN_PIDS}")
     })
 }
 
@@ -183,6 +209,7 @@ pub mod tests {
                 cpu_weight: 100,
                 cpu_quota: None,
                 pids: 100,
+                io: crate::IoLimits::default(),
             },
             network: Network::None,
             log: LogPolicy::default(),
@@ -193,7 +220,7 @@ pub mod tests {
     #[test]
     fn each_rule_is_held() {
         assert!(spec(&good()).is_ok());
-        let breaks: [fn(&mut Spec); 14] = [
+        let breaks: [fn(&mut Spec); 16] = [
             |s| s.id = "../x".into(),
             |s| s.hostname = "a b".into(),
             |s| s.layers.clear(),
@@ -205,6 +232,8 @@ pub mod tests {
             |s| s.limits.memory_bytes = 1,
             |s| s.limits.cpu_quota = Some(f64::NAN),
             |s| s.limits.pids = 0,
+            |s| s.limits.io.write_bps = Some(1),
+            |s| s.limits.io.weight = Some(0),
             |s| s.process.argv = vec![String::new()],
             |s| s.process.env.push(("a=b".into(), String::new())),
             |s| s.process.uid = 70_000,

@@ -68,6 +68,32 @@ pub enum Error {
         /// The sandbox.
         id: String,
     },
+    /// Its processes are stopped, so none of them can be asked anything.
+    #[error("sandbox {id} is frozen: thaw it first")]
+    Frozen {
+        /// The sandbox.
+        id: String,
+    },
+    /// More memory is in use than it may have from now on; nothing was changed.
+    #[error("sandbox {id} uses {used_bytes} bytes of memory that cannot be taken back, its new limit is {limit_bytes}")]
+    MemoryInUse {
+        /// The sandbox.
+        id: String,
+        /// What is in use.
+        used_bytes: u64,
+        /// The limit that was asked for.
+        limit_bytes: u64,
+    },
+    /// This host has no means for it.
+    #[error("{operation} sandbox {id}: {reason}")]
+    Unsupported {
+        /// What was asked for.
+        operation: &'static str,
+        /// The sandbox.
+        id: String,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// A wait reached its end.
     #[error("{operation} of sandbox {id} took longer than {seconds} s{detail}")]
     Deadline {

@@ -42,6 +42,10 @@ pub fn missing(layout: &str) -> Vec<String> {
     if layout == "v1" {
         missing.push("no v2 control group hierarchy is mounted: sandboxes are killed process by process".to_owned());
     }
+    if !std::path::Path::new("/proc/pressure").exists() {
+        missing
+            .push("waiting for CPU, memory and disks is not measured: the kernel has no pressure figures".to_owned());
+    }
     let instances = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap_or_default();
     if instances.trim().parse::<u64>().is_ok_and(|n| n < INOTIFY_INSTANCES) {
         missing.push(format!(

@@ -18,6 +18,7 @@ mod check;
 mod disk;
 mod error;
 mod exec;
+mod gauge;
 mod host;
 mod inside;
 pub mod log;
@@ -39,7 +40,7 @@ pub use park::{ParkSpec, ParkedRoot, Parking, Phase, StartReport};
 pub use runtime::Runtime;
 pub use sandbox::Sandbox;
 pub use spec::{
-    ADDRESS, Bind, Config, ExecSpec, Exit, Isolation, Limits, LogPolicy, MAX_LINE, Network, Oom, Process, Rlimit,
-    RlimitKind, Spec, Stats,
+    ADDRESS, Bind, Config, ExecSpec, Exit, IoLimits, IoUsage, Isolation, Limits, LogPolicy, MAX_LINE, Network, Oom,
+    Pressure, Process, Rlimit, RlimitKind, Spec, Stall, Stats,
 };
 pub use wire::Ended;

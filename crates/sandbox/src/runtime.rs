@@ -13,15 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cgroup::device::{self, Device};
 use crate::cgroup::{self, Groups};
 use crate::disk::{self, Disk};
 use crate::error::Context;
+use crate::gauge::Gauges;
 use crate::net;
 use crate::record::{self, Folders, Record};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
 use crate::wire::Ask;
-use crate::{Config, Error, Isolation, ParkSpec, Result, Spec, check, host, sys};
+use crate::{Config, Error, Isolation, ParkSpec, Result, Spec, Stats, check, host, sys};
 use pool::{Parked, Pool};
 use reaper::Reaper;
 use start::{Clock, Remains};
@@ -54,6 +56,7 @@ pub struct Inner {
     pub folders: Folders,
     pub groups: Box<dyn Groups>,
     pub spawner: Client,
+    pub gauges: Gauges,
     disk: Box<dyn Disk>,
     missing: Vec<String>,
     ranges: Mutex<BTreeSet<u32>>,
@@ -91,6 +94,7 @@ impl Runtime {
             folders,
             groups,
             spawner,
+            gauges: Gauges::new(),
             disk,
             missing,
             ranges: Mutex::new(ranges),
@@ -179,11 +183,18 @@ impl Runtime {
         first_error.map_or(Ok(gone), Err)
     }
 
+    /// The figures of every sandbox that is held, in no order. Those that have just ended are
+    /// left out.
+    pub fn stats_all(&self) -> Vec<(String, Stats)> {
+        self.inner.gauges.read_all(&self.inner.spawner)
+    }
+
     /// What is and what is not available on this host.
     pub fn isolation(&self) -> Isolation {
         let inner = &self.inner;
         let mut missing = inner.missing.clone();
         missing.extend(host::missing(inner.groups.layout()));
+        missing.extend(inner.groups.missing(&inner.devices(None)));
         let namespaces = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"];
         Isolation {
             cgroups: inner.groups.layout().to_owned(),
@@ -256,6 +267,18 @@ impl Inner {
             }
         }
         self.go(parked.seat.moved(dir), &parked.spec, spec, true, clock)
+    }
+
+    /// The disks a sandbox uses: those of its private layer, and those of its layers.
+    pub fn devices(&self, upper: Option<&OwnedFd>) -> Vec<Device> {
+        let mut devices = upper.map_or_else(Vec::new, |upper| device::below(upper.as_fd()));
+        let more = device::below_path(self.folders.root());
+        devices.extend(
+            more.into_iter()
+                .filter(|device| !devices.contains(device))
+                .collect::<Vec<_>>(),
+        );
+        devices
     }
 
     /// The init of a record, if it lives.

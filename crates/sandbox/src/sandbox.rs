@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::cgroup::meter::BUFFER_BYTES;
 use crate::error::Context;
 use crate::exec::{self, Exec};
+use crate::gauge::Gauge;
 use crate::net::Lease;
 use crate::record::{self, CONTROL, EXIT, LOG, Record};
 use crate::runtime::Inner;
 use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Command, Reply};
-use crate::{Error, ExecSpec, Exit, Result, StartReport, Stats, check, log, sys};
+use crate::{Error, ExecSpec, Exit, Limits, Result, StartReport, Stats, check, log, sys};
 
 /// Init answers within this, or is not asked any further.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -32,8 +34,10 @@ const END: Duration = Duration::from_secs(10);
 pub struct Sandbox {
     inner: Arc<Inner>,
     record: Record,
+    /// Those of the record may have been replaced.
+    limits: Mutex<Limits>,
     pidfd: OwnedFd,
-    upper: Mutex<Option<Arc<OwnedFd>>>,
+    gauge: Arc<Gauge>,
     /// Keeps the network namespace in being.
     lease: Option<Lease>,
     /// How it was started, if by this agent.
@@ -48,11 +52,13 @@ impl Sandbox {
         upper: Option<OwnedFd>,
         lease: Option<Lease>,
     ) -> Sandbox {
+        let gauge = inner.gauges.add(&record, &*inner.groups, upper);
         Sandbox {
+            limits: Mutex::new(record.limits),
             inner,
             record,
             pidfd,
-            upper: Mutex::new(upper.map(Arc::new)),
+            gauge,
             lease,
             report: None,
         }
@@ -123,24 +129,41 @@ impl Sandbox {
         wire::wait_readable(self.pidfd.as_fd(), Instant::now()).unwrap_or(false)
     }
 
-    /// Its present use of the host.
+    /// Its present use of the host. See [`crate::Runtime::stats_all`] for many.
     pub fn stats(&self) -> Result<Stats> {
-        let usage = self.inner.groups.usage(self.seat())?;
-        let disk_bytes = match self.upper() {
-            Ok(upper) => {
-                let fs = rustix::fs::fstatfs(&*upper).on("measure the private layer", self.id())?;
-                (fs.f_blocks - fs.f_bfree) * fs.f_bsize as u64
-            }
-            Err(_) => 0,
+        self.gauge.read(&self.inner.spawner, &mut [0; BUFFER_BYTES])
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives it other limits while it runs, all or none of them. Memory that is in use and
+    /// cannot be dropped is not taken away: that is [`Error::MemoryInUse`].
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        check::limits(self.id(), limits)?;
+        let mut present = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_gone() {
+            return Err(Error::NotRunning {
+                id: self.id().to_owned(),
+            });
+        }
+        let (groups, id) = (&self.inner.groups, self.seat());
+        let devices = self.inner.devices(self.gauge.upper(&self.inner.spawner).as_deref());
+        groups.update(id, &present, limits, &devices)?;
+        let record = Record {
+            limits: *limits,
+            ..self.record.clone()
         };
-        Ok(Stats {
-            memory_bytes: usage.memory_bytes,
-            memory_peak: usage.memory_peak,
-            cpu_usec: usage.cpu_usec,
-            pids: usage.pids,
-            disk_bytes,
-            throttled: usage.throttled_usec,
-        })
+        // An agent that comes back believes the record.
+        record::write_in(&self.dir(), &record).inspect_err(|_| {
+            if let Err(error) = groups.update(id, limits, &present, &devices) {
+                tracing::warn!(sandbox = %id, %error, "limits that could not be recorded stay in force");
+            }
+        })?;
+        *present = *limits;
+        Ok(())
     }
 
     /// Sends `signal` to the app's process group.
@@ -153,7 +176,7 @@ impl Sandbox {
         }
     }
 
-    /// Stops (or continues) everything inside.
+    /// Stops (or continues) everything inside; returns when it has stopped.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         self.inner.groups.freeze(self.seat(), frozen)
     }
@@ -164,11 +187,15 @@ impl Sandbox {
         if self.is_gone() {
             return Ok(());
         }
-        let asked = self.connect().and_then(|socket| {
+        let asked = self.reach().and_then(|socket| {
             wire::send(socket.as_fd(), &Command::Kill, &[])
                 .on("kill", self.id())
                 .map(|()| socket)
         });
+        if self.inner.groups.is_frozen(self.seat()) {
+            // The order waits for it already, so hardly anything but its end happens.
+            let _ = self.inner.groups.freeze(self.seat(), false);
+        }
         if let Ok(_connected) = asked
             && wire::wait_readable(self.pidfd.as_fd(), Instant::now() + ORDERLY_END).on("kill", self.id())?
         {
@@ -276,18 +303,10 @@ impl Sandbox {
     /// The private layer's root: ours, or the spawner's, or (if both are gone and the
     /// sandbox has ended) the image mounted once more.
     fn upper(&self) -> Result<Arc<OwnedFd>> {
-        let mut held = self.upper.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(upper) = &*held {
-            return Ok(upper.clone());
+        match self.gauge.upper(&self.inner.spawner) {
+            Some(upper) => Ok(upper),
+            None => Ok(self.gauge.hold_upper(self.remount()?)),
         }
-        let kept = self.inner.spawner.ask_if_running(&Ask::Upper {
-            id: self.seat().to_owned(),
-        });
-        let found = match kept.and_then(|(_, mut fds)| fds.pop()) {
-            Some(upper) => upper,
-            None => self.remount()?,
-        };
-        Ok(held.insert(Arc::new(found)).clone())
     }
 
     fn remount(&self) -> Result<OwnedFd> {
@@ -319,7 +338,7 @@ impl Sandbox {
     /// and so does a start under the same name. What resists is left to `sweep`.
     pub fn destroy(self) -> Result<()> {
         // Given up first: they hold the image and the network namespace.
-        drop(self.upper.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.gauge.drop_upper();
         drop(self.lease);
         self.inner.groups.kill(self.record.seat())?;
         if !wire::wait_readable(self.pidfd.as_fd(), Instant::now()).unwrap_or(false) {
@@ -330,7 +349,17 @@ impl Sandbox {
         self.inner.reap(&self.record.id)
     }
 
+    /// A connection to an init that is able to answer.
     fn connect(&self) -> Result<OwnedFd> {
+        if self.inner.groups.is_frozen(self.seat()) {
+            return Err(Error::Frozen {
+                id: self.id().to_owned(),
+            });
+        }
+        self.reach()
+    }
+
+    fn reach(&self) -> Result<OwnedFd> {
         if self.is_gone() {
             return Err(Error::NotRunning {
                 id: self.id().to_owned(),

@@ -130,7 +130,7 @@ pub enum RlimitKind {
 /// What the sandbox as a whole may use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Memory and swap together, bytes, at least 4 MiB.
+    /// Memory, the kernel's for it included, without swap; bytes, at least 4 MiB.
     pub memory_bytes: u64,
     /// Share of the CPU under contention, 1..=10000, 100 is ordinary.
     pub cpu_weight: u32,
@@ -138,6 +138,25 @@ pub struct Limits {
     pub cpu_quota: Option<f64>,
     /// Most processes and threads, at least 4.
     pub pids: u32,
+    /// Its use of disks.
+    #[serde(default)]
+    pub io: IoLimits,
+}
+
+/// Limits for the disks that the private layer and the layers are on. What this host cannot
+/// hold is told by [`Isolation::missing`] and left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoLimits {
+    /// Share under contention, 1..=10000, 100 is ordinary; `None` leaves it to the kernel.
+    pub weight: Option<u32>,
+    /// Most bytes read per second; `None` for no limit, as for the following.
+    pub read_bps: Option<u64>,
+    /// Most bytes written per second.
+    pub write_bps: Option<u64>,
+    /// Most reads per second.
+    pub read_iops: Option<u64>,
+    /// Most writes per second.
+    pub write_iops: Option<u64>,
 }
 
 /// What a sandbox may reach.
@@ -205,7 +224,7 @@ pub struct Oom {
 }
 
 /// A sandbox's use of the host right now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Memory in use without cache that can be dropped, bytes.
     pub memory_bytes: u64,
@@ -219,6 +238,57 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// Microseconds spent held back by the CPU ceiling.
     pub throttled: u64,
+    /// Periods of 100 ms in which it ran under a CPU ceiling.
+    pub cpu_periods: u64,
+    /// Those in which the ceiling was reached.
+    pub throttled_periods: u64,
+    /// Memory of the kernel's that is charged to it, in `memory_bytes`; bytes.
+    pub memory_kernel: u64,
+    /// Processes killed because memory ran out.
+    pub oom_kills: u64,
+    /// Times a fork was refused because of the process limit.
+    pub pids_refused: u64,
+    /// Its use of disks since its start.
+    pub io: IoUsage,
+    /// What it waits for; `None` where the kernel does not measure it.
+    pub pressure: Option<Pressure>,
+}
+
+/// What was read and written. Bytes that a loop device passes on are counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoUsage {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+}
+
+/// How much of the time something inside had to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pressure {
+    /// For the CPU.
+    pub cpu: Stall,
+    /// For disks.
+    pub io: Stall,
+    /// For memory.
+    pub memory: Stall,
+}
+
+/// Waiting for one resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stall {
+    /// Percent of the last ten seconds in which at least one process waited.
+    pub some_avg10: f32,
+    /// The same since the start, microseconds.
+    pub some_usec: u64,
+    /// Percent of the last ten seconds in which every process waited.
+    pub full_avg10: f32,
+    /// The same since the start, microseconds.
+    pub full_usec: u64,
 }
 
 /// A further process in a running sandbox.

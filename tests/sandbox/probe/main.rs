@@ -3,6 +3,8 @@
 //!
 //! It looks with the eyes of an attacker: raw system calls, no wrappers that would fall back.
 
+mod resources;
+
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_long, c_void};
 use std::io::{Read, Write};
@@ -42,6 +44,7 @@ fn main() {
         "daemon" => daemon(),
         "serve" => serve(arg(1)),
         "connect" => connect(&args[1..]),
+        _ if resources::run(&args) => {}
         other => {
             eprintln!("probe: unknown subcommand {other:?}");
             std::process::exit(64);

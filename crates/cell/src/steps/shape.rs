@@ -9,7 +9,7 @@ use crate::unpack::OWNER;
 use model::id::WorkId;
 use model::staging::BuildInput;
 use model::work::{WorkKind, WorkSpec};
-use sandbox::{Bind, ExecSpec, Limits, LogPolicy, MAX_LINE, Network, Process, Rlimit, RlimitKind, Spec};
+use sandbox::{Bind, ExecSpec, IoLimits, Limits, LogPolicy, MAX_LINE, Network, Process, Rlimit, RlimitKind, Spec};
 use std::path::{Path, PathBuf};
 
 /// The lifecycle, as sandboxes see it.
@@ -61,6 +61,7 @@ pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: 
             cpu_weight: spec.limits.cpu_weight(),
             cpu_quota: None,
             pids: spec.limits.pids.max(4),
+            io: IoLimits::default(),
         },
         network: Network::Isolated { policy: policy.clone() },
         log: log_policy(config, spec),

@@ -4,6 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::wire::timespec;
+
 /// Mounted hierarchies of this host.
 #[derive(Debug, Default)]
 pub struct Mounts {
@@ -117,6 +121,32 @@ pub fn remove_group(path: &Path, deadline: Instant) -> io::Result<()> {
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Stops or continues everything in the v2 group `group`; waits until it has stopped.
+pub fn freeze(group: &Path, frozen: bool, deadline: Instant) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    let events = std::fs::File::open(group.join("cgroup.events"))?;
+    write(&group.join("cgroup.freeze"), u8::from(frozen))?;
+    if !frozen {
+        return Ok(());
+    }
+    loop {
+        let mut text = [0; 256];
+        let length = std::os::unix::fs::FileExt::read_at(&events, &mut text, 0)?;
+        if keyed(&String::from_utf8_lossy(&text[..length]), "frozen") == Some(1) {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut fds = [PollFd::from_borrowed_fd(events.as_fd(), PollFlags::PRI)];
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
         }
     }
 }

@@ -5,11 +5,18 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use super::change::{self, Change};
+use super::device::Device;
 use super::files::{self, Mounts};
-use super::{GroupPlan, Groups, SPAWNER_GROUP, Usage};
+use super::meter::{self, Figure, PerDevice};
+use super::{FREEZE, GroupPlan, Groups, SPAWNER_GROUP, one_by_one};
 use crate::error::Context;
-use crate::{Limits, Oom, Result};
+use crate::{Error, IoLimits, IoUsage, Limits, Oom, Result, Stats};
+
+/// Of `blkio.bfq.weight`, where 100 is ordinary too.
+const MAX_IO_WEIGHT: u32 = 1000;
 
 /// See the module.
 #[derive(Debug)]
@@ -17,7 +24,11 @@ pub struct Hybrid {
     memory: PathBuf,
     cpu: PathBuf,
     pids: PathBuf,
+    blkio: Option<PathBuf>,
+    /// Only where there is no v2 hierarchy.
     cpuacct: Option<PathBuf>,
+    /// As `cpuacct`.
+    freezer: Option<PathBuf>,
     unified: Option<PathBuf>,
 }
 
@@ -29,12 +40,14 @@ impl Hybrid {
             return Ok(None);
         };
         let unified = mounts.unified.as_ref().map(|root| root.join(parent));
-        let cpuacct = at("cpuacct").filter(|path| *path != cpu);
+        let alone = |controller| at(controller).filter(|_| unified.is_none());
         Ok(Some(Hybrid {
+            cpuacct: alone("cpuacct").filter(|path| *path != cpu),
+            freezer: alone("freezer"),
+            blkio: at("blkio"),
             memory,
             cpu,
             pids,
-            cpuacct,
             unified,
         }))
     }
@@ -43,6 +56,7 @@ impl Hybrid {
         let memory = self.memory.join(id);
         let set = |path: PathBuf, value: u64| files::write(&path, value).at("set limit", path);
         set(memory.join("memory.limit_in_bytes"), limits.memory_bytes)?;
+        // Memory and swap together: what the limit permits is never exceeded by swapping.
         let with_swap = memory.join("memory.memsw.limit_in_bytes");
         if with_swap.exists() {
             set(with_swap, limits.memory_bytes)?;
@@ -56,30 +70,47 @@ impl Hybrid {
         set(self.pids.join(id).join("pids.max"), u64::from(limits.pids))
     }
 
-    fn cpu_usec(&self, id: &str) -> u64 {
-        if let Some(unified) = &self.unified {
-            return files::keyed_in(&unified.join(id).join("cpu.stat"), "usage_usec");
+    /// What makes limits out of others, in an order in which each step is valid: memory alone
+    /// is never above memory and swap together.
+    fn changes(&self, id: &str, from: &Limits, to: &Limits) -> Vec<Change> {
+        let (memory, cpu) = (self.memory.join(id), self.cpu.join(id));
+        let bytes = |name: &str| Change::new(memory.join(name), from.memory_bytes, to.memory_bytes);
+        let mut changes = vec![bytes("memory.limit_in_bytes")];
+        if memory.join("memory.memsw.limit_in_bytes").exists() {
+            let raised = to.memory_bytes > from.memory_bytes;
+            changes.insert(usize::from(!raised), bytes("memory.memsw.limit_in_bytes"));
         }
-        let group = self.cpuacct.as_ref().unwrap_or(&self.cpu).join(id);
-        files::number(&group.join("cpuacct.usage")).unwrap_or(0) / 1000
+        let quota = |limits: &Limits| limits.cpu_quota.map_or(-1, |cores| files::quota_usec(cores) as i64);
+        let shares = |limits: &Limits| files::shares(limits.cpu_weight);
+        changes.extend([
+            Change::new(cpu.join("cpu.shares"), shares(from), shares(to)),
+            Change::new(cpu.join("cpu.cfs_quota_us"), quota(from), quota(to)),
+            Change::new(self.pids.join(id).join("pids.max"), from.pids, to.pids),
+        ]);
+        changes.retain(|change| change.from != change.to);
+        changes
     }
 
-    /// Without a v2 group: every process in turn, until none is left to be seen.
-    fn kill_each(&self, id: &str) -> io::Result<()> {
-        for _ in 0..64 {
-            let list = match std::fs::read_to_string(self.pids.join(id).join("cgroup.procs")) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-                other => other?,
-            };
-            let pids: Vec<i32> = list.lines().filter_map(|l| l.parse().ok()).filter(|&p| p > 1).collect();
-            if pids.is_empty() {
-                break;
-            }
-            for pid in pids {
-                let _ = crate::sys::kill(pid, libc::SIGKILL);
-            }
+    fn io_changes(&self, id: &str, from: &IoLimits, to: &IoLimits, devices: &[Device]) -> Vec<Change> {
+        let Some(blkio) = self.blkio.as_ref().map(|parent| parent.join(id)) else {
+            return Vec::new();
+        };
+        let limits = |io: &IoLimits| [io.read_bps, io.write_bps, io.read_iops, io.write_iops];
+        let names = ["read_bps", "write_bps", "read_iops", "write_iops"];
+        let mut changes = Vec::new();
+        for ((name, from), to) in names.into_iter().zip(limits(from)).zip(limits(to)) {
+            let file = blkio.join(format!("blkio.throttle.{name}_device"));
+            // Nought is no limit.
+            let line = |device, limit: Option<u64>| format!("{device} {}", limit.unwrap_or(0));
+            let changed = devices.iter().filter(|_| from != to);
+            changes.extend(changed.map(|device| Change::new(file.clone(), line(device, from), line(device, to))));
         }
-        Ok(())
+        let weight = blkio.join("blkio.bfq.weight");
+        if from.weight != to.weight && weight.exists() {
+            let of = |io: &IoLimits| io.weight.unwrap_or(100).min(MAX_IO_WEIGHT);
+            changes.push(Change::new(weight, of(from), of(to)));
+        }
+        changes
     }
 }
 
@@ -95,40 +126,28 @@ impl Groups for Hybrid {
         self.set_limits(id, limits)
     }
 
-    fn limit(&self, id: &str, limits: &Limits, before: &Limits) -> Result<()> {
-        let set = |path: PathBuf, value: i64| files::write(&path, value).at("set limit", path);
-        if limits.memory_bytes != before.memory_bytes {
-            let memory = self.memory.join(id);
-            let mut both = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|name| memory.join(name));
-            // Memory with swap may never be less than memory alone.
-            if limits.memory_bytes > before.memory_bytes {
-                both.reverse();
-            }
-            for path in both.into_iter().filter(|path| path.exists()) {
-                set(path, limits.memory_bytes as i64)?;
-            }
+    fn update(&self, id: &str, from: &Limits, to: &Limits, devices: &[Device]) -> Result<()> {
+        if from.cpu_quota.is_none() && to.cpu_quota.is_some() {
+            let period = self.cpu.join(id).join("cpu.cfs_period_us");
+            files::write(&period, 100_000).at("set limit", period)?;
         }
-        let cpu = self.cpu.join(id);
-        if limits.cpu_weight != before.cpu_weight {
-            set(cpu.join("cpu.shares"), files::shares(limits.cpu_weight) as i64)?;
+        let mut changes = self.changes(id, from, to);
+        changes.extend(self.io_changes(id, &from.io, &to.io, devices));
+        match change::all_or_nothing(&changes) {
+            Err(error) if change::is_busy(&error) => Err(Error::MemoryInUse {
+                id: id.to_owned(),
+                used_bytes: files::number(&self.memory.join(id).join("memory.usage_in_bytes")).unwrap_or(0),
+                limit_bytes: to.memory_bytes,
+            }),
+            other => other,
         }
-        if limits.cpu_quota != before.cpu_quota {
-            set(cpu.join("cpu.cfs_period_us"), 100_000)?;
-            let quota = limits.cpu_quota.map_or(-1, |cores| files::quota_usec(cores) as i64);
-            set(cpu.join("cpu.cfs_quota_us"), quota)?;
-        }
-        if limits.pids != before.pids {
-            set(self.pids.join(id).join("pids.max"), i64::from(limits.pids))?;
-        }
-        Ok(())
     }
 
     fn plan(&self, id: &str) -> GroupPlan {
         let memory = self.memory.join(id);
         let mut joined = vec![memory.clone(), self.cpu.join(id), self.pids.join(id)];
-        if self.unified.is_none() {
-            joined.extend(self.cpuacct.as_ref().map(|c| c.join(id)));
-        }
+        let others = [&self.blkio, &self.cpuacct, &self.freezer];
+        joined.extend(others.into_iter().flatten().map(|parent| parent.join(id)));
         joined.dedup();
         GroupPlan {
             tasks: joined.iter().map(|group| group.join("tasks")).collect(),
@@ -140,7 +159,9 @@ impl Groups for Hybrid {
             oom_counter: memory.join("memory.oom_control"),
             oom_event_control: Some(memory.join("cgroup.event_control")),
             memory_peak: Some(memory.join("memory.max_usage_in_bytes")),
+            memory_limit: memory.join("memory.limit_in_bytes"),
             pids_events: self.pids.join(id).join("pids.events"),
+            pids_limit: self.pids.join(id).join("pids.max"),
             pids_announced: false,
         }
     }
@@ -152,34 +173,119 @@ impl Groups for Hybrid {
     }
 
     fn kill(&self, id: &str) -> Result<()> {
+        let one_by_one = || {
+            let freezer = self.freezer.as_ref().map(|freezer| freezer.join(id));
+            one_by_one::kill(&self.pids.join(id), freezer.as_deref()).on("kill processes", id)
+        };
         let Some(unified) = &self.unified else {
-            return self.kill_each(id).on("kill processes", id);
+            return one_by_one();
         };
         let file = unified.join(id).join("cgroup.kill");
         match files::write(&file, 1) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.kill_each(id).on("kill processes", id),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => one_by_one(),
             other => other.at("kill through", file),
         }
     }
 
     fn freeze(&self, id: &str, frozen: bool) -> Result<()> {
-        let Some(unified) = &self.unified else { return Ok(()) };
-        let file = unified.join(id).join("cgroup.freeze");
-        files::write(&file, u8::from(frozen)).at("freeze through", file)
+        let deadline = Instant::now() + FREEZE;
+        let done = match (&self.unified, &self.freezer) {
+            (Some(unified), _) => files::freeze(&unified.join(id), frozen, deadline),
+            (None, Some(freezer)) => one_by_one::freeze(&freezer.join(id), frozen, deadline),
+            (None, None) => {
+                return Err(Error::Unsupported {
+                    operation: "freeze",
+                    id: id.to_owned(),
+                    reason: "this host has neither a v2 control group hierarchy nor a v1 freezer",
+                });
+            }
+        };
+        super::frozen_in_time(id, done)
     }
 
-    fn usage(&self, id: &str) -> Result<Usage> {
-        let memory = self.memory.join(id);
-        let used = memory.join("memory.usage_in_bytes");
-        let used = files::number(&used).at("read", used)?;
-        let idle = files::keyed_in(&memory.join("memory.stat"), "total_inactive_file");
-        Ok(Usage {
-            memory_bytes: used.saturating_sub(idle),
-            memory_peak: files::number(&memory.join("memory.max_usage_in_bytes")).unwrap_or(0),
-            cpu_usec: self.cpu_usec(id),
-            throttled_usec: files::keyed_in(&self.cpu.join(id).join("cpu.stat"), "throttled_time") / 1000,
-            pids: files::number(&self.pids.join(id).join("pids.current")).unwrap_or(0),
-        })
+    fn is_frozen(&self, id: &str) -> bool {
+        let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        match (&self.unified, &self.freezer) {
+            (Some(unified), _) => read(unified.join(id).join("cgroup.freeze")).trim() == "1",
+            (None, Some(freezer)) => !matches!(read(freezer.join(id).join("freezer.state")).trim(), "THAWED" | ""),
+            (None, None) => false,
+        }
+    }
+
+    fn figures(&self, id: &str) -> Vec<Figure> {
+        let (memory, cpu, pids) = (self.memory.join(id), self.cpu.join(id), self.pids.join(id));
+        let mut figures = vec![
+            Figure::needed(memory.join("memory.usage_in_bytes"), |stats, text| {
+                stats.memory_bytes = meter::number(text);
+            }),
+            Figure::new(memory.join("memory.stat"), |stats, text| {
+                let idle = files::keyed(text, "total_inactive_file").unwrap_or(0);
+                stats.memory_bytes = stats.memory_bytes.saturating_sub(idle);
+            }),
+            Figure::new(memory.join("memory.max_usage_in_bytes"), |stats, text| {
+                stats.memory_peak = meter::number(text);
+            }),
+            Figure::new(memory.join("memory.kmem.usage_in_bytes"), |stats, text| {
+                stats.memory_kernel = meter::number(text);
+            }),
+            Figure::new(memory.join("memory.oom_control"), |stats, text| {
+                stats.oom_kills = files::keyed(text, "oom_kill").unwrap_or(0);
+            }),
+            Figure::new(cpu.join("cpu.stat"), take_cpu),
+            Figure::new(pids.join("pids.current"), |stats, text| {
+                stats.pids = meter::number(text)
+            }),
+            Figure::new(pids.join("pids.events"), |stats, text| {
+                stats.pids_refused = files::keyed(text, "max").unwrap_or(0);
+            }),
+        ];
+        if let Some(blkio) = self.blkio.as_ref().map(|parent| parent.join(id)) {
+            figures.push(Figure::new(
+                blkio.join("blkio.throttle.io_service_bytes"),
+                |stats, text| {
+                    let total = per_device(text);
+                    (stats.io.read_bytes, stats.io.write_bytes) = (total.reads, total.writes);
+                },
+            ));
+            figures.push(Figure::new(blkio.join("blkio.throttle.io_serviced"), |stats, text| {
+                let total = per_device(text);
+                (stats.io.reads, stats.io.writes) = (total.reads, total.writes);
+            }));
+        }
+        match &self.unified {
+            Some(unified) => {
+                let group = unified.join(id);
+                figures.extend([
+                    Figure::new(group.join("cpu.stat"), |stats, text| {
+                        stats.cpu_usec = files::keyed(text, "usage_usec").unwrap_or(0);
+                    }),
+                    Figure::new(group.join("cpu.pressure"), meter::take_cpu_pressure),
+                    Figure::new(group.join("memory.pressure"), meter::take_memory_pressure),
+                    Figure::new(group.join("io.pressure"), meter::take_io_pressure),
+                ]);
+            }
+            None => {
+                let group = self.cpuacct.as_ref().unwrap_or(&self.cpu).join(id);
+                figures.push(Figure::new(group.join("cpuacct.usage"), |stats, text| {
+                    stats.cpu_usec = meter::number(text) / 1000;
+                }));
+            }
+        }
+        figures
+    }
+
+    fn missing(&self, disks: &[Device]) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.blkio.is_none() {
+            missing.push("the use of disks is neither limited nor measured: no blkio hierarchy is mounted".to_owned());
+            return missing;
+        }
+        missing
+            .push("I/O limits do not hold for writes that an app leaves to the kernel (control groups v1)".to_owned());
+        if !disks.iter().any(|disk| disk.schedulers().contains("[bfq]")) {
+            missing.push("I/O weights have no effect: the disk's scheduler is not bfq".to_owned());
+        }
+        missing
     }
 
     fn oom(&self, id: &str) -> Option<Oom> {
@@ -204,10 +310,8 @@ impl Groups for Hybrid {
 
     fn parents(&self) -> Vec<PathBuf> {
         let mut all = vec![self.memory.clone(), self.cpu.clone(), self.pids.clone()];
-        match &self.unified {
-            Some(unified) => all.push(unified.clone()),
-            None => all.extend(self.cpuacct.clone()),
-        }
+        let others = [&self.blkio, &self.cpuacct, &self.freezer, &self.unified];
+        all.extend(others.into_iter().flatten().cloned());
         all.dedup();
         all
     }
@@ -222,11 +326,35 @@ impl Groups for Hybrid {
     }
 }
 
+fn take_cpu(stats: &mut Stats, text: &str) {
+    stats.throttled = files::keyed(text, "throttled_time").unwrap_or(0) / 1000;
+    stats.cpu_periods = files::keyed(text, "nr_periods").unwrap_or(0);
+    stats.throttled_periods = files::keyed(text, "nr_throttled").unwrap_or(0);
+}
+
+/// Lines `7:0 Read 4096`, summed; as `reads` and `writes`, whatever they count.
+fn per_device(text: &str) -> IoUsage {
+    let mut sums = PerDevice::default();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let (Some(device), Some(kind), Some(count)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
+        let count: u64 = count.parse().unwrap_or(0);
+        match kind {
+            "Read" => sums.of(device).reads += count,
+            "Write" => sums.of(device).writes += count,
+            _ => {}
+        }
+    }
+    sums.total()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
 
@@ -245,6 +373,7 @@ mod tests {
             cpu_weight: 100,
             cpu_quota: None,
             pids: 20,
+            io: crate::IoLimits::default(),
         };
         groups.create("a", &limits).unwrap();
         assert!(groups.entry("a").unwrap().is_none());
@@ -252,7 +381,11 @@ mod tests {
         for tasks in groups.plan("a").tasks {
             files::write(&tasks, child.id()).unwrap();
         }
-        assert_eq!(groups.usage("a").unwrap().pids, 1);
+        let mut meter = meter::Meter::new(groups.figures("a"), false);
+        assert_eq!(meter.read(&mut [0; meter::BUFFER_BYTES]).unwrap().pids, 1);
+        // What is frozen dies of it, too.
+        groups.freeze("a", true).unwrap();
+        assert!(groups.is_frozen("a"));
         groups.kill("a").unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
         groups.kill("a").unwrap();

@@ -4,8 +4,12 @@
 //!
 //! Only groups below the configured parent are ever made, changed or removed.
 
+mod change;
+pub mod device;
 mod files;
 mod hybrid;
+pub mod meter;
+mod one_by_one;
 mod v2;
 
 use std::io;
@@ -15,12 +19,18 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Context;
 use crate::{Error, Limits, Oom, Result};
+use device::Device;
+use meter::Figure;
 
 pub use files::{keyed, quota_usec, shares};
 
 /// Group of the spawner itself; no sandbox's name begins so.
 pub const SPAWNER_GROUP: &str = "_spawner";
+
+/// For everything in a group to stop.
+const FREEZE: Duration = Duration::from_secs(5);
 
 /// What init needs to know about its groups; paths of the host.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,20 +45,14 @@ pub struct GroupPlan {
     pub oom_event_control: Option<PathBuf>,
     /// Peak memory, if the kernel keeps it.
     pub memory_peak: Option<PathBuf>,
+    /// The memory limit of the moment.
+    pub memory_limit: PathBuf,
     /// Where refused forks are counted.
     pub pids_events: PathBuf,
+    /// The process limit of the moment.
+    pub pids_limit: PathBuf,
     /// Whether a change of that file is announced to who polls it.
     pub pids_announced: bool,
-}
-
-/// Memory, CPU and process figures.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    pub memory_bytes: u64,
-    pub memory_peak: u64,
-    pub cpu_usec: u64,
-    pub throttled_usec: u64,
-    pub pids: u64,
 }
 
 /// The groups of sandboxes in one layout.
@@ -57,18 +61,23 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
     fn layout(&self) -> &'static str;
     /// Makes the groups of `id` and sets the limits.
     fn create(&self, id: &str, limits: &Limits) -> Result<()>;
-    /// Changes the limits of `id` from `before` to `limits`; what is the same is not touched.
-    fn limit(&self, id: &str, limits: &Limits, before: &Limits) -> Result<()>;
+    /// Replaces limits by others, all or none; lower memory than what is in use is an error.
+    /// Limits of I/O hold for `devices`.
+    fn update(&self, id: &str, from: &Limits, to: &Limits, devices: &[Device]) -> Result<()>;
     /// What its init needs.
     fn plan(&self, id: &str) -> GroupPlan;
     /// The v2 group, to start init in.
     fn entry(&self, id: &str) -> Result<Option<OwnedFd>>;
     /// Sends a kill to everything in it; no wait.
     fn kill(&self, id: &str) -> Result<()>;
-    /// Stops (or continues) everything in it.
+    /// Stops (or continues) everything in it; returns when it has stopped.
     fn freeze(&self, id: &str, frozen: bool) -> Result<()>;
-    /// Present use.
-    fn usage(&self, id: &str) -> Result<Usage>;
+    /// Whether it has been told to stop.
+    fn is_frozen(&self, id: &str) -> bool;
+    /// Where its figures are.
+    fn figures(&self, id: &str) -> Vec<Figure>;
+    /// What is weaker than intended for sandboxes on `disks`.
+    fn missing(&self, disks: &[Device]) -> Vec<String>;
     /// Figures of a kill for memory, if there was one.
     fn oom(&self, id: &str) -> Option<Oom>;
     /// Times a fork was refused.
@@ -100,6 +109,20 @@ pub fn open(parent: &str) -> Result<Box<dyn Groups>> {
         None => Err(Error::Host {
             reason: "no control group hierarchy with memory, cpu and pids is mounted".to_owned(),
         }),
+    }
+}
+
+/// The error of a group that does not stop.
+fn frozen_in_time(id: &str, done: io::Result<()>) -> Result<()> {
+    match done {
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(Error::Deadline {
+            operation: "freeze",
+            id: id.to_owned(),
+            seconds: FREEZE.as_secs(),
+            detail: "; something inside is stuck in the kernel".to_owned(),
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NotRunning { id: id.to_owned() }),
+        other => other.on("freeze", id),
     }
 }
 
@@ -159,11 +182,13 @@ mod tests {
             cpu_weight: 200,
             cpu_quota: Some(0.5),
             pids: 20,
+            io: crate::IoLimits::default(),
         };
         groups.create("a", &limits).unwrap();
         assert!(groups.folders("a").iter().all(|f| f.is_dir()));
-        let usage = groups.usage("a").unwrap();
-        assert_eq!(usage.pids, 0);
+        let mut meter = meter::Meter::new(groups.figures("a"), true);
+        let stats = meter.read(&mut [0; meter::BUFFER_BYTES]).unwrap();
+        assert_eq!((stats.pids, stats.oom_kills), (0, 0));
         assert_eq!(groups.oom("a"), None);
         assert_eq!(list(&*groups), ["a"]);
         remove(&*groups, "a", Instant::now() + Duration::from_secs(2)).unwrap();

@@ -27,8 +27,11 @@ const END_SECONDS: u64 = 5;
 const OOM_DOUBT: Duration = Duration::from_secs(2);
 /// Refused forks are told at most this often.
 const PIDS_PAUSE: Duration = Duration::from_secs(10);
-/// Refused forks are looked for this often where nothing announces them.
-const PIDS_LOOK: Duration = Duration::from_secs(2);
+/// Where nothing announces refused forks they are looked for when init is awake anyway, at most
+/// this often.
+const PIDS_LOOK: Duration = Duration::from_secs(1);
+/// And this often in any case: a thousand sandboxes at rest cost the host nothing noticeable.
+const PIDS_LOOK_AT_REST: Duration = Duration::from_secs(20);
 const TERMINAL_SIZE: (u16, u16) = (24, 80);
 
 /// What init holds when it starts to work.
@@ -230,9 +233,14 @@ impl Init {
     fn timeout(&self) -> Option<Duration> {
         let pump = self.pump.due(sys::now_ns()).map(Duration::from_nanos);
         let doubt = self.oom_doubt.map(|_| Duration::from_millis(10));
+        let rest = if self.meters.pids_counter().is_none() {
+            PIDS_LOOK_AT_REST
+        } else {
+            Duration::ZERO
+        };
         let pause = self
             .pids_pause
-            .map(|until| until.saturating_duration_since(Instant::now()));
+            .map(|until| until.saturating_duration_since(Instant::now()).max(rest));
         [pump, doubt, pause.filter(|p| !p.is_zero())]
             .into_iter()
             .flatten()
@@ -310,7 +318,7 @@ impl Init {
         if refused > self.pids_told {
             let text = format!(
                 "app instance reached its limit of {} processes and threads: {} could not be started",
-                self.spec.limits.pids,
+                self.meters.pids_limit(),
                 refused - self.pids_told
             );
             self.pump.say(&text, sys::now_ns());

@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt;
 
 use rustix::event::EventfdFlags;
 
+use crate::Oom;
 use crate::cgroup::{GroupPlan, keyed};
-use crate::{Limits, Oom};
 
 /// See the module.
 #[derive(Debug)]
@@ -19,12 +19,13 @@ pub struct Meters {
     pids_events: File,
     pids_announced: bool,
     event: Option<OwnedFd>,
-    limit_bytes: u64,
+    memory_limit: File,
+    pids_limit: File,
 }
 
 impl Meters {
     /// Opens everything; still as the host's root.
-    pub fn open(plan: &GroupPlan, limits: &Limits) -> io::Result<Meters> {
+    pub fn open(plan: &GroupPlan) -> io::Result<Meters> {
         let counter = File::open(&plan.oom_counter)?;
         let event = match &plan.oom_event_control {
             Some(control) => {
@@ -41,13 +42,9 @@ impl Meters {
             pids_announced: plan.pids_announced,
             counter,
             event,
-            limit_bytes: limits.memory_bytes,
+            memory_limit: File::open(&plan.memory_limit)?,
+            pids_limit: File::open(&plan.pids_limit)?,
         })
-    }
-
-    /// Takes note of other limits than it was opened with.
-    pub fn limit(&mut self, limits: &Limits) {
-        self.limit_bytes = limits.memory_bytes;
     }
 
     /// v1: becomes readable when memory runs out.
@@ -79,10 +76,17 @@ impl Meters {
             return None;
         }
         let peak = self.peak.as_ref().and_then(|file| text(file).trim().parse().ok());
+        // The limit of the moment: it may have been changed since the start.
+        let limit_bytes = text(&self.memory_limit).trim().parse().unwrap_or(0);
         Some(Oom {
-            limit_bytes: self.limit_bytes,
-            peak_bytes: peak.unwrap_or(self.limit_bytes),
+            limit_bytes,
+            peak_bytes: peak.unwrap_or(limit_bytes),
         })
+    }
+
+    /// Most processes and threads of the moment.
+    pub fn pids_limit(&self) -> u64 {
+        text(&self.pids_limit).trim().parse().unwrap_or(0)
     }
 
     /// Times a fork was refused.

@@ -155,7 +155,7 @@ fn prepare_and_run(
         std::fs::write(tasks, "0").stage("join group")?;
     }
     step(&mut steps, "in its groups");
-    let mut meters = meters::Meters::open(&plan.groups, &plan.limits).stage("watch groups")?;
+    let meters = meters::Meters::open(&plan.groups).stage("watch groups")?;
     let mut bed = tree::Bed::lay(&plan, &userns)?;
     seal::namespaces(&plan).stage("set up namespaces")?;
     step(&mut steps, "bed laid");
@@ -178,7 +178,6 @@ fn prepare_and_run(
     }
     let Some(spec) = told(report)? else { return Ok(()) };
     step(&mut steps, "told");
-    meters.limit(&spec.limits);
     let log = bed.finish(&spec)?;
     step(&mut steps, "root finished");
     seal::standard_streams().stage("close the spawner's streams")?;

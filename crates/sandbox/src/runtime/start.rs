@@ -16,7 +16,7 @@ use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
 use crate::sandbox::Sandbox;
 use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Order, Report};
-use crate::{Error, Network, ParkSpec, Phase, Result, Spec, StartReport, sys};
+use crate::{Error, IoLimits, Limits, Network, ParkSpec, Phase, Result, Spec, StartReport, sys};
 
 /// From the fork of an init to the app's own program, or to its being parked.
 const START_SECONDS: u64 = 30;
@@ -231,11 +231,12 @@ impl Inner {
             start_ticks: seat.start_ticks,
             created_ns: sys::now_ns(),
             limits: spec.map_or(
-                crate::Limits {
+                Limits {
                     memory_bytes: 0,
                     cpu_weight: 0,
                     cpu_quota: None,
                     pids: 0,
+                    io: IoLimits::default(),
                 },
                 |spec| spec.limits,
             ),
@@ -298,7 +299,16 @@ impl Inner {
         unless_gone(wire::send_go(seat.socket.as_fd(), &told), id)?;
         clock.step("told");
         // All of this while init prepares what it was told.
-        self.groups.limit(&seat.name, &spec.limits, &want.limits)?;
+        let laid = Limits {
+            io: IoLimits::default(),
+            ..want.limits
+        };
+        let devices = if spec.limits.io == laid.io {
+            Vec::new()
+        } else {
+            self.devices(Some(&seat.upper))
+        };
+        self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
         if let (Network::Isolated { policy }, Some(lease)) = (&spec.network, &seat.lease) {
             self.admit(id, lease.address, policy)?;
         }

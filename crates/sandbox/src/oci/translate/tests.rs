@@ -36,6 +36,7 @@ fn spec() -> Spec {
             cpu_weight: 50,
             cpu_quota: Some(1.5),
             pids: 64,
+            io: crate::IoLimits::default(),
         },
         network: Network::Isolated {
             policy: crate::net::Egress::public(),
@@ -150,6 +151,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                 cpu_weight: limits.1,
                 cpu_quota: limits.2,
                 pids: limits.3,
+                io: crate::IoLimits::default(),
             };
             all
         })
