@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
+    cidr::Cidr,
     error::{Error, Result},
-    policy::Cidr,
 };
 
 /// The journal is rewritten when it has grown beyond this many bytes.
@@ -31,6 +31,8 @@ pub(super) struct Addresses {
     path: PathBuf,
     journal: File,
     written: u64,
+    /// Whether something was written that may not be on disk.
+    dirty: bool,
 }
 
 /// The gateway's address: the first of the subnet.
@@ -68,6 +70,7 @@ impl Addresses {
             path: path.into(),
             journal,
             written: 0,
+            dirty: false,
         };
         addresses.rewrite(now)?;
         Ok(addresses)
@@ -136,6 +139,18 @@ impl Addresses {
         Ok(())
     }
 
+    /// Waits until all that was noted is on disk. What is taken must not be used before; that something was given
+    /// back may be forgotten by a crash of the host, as it is found unused then and rests anew.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        if self.dirty {
+            self.journal
+                .sync_data()
+                .map_err(|source| self.failed("flush", source))?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
     /// Deletes the journal.
     pub(super) fn remove(&self) -> Result<()> {
         fs::remove_file(&self.path).map_err(|source| self.failed("remove", source))
@@ -154,6 +169,7 @@ impl Addresses {
             .write_all(lines.as_bytes())
             .map_err(|source| self.failed("append to", source))?;
         self.written += lines.len() as u64;
+        self.dirty |= !lines.is_empty();
         if self.written > JOURNAL_BYTES {
             self.rewrite(now)
         } else {
@@ -177,10 +193,16 @@ impl Addresses {
         let fresh = self.path.with_extension("new");
         let mut file = File::create(&fresh).map_err(|source| self.failed("create the successor of", source))?;
         file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_data())
             .map_err(|source| self.failed("write the successor of", source))?;
         fs::rename(&fresh, &self.path).map_err(|source| self.failed("replace", source))?;
+        if let Some(folder) = self.path.parent() {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|source| self.failed("flush the folder of", source))?;
+        }
         self.journal = create(&self.path)?;
-        self.written = 0;
+        (self.written, self.dirty) = (0, false);
         Ok(())
     }
 
@@ -262,6 +284,17 @@ mod tests {
 
     fn ip(last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 9, 0, last)
+    }
+
+    #[test]
+    fn what_is_taken_is_flushed_once_per_batch() {
+        let folder = Folder::new("flushed");
+        let mut pool = folder.open("10.9.0.0/29", 0);
+        assert!(!pool.dirty, "a fresh journal is on disk");
+        let _ = (pool.take(0).expect("free"), pool.take(0).expect("free"));
+        assert!(pool.dirty);
+        pool.sync().expect("flushes");
+        assert!(!pool.dirty);
     }
 
     #[test]

@@ -3,12 +3,16 @@
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use super::{
+    cidr::Cidr,
     error::{Error, Result},
-    policy::{Cidr, Egress},
+    policy::Egress,
 };
 
 /// How long an address rests before it is used again, unless configured otherwise.
 pub const QUARANTINE: Duration = Duration::from_secs(60);
+/// Where what networks changed on the host is noted, unless configured otherwise: gone with a restart of the host, as
+/// are the changes.
+pub const RUN_DIR: &str = "/run/paas/networks";
 /// Smallest and largest subnet.
 const PREFIXES: std::ops::RangeInclusive<u8> = 12..=29;
 /// Leaves room for the port suffix within the kernel's 15 bytes.
@@ -21,7 +25,8 @@ const MAX_POOL: usize = 1024;
 pub struct NetworkConfig {
     /// Names the firewall tables `paas-<name>`: lower-case letters, digits and `-`, at most 24.
     pub name: String,
-    /// The bridge's interface name: lower-case letters, then digits, at most 8 in all.
+    /// Name of the interface with the gateway's address, and the beginning of the names of sandboxes' interfaces:
+    /// lower-case letters, then digits, at most 8 in all.
     pub bridge: String,
     /// Addresses of the sandboxes; the first one is the gateway's. A /12 to a /29.
     pub subnet: Cidr,
@@ -38,6 +43,8 @@ pub struct NetworkConfig {
     pub quarantine: Duration,
     /// Folder for the journal of addresses; created if missing.
     pub state_dir: PathBuf,
+    /// Folder for the records of what was changed on the host; shared by all networks of the host, created if missing.
+    pub run_dir: PathBuf,
 }
 
 impl NetworkConfig {
@@ -53,6 +60,7 @@ impl NetworkConfig {
             default_policy: Egress::public(),
             quarantine: QUARANTINE,
             state_dir: state_dir.into(),
+            run_dir: RUN_DIR.into(),
         }
     }
 

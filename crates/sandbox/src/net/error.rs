@@ -72,7 +72,7 @@ pub enum Error {
 
     /// An interface of that name exists and is not this network's bridge.
     #[error(
-        "interface {bridge} exists and cannot be the bridge of network {name:?}: {reason}; remedy: choose another `network.bridge`, or drain this cell and run `ip link delete {bridge}; nft delete table ip paas-{name}; nft delete table bridge paas-{name}`"
+        "interface {bridge} exists and cannot be the bridge of network {name:?}: {reason}; remedy: choose another `network.bridge`, or drain this cell and run `ip link delete {bridge}; nft delete table ip paas-{name}`"
     )]
     ForeignBridge {
         name: String,
@@ -100,6 +100,13 @@ pub enum Error {
     /// The background thread could not build network namespaces.
     #[error("no network namespace could be prepared")]
     Pool {
+        #[source]
+        source: Arc<Error>,
+    },
+
+    /// The connections that a policy forbids could not be ended; the policy is in force.
+    #[error("connections that are no longer allowed could not be ended")]
+    Connections {
         #[source]
         source: Arc<Error>,
     },
@@ -134,7 +141,6 @@ fn remedy_for_errno(source: &io::Error) -> &'static str {
         Some(libc::EROFS) => {
             " (read-only here: a cell inside a container needs /proc/sys and its state directory writable)"
         }
-        Some(libc::EXFULL) => " (a bridge has at most 1023 ports: run fewer sandboxes on this cell)",
         Some(libc::EOPNOTSUPP) => " (the kernel lacks this link type: CONFIG_BRIDGE and CONFIG_VETH are needed)",
         _ => "",
     }
@@ -144,7 +150,7 @@ fn remedy_for_nft(output: &str) -> &'static str {
     if output.contains("Operation not permitted") {
         "; remedy: run as root with CAP_NET_ADMIN"
     } else if output.contains("not supported") || output.contains("No such file or directory") {
-        "; remedy: the kernel needs nf_tables with the ip and bridge families, nft_masq, nft_reject and nft_ct"
+        "; remedy: the kernel needs nf_tables with the ip family, nft_masq, nft_reject, nft_ct, nft_limit and nft_connlimit"
     } else {
         ""
     }

@@ -1,12 +1,13 @@
-//! The rules between sandboxes, host and world: one `ip` table and one `bridge` table per network, each
-//! changed in transactions. Holds what is in the kernel in memory so that a transaction needs no reading.
+//! The rules between sandboxes, host and world: one table per network (and one that drops IPv6), changed in
+//! transactions. Holds what is in the kernel in memory so that a transaction needs no reading.
 //!
 //! ```text
-//! port of a sandbox ── bridge table: only its own interface + MAC + address, IPv4 only ──▶ bridge
-//!   to a neighbour ── refused before routing
-//!   to the host    ── input:   replies, DNS if the host is the resolver; else refused
-//!   to elsewhere   ── forward: only out of the uplink; DNS; map `egress` address ─▶ chain of its policy
-//!   from elsewhere ── forward: replies only
+//! interface of a sandbox ── raw:     only its own address (set `ports`), packets per second
+//!   to a neighbour       ── refused before routing
+//!   to the host          ── input:   replies, DNS if the host is the resolver; else refused
+//!   to elsewhere         ── forward: only out of the uplink; new connections per second and at once; DNS;
+//!                                    map `egress` address ─▶ chain of its policy
+//!   from elsewhere       ── forward: replies only
 //! ```
 //! Packets of the direction that opened a connection always pass the policy, so a change of policy also
 //! ends what was open. Sandboxes with equal policies share a chain.
@@ -21,13 +22,23 @@ use serde_json::Value;
 
 use super::{
     error::Result,
-    link::mac_of,
     nft::Nft,
     policy::Egress,
-    rules::{REFUSE, Scope, TABLE_PREFIX},
+    rates::Rates,
+    rules::{REFUSE, Scope},
 };
 
 const CHAIN_PREFIX: &str = "egress-";
+/// Chains of one sandbox about its new connections and its packets: this, then its address.
+const RATE_CHAINS: [(&str, &str); 2] = [("rates", "rates-"), ("packet_rates", "packets-")];
+
+/// What one rule has matched since it was put in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
 /// One wish; many make one transaction.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
@@ -35,6 +46,8 @@ pub(super) enum Change {
     Admit(Ipv4Addr, Egress),
     /// Let it send, under the policy it has, or this one if it has none.
     Readmit(Ipv4Addr, Egress),
+    /// Limit its connections and packets.
+    Limit(Ipv4Addr, Rates),
     /// Nothing from this address any more.
     Expel(Ipv4Addr),
 }
@@ -44,10 +57,13 @@ struct State {
     /// Chain number by address.
     verdicts: BTreeMap<Ipv4Addr, u64>,
     admitted: BTreeSet<Ipv4Addr>,
-    /// Chain number and content; chains of an earlier agent are known by number only.
-    policies: HashMap<Egress, u64>,
+    /// Chain number by content, and by sandbox where its packets are counted; chains of an earlier agent are known by
+    /// number only.
+    policies: HashMap<(Egress, Option<Ipv4Addr>), u64>,
     chains: BTreeSet<u64>,
     last_chain: u64,
+    /// Of those that have any chain for it; those of an earlier agent are not known.
+    rates: BTreeMap<Ipv4Addr, Option<Rates>>,
 }
 
 /// The rules of one network.
@@ -59,23 +75,13 @@ pub(super) struct Firewall {
 
 impl Firewall {
     /// Puts the rules in place. What an earlier agent left for its sandboxes stays in force.
-    /// `forwarded` says whether the uplink forwards already; if not, `destroy` will report it.
-    pub(super) fn open(scope: Scope, nft: Nft, forwarded: bool) -> Result<Self> {
+    pub(super) fn open(scope: Scope, nft: Nft) -> Result<Self> {
         let mut firewall = Self {
             scope,
             nft,
             state: State::default(),
         };
-        let mut script = firewall.scope.script();
-        if !forwarded {
-            let _ = writeln!(
-                script,
-                "add element ip {} restore_forwarding {{ \"{}\" }}",
-                firewall.scope.table(),
-                firewall.scope.uplink
-            );
-        }
-        firewall.nft.apply("set up the rules", &script)?;
+        firewall.nft.apply("set up the rules", &firewall.scope.script())?;
         firewall.state = firewall.read_state()?;
         firewall.collect_unused()?;
         Ok(firewall)
@@ -89,6 +95,29 @@ impl Firewall {
             .copied()
             .chain(self.state.admitted.iter().copied())
             .collect()
+    }
+
+    /// How often rules that count have matched packets of the sandbox at `address`, in the order of its policy; empty
+    /// if it has no such rule.
+    pub(super) fn counted(&self, address: Ipv4Addr) -> Result<Vec<Counted>> {
+        let Some(number) = self.state.verdicts.get(&address) else {
+            return Ok(Vec::new());
+        };
+        let (table, chain) = (self.scope.table(), format!("{CHAIN_PREFIX}{number}"));
+        let listing = self
+            .nft
+            .read("read counters", &["list", "chain", "ip", &table, &chain])?;
+        let counters = objects(&listing)
+            .iter()
+            .flat_map(|object| elements(object, "/rule/expr"))
+            .filter_map(|expression| expression.get("counter"));
+        let number = |counter: &Value, key: &str| counter.get(key).and_then(Value::as_u64).unwrap_or(0);
+        Ok(counters
+            .map(|counter| Counted {
+                packets: number(counter, "packets"),
+                bytes: number(counter, "bytes"),
+            })
+            .collect())
     }
 
     /// Whether a sandbox at `address` may send.
@@ -116,19 +145,21 @@ impl Firewall {
                     }
                 }
             }
-        }
-        let listing = self
-            .nft
-            .read("list the ports", &["list", "set", "bridge", &table, "ports"])?;
-        for element in objects(&listing)
-            .iter()
-            .flat_map(|object| elements(object, "/set/elem"))
-        {
-            let address = element
-                .pointer("/concat/2")
+            if object
+                .pointer("/map/name")
                 .and_then(Value::as_str)
-                .and_then(|text| text.parse().ok());
-            state.admitted.extend::<Option<Ipv4Addr>>(address);
+                .is_some_and(|name| RATE_CHAINS[0].0 == name || RATE_CHAINS[1].0 == name)
+            {
+                let addresses = elements(object, "/map/elem").filter_map(|element| element.get(0));
+                let addresses = addresses.filter_map(|text| text.as_str()?.parse::<Ipv4Addr>().ok());
+                state.rates.extend(addresses.map(|address| (address, None)));
+            }
+            if object.pointer("/set/name").and_then(Value::as_str) == Some("ports") {
+                let addresses = elements(object, "/set/elem").filter_map(|element| element.pointer("/concat/1"));
+                state
+                    .admitted
+                    .extend(addresses.filter_map(|text| text.as_str()?.parse::<Ipv4Addr>().ok()));
+            }
         }
         state.last_chain = state.chains.last().copied().unwrap_or(0);
         Ok(state)
@@ -184,6 +215,7 @@ impl Firewall {
                         self.put_under(*address, policy, &mut next, &mut script);
                     }
                 }
+                Change::Limit(address, rates) => self.limit(*address, *rates, &mut next, &mut script),
                 Change::Expel(address) => self.expel(*address, &mut next, &mut script),
             }
         }
@@ -196,19 +228,14 @@ impl Firewall {
     }
 
     fn port(&self, address: Ipv4Addr) -> String {
-        let mac: Vec<String> = mac_of(address).iter().map(|byte| format!("{byte:02x}")).collect();
-        format!(
-            "{{ \"{}\" . {} . {address} }}",
-            self.scope.interface(address),
-            mac.join(":")
-        )
+        format!("{{ \"{}\" . {address} }}", self.scope.interface(address))
     }
 
     fn admit(&self, address: Ipv4Addr, state: &mut State, script: &mut String) {
         if state.admitted.insert(address) {
             let _ = writeln!(
                 script,
-                "add element bridge {} ports {}",
+                "add element ip {} ports {}",
                 self.scope.table(),
                 self.port(address)
             );
@@ -217,15 +244,16 @@ impl Firewall {
 
     fn put_under(&self, address: Ipv4Addr, policy: &Egress, state: &mut State, script: &mut String) {
         let table = self.scope.table();
-        let number = match state.policies.get(policy) {
+        let key = (policy.clone(), policy.logs().then_some(address));
+        let number = match state.policies.get(&key) {
             Some(number) => *number,
             None => {
                 state.last_chain += 1;
                 let number = state.last_chain;
-                state.policies.insert(policy.clone(), number);
+                state.policies.insert(key, number);
                 state.chains.insert(number);
                 let _ = writeln!(script, "add chain ip {table} {CHAIN_PREFIX}{number}");
-                for rule in policy.render(REFUSE) {
+                for rule in policy.render(REFUSE, &self.scope.attached) {
                     let _ = writeln!(script, "add rule ip {table} {CHAIN_PREFIX}{number} {rule}");
                 }
                 number
@@ -239,14 +267,52 @@ impl Firewall {
         self.element("add", address, number, script);
     }
 
+    /// Chains for what `rates` limits, and none for what it does not.
+    fn limit(&self, address: Ipv4Addr, rates: Rates, state: &mut State, script: &mut String) {
+        let table = format!("ip {}", self.scope.table());
+        self.unlimit(address, state, script);
+        let rules = [rates.connection_rules(REFUSE), rates.packet_rules()];
+        for ((map, prefix), rules) in RATE_CHAINS.iter().zip(&rules) {
+            if rules.is_empty() {
+                continue;
+            }
+            let _ = writeln!(script, "add chain {table} {prefix}{address}");
+            for rule in rules {
+                let _ = writeln!(script, "add rule {table} {prefix}{address} {rule}");
+            }
+            let _ = writeln!(
+                script,
+                "add element {table} {map} {{ {address} : jump {prefix}{address} }}"
+            );
+            state.rates.insert(address, Some(rates));
+        }
+    }
+
+    /// Removes both chains; added first, as one may not be there.
+    fn unlimit(&self, address: Ipv4Addr, state: &mut State, script: &mut String) {
+        let table = format!("ip {}", self.scope.table());
+        if state.rates.remove(&address).is_none() {
+            return;
+        }
+        for (map, prefix) in RATE_CHAINS {
+            let element = format!("{table} {map} {{ {address} : jump {prefix}{address} }}");
+            let _ = writeln!(
+                script,
+                "add chain {table} {prefix}{address}\nadd element {element}\ndelete element {element}\n\
+                 flush chain {table} {prefix}{address}\ndelete chain {table} {prefix}{address}"
+            );
+        }
+    }
+
     fn expel(&self, address: Ipv4Addr, state: &mut State, script: &mut String) {
+        self.unlimit(address, state, script);
         if let Some(number) = state.verdicts.remove(&address) {
             self.element("delete", address, number, script);
         }
         if state.admitted.remove(&address) {
             let _ = writeln!(
                 script,
-                "delete element bridge {} ports {}",
+                "delete element ip {} ports {}",
                 self.scope.table(),
                 self.port(address)
             );
@@ -280,7 +346,7 @@ impl Firewall {
         let listing = self.nft.read("look for the tables", &["list", "tables"])?;
         let ours =
             |object: &&Value| object.pointer("/table/name").and_then(Value::as_str) == Some(&*self.scope.table());
-        Ok(objects(&listing).iter().filter(ours).count() == 2)
+        Ok(objects(&listing).iter().filter(ours).count() == self.scope.tables())
     }
 
     /// Puts back everything after a flush by somebody else. Sandboxes under a policy of an earlier agent,
@@ -290,7 +356,7 @@ impl Firewall {
             .state
             .policies
             .iter()
-            .map(|(text, number)| (*number, text.clone()))
+            .map(|((text, _), number)| (*number, text.clone()))
             .collect();
         let before = std::mem::take(&mut self.state);
         let mut next = State {
@@ -304,6 +370,13 @@ impl Firewall {
         for (address, number) in &before.verdicts {
             self.put_under(*address, text.get(number).unwrap_or(fallback), &mut next, &mut script);
         }
+        for (address, rates) in before
+            .rates
+            .iter()
+            .filter_map(|(address, rates)| Some((*address, (*rates)?)))
+        {
+            self.limit(address, rates, &mut next, &mut script);
+        }
         match self.nft.apply("restore the rules", &script) {
             Ok(()) => self.state = next,
             Err(error) => {
@@ -314,37 +387,9 @@ impl Firewall {
         Ok(())
     }
 
-    /// Deletes both tables. Returns the interfaces whose forwarding this network switched on and that no
-    /// other network needs; those that another one needs are left for it to switch off.
-    pub(super) fn destroy(&mut self) -> Result<Vec<String>> {
-        let table = self.scope.table();
-        let (mut restore, mut others) = (Vec::new(), Vec::new());
-        let listing = self.nft.read("list all sets", &["list", "sets", "ip"])?;
-        for object in objects(&listing) {
-            let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-            let names = || {
-                elements(object, "/set/elem")
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-            };
-            match (text("/set/table"), text("/set/name")) {
-                (owner, "restore_forwarding") if owner == table => restore.extend(names()),
-                (owner, "uplinks") if owner != table && owner.starts_with(TABLE_PREFIX) => {
-                    others.extend(names().map(|name| (name, owner.to_owned())));
-                }
-                _ => {}
-            }
-        }
-        let mut script = format!("delete table ip {table}\ndelete table bridge {table}\n");
-        restore.retain(|interface| match others.iter().find(|(name, _)| name == interface) {
-            Some((_, heir)) => {
-                let _ = writeln!(script, "add element ip {heir} restore_forwarding {{ \"{interface}\" }}");
-                false
-            }
-            None => true,
-        });
-        self.nft.apply("delete the rules", &script)?;
-        Ok(restore)
+    /// Deletes all tables.
+    pub(super) fn destroy(&mut self) -> Result<()> {
+        self.nft.apply("delete the rules", &self.scope.removal())
     }
 }
 

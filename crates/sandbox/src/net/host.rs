@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
+    cidr::Cidr,
     error::{Error, Result},
-    policy::Cidr,
 };
 
 const ROUTES: &str = "/proc/thread-self/net/route";
@@ -25,6 +25,8 @@ struct Route {
     interface: String,
     block: Cidr,
     metric: u32,
+    /// Without a gateway.
+    direct: bool,
 }
 
 fn parse_routes(text: &str) -> Vec<Route> {
@@ -36,10 +38,12 @@ fn parse_routes(text: &str) -> Vec<Route> {
         let block = Cidr::new(Ipv4Addr::from_bits(number(1)?.swap_bytes()), prefix).ok()?;
         let up = number(3)? & ROUTE_UP != 0;
         let metric = fields.get(6)?.parse().ok()?;
+        let direct = number(2)? == 0;
         up.then(|| Route {
             interface: fields[0].to_owned(),
             block,
             metric,
+            direct,
         })
     };
     text.lines().skip(1).filter_map(parse).collect()
@@ -65,11 +69,23 @@ pub(super) fn uplink() -> Result<String> {
 
 /// A route of another interface whose block overlaps `subnet`, as "block on interface".
 pub(super) fn conflict(subnet: &Cidr, bridge: &str) -> Result<Option<String>> {
-    let clash = |route: &Route| route.interface != bridge && route.block.prefix() != 0 && route.block.overlaps(subnet);
+    // Routes to sandboxes that live are in it, of this network before its bridge is looked at.
+    let ours = format!("{bridge}v");
+    let other = |route: &Route| route.interface != bridge && !route.interface.starts_with(&ours);
+    let clash = |route: &Route| other(route) && route.block.prefix() != 0 && route.block.overlaps(subnet);
     Ok(routes()?
         .iter()
         .find(|route| clash(route))
         .map(|route| format!("{} on {}", route.block, route.interface)))
+}
+
+/// The blocks that the host is attached to by any interface but `bridge`: its own network, and those of other cells,
+/// controllers and databases that are near.
+pub(super) fn attached(bridge: &str) -> Result<Vec<Cidr>> {
+    let near = routes()?
+        .into_iter()
+        .filter(|route| route.direct && route.block.prefix() > 0 && !route.interface.starts_with(bridge));
+    Ok(near.map(|route| route.block).collect())
 }
 
 fn parse_resolvers(text: &str) -> Vec<Ipv4Addr> {
@@ -137,6 +153,19 @@ pub(super) fn set_forwarding(interface: &str, on: bool) -> Result<()> {
         path,
         source,
     })
+}
+
+/// The same; an interface that is gone took its setting with it.
+pub(super) fn set_forwarding_if_there(interface: &str, on: bool) -> Result<()> {
+    match set_forwarding(interface, on) {
+        Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether this host speaks IPv6 at all.
+pub(super) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Switches IPv6 off on an interface of ours, where there is IPv6 at all.

@@ -19,17 +19,16 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
 
 const AF_INET: u8 = 2;
-const AF_BRIDGE: u8 = 7;
+const AF_INET6: u16 = 10;
 const IFF_UP: u32 = 1;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -40,22 +39,18 @@ const IFLA_NUM_RX_QUEUES: u16 = 32;
 
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
-const INFO_SLAVE_KIND: u16 = 4;
-const INFO_SLAVE_DATA: u16 = 5;
 const VETH_PEER: u16 = 1;
 const BRIDGE_STP_STATE: u16 = 5;
 const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
-const PORT_LEARNING: u16 = 8;
-const PORT_UNICAST_FLOOD: u16 = 9;
-const PORT_MULTICAST_FLOOD: u16 = 27;
-const PORT_BROADCAST_FLOOD: u16 = 30;
-const PORT_ISOLATED: u16 = 33;
+/// `IFLA_INET_CONF`: settings of the interface as attributes numbered as below.
+const INET_CONF: u16 = 1;
+/// Number and value of what every port is set to: packets are forwarded; a source that the route back does not
+/// lead to is refused, whatever the rules say; no redirects either way; no answer to ARP, as every neighbour is fixed.
+const PORT_SETTINGS: [(u16, u32); 5] = [(1, 1), (8, 1), (4, 0), (6, 0), (19, 8)];
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
 
-const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
-const NTF_MASTER: u8 = 4;
 
 /// Marks interfaces that are about to be deleted together.
 const DOOMED_GROUP: u32 = 0x7061_6173;
@@ -81,15 +76,14 @@ pub(super) struct Interface {
     pub(super) alias: String,
     pub(super) kind: String,
     pub(super) mtu: u32,
-    pub(super) master: u32,
 }
 
-/// One sandbox's connection to the bridge.
+/// One sandbox's connection to the host.
 #[derive(Debug, Clone)]
 pub(super) struct Port<'a> {
     pub(super) interface: &'a str,
     pub(super) address: Ipv4Addr,
-    pub(super) bridge: u32,
+    pub(super) gateway: Ipv4Addr,
     pub(super) mtu: u32,
     pub(super) ipv6: bool,
 }
@@ -114,12 +108,11 @@ fn link_header(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
 }
 
 /// `struct ndmsg`
-fn neighbour_header(family: u8, index: u32, state: u16, flags: u8) -> [u8; 12] {
+fn neighbour_header(index: u32, state: u16) -> [u8; 12] {
     let mut header = [0; 12];
-    header[0] = family;
+    header[0] = AF_INET;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..10].copy_from_slice(&state.to_ne_bytes());
-    header[10] = flags;
     header
 }
 
@@ -145,7 +138,7 @@ fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
 }
 
 fn permanent_neighbour(index: u32, address: Ipv4Addr) -> Message {
-    let header = neighbour_header(AF_INET, index, NUD_PERMANENT, 0);
+    let header = neighbour_header(index, NUD_PERMANENT);
     Message::new(RTM_NEWNEIGH, REPLACE, &header, |a| {
         a.bytes(1, &address.octets()).bytes(2, &mac_of(address));
     })
@@ -162,7 +155,6 @@ fn parse_interface(body: &[u8]) -> Interface {
             IFLA_IFNAME => interface.name = text(value),
             IFLA_IFALIAS => interface.alias = text(value),
             IFLA_MTU => interface.mtu = read_u32(value),
-            IFLA_MASTER => interface.master = read_u32(value),
             IFLA_LINKINFO => {
                 let kind = attributes(value).into_iter().find(|(kind, _)| *kind == INFO_KIND);
                 interface.kind = kind.map(|(_, name)| text(name)).unwrap_or_default();
@@ -213,7 +205,8 @@ fn addresses_of(socket: &mut Socket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>> 
     Ok(found)
 }
 
-/// Creates the bridge, marked with `alias`. It is down and has no address yet. One that exists is left as it is.
+/// Creates the anchor, marked with `alias`: a bridge without ports, which holds the gateway's address. It is down and
+/// has no address yet. One that exists is left as it is.
 pub(super) fn create_bridge(socket: &mut Socket, name: &str, gateway: Ipv4Addr, alias: &str) -> Result<()> {
     let create = Message::new(RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), |a| {
         a.text(IFLA_IFNAME, name)
@@ -273,8 +266,8 @@ pub(super) fn configure_bridge(
         .map_err(netlink("configure bridge", bridge.name.as_str()))
 }
 
-/// Creates a veth pair: one end a closed-off port of the bridge, the other in `namespace`, both made in
-/// place (moving an interface later costs far more). `host` is a socket of the host's namespace.
+/// Creates a veth pair: one end here, the other in `namespace`, both made in place (moving an interface later costs
+/// far more). `host` is a socket of the host's namespace.
 pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
     let queues = |a: &mut Attributes| {
         a.u32(IFLA_MTU, port.mtu)
@@ -282,7 +275,8 @@ pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: Borrowe
             .u32(IFLA_NUM_RX_QUEUES, 1);
     };
     let create = Message::new(RTM_NEWLINK, CREATE, &link_header(0, 0, 0, 0), |a| {
-        a.text(IFLA_IFNAME, port.interface).u32(IFLA_MASTER, port.bridge);
+        a.text(IFLA_IFNAME, port.interface)
+            .bytes(IFLA_ADDRESS, &mac_of(port.gateway));
         queues(a);
         a.nested(IFLA_LINKINFO, &[], |a| {
             a.text(INFO_KIND, "veth").nested(INFO_DATA, &[], |a| {
@@ -295,38 +289,44 @@ pub(super) fn create_port(host: &mut Socket, port: &Port<'_>, namespace: Borrowe
             });
         });
     });
-    let close_off = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
-        a.text(IFLA_IFNAME, port.interface).nested(IFLA_LINKINFO, &[], |a| {
-            a.text(INFO_SLAVE_KIND, "bridge").nested(INFO_SLAVE_DATA, &[], |a| {
-                a.u8(PORT_ISOLATED, 1).u8(PORT_LEARNING, 0).u8(PORT_UNICAST_FLOOD, 0);
-                a.u8(PORT_MULTICAST_FLOOD, 0).u8(PORT_BROADCAST_FLOOD, 0);
-            });
-        });
-    });
-    let mut messages = vec![create, close_off];
-    if port.ipv6 {
-        messages.push(Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
-            a.text(IFLA_IFNAME, port.interface).nested(IFLA_AF_SPEC, &[], |a| {
-                a.nested(10, &[], |a| {
-                    a.u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+    let settings = Message::new(RTM_NEWLINK, 0, &link_header(0, 0, 0, 0), |a| {
+        a.text(IFLA_IFNAME, port.interface).nested(IFLA_AF_SPEC, &[], |a| {
+            a.nested(u16::from(AF_INET), &[], |a| {
+                a.nested(INET_CONF, &[], |a| {
+                    for (number, value) in PORT_SETTINGS {
+                        a.u32(number, value);
+                    }
                 });
             });
-        }));
-    }
-    messages.push(up(0, Some(port.interface)));
-    host.execute(&messages)
-        .map_err(netlink("create interface pair", port.interface))?;
-    let Some(created) = interface(host, port.interface)? else {
-        return Err(netlink("find the new interface", port.interface)(
-            io::ErrorKind::NotFound.into(),
-        ));
-    };
-    let forward = neighbour_header(AF_BRIDGE, created.index, NUD_NOARP, NTF_MASTER);
-    let forward = Message::new(RTM_NEWNEIGH, REPLACE, &forward, |a| {
-        a.bytes(2, &mac_of(port.address));
+            if port.ipv6 {
+                a.nested(AF_INET6, &[], |a| {
+                    a.u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+                });
+            }
+        });
     });
-    host.execute(&[forward, permanent_neighbour(port.bridge, port.address)])
-        .map_err(netlink("make reachable", port.interface))
+    host.execute(&[create, settings, up(0, Some(port.interface))])
+        .map_err(netlink("create interface pair", port.interface))?;
+    reach_port(host, port.interface, port.address, port.gateway)
+}
+
+/// Makes the host find a sandbox behind its interface, and answer as the gateway.
+pub(super) fn reach_port(host: &mut Socket, name: &str, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
+    let Some(port) = interface(host, name)? else {
+        return Err(netlink("find the interface", name)(io::ErrorKind::NotFound.into()));
+    };
+    let route = Message::new(RTM_NEWROUTE, REPLACE, &route_to_port(), |a| {
+        a.bytes(1, &address.octets())
+            .u32(4, port.index)
+            .bytes(7, &gateway.octets());
+    });
+    host.execute(&[permanent_neighbour(port.index, address), route])
+        .map_err(netlink("make reachable", name))
+}
+
+/// `struct rtmsg` of the route to one address: main table, boot protocol, link scope, unicast.
+fn route_to_port() -> [u8; 12] {
+    [AF_INET, 32, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0]
 }
 
 /// Brings up loopback and the inner end: address, the gateway as a fixed neighbour, and the default route.
@@ -354,26 +354,19 @@ pub(super) fn configure_inside(inside: &mut Socket, address: Ipv4Addr, gateway: 
         .map_err(netlink("configure the sandbox side of", address.to_string()))
 }
 
-/// Makes sure of the host's fixed neighbour entry for a sandbox.
-pub(super) fn keep_reachable(socket: &mut Socket, bridge: u32, address: Ipv4Addr) -> Result<()> {
-    socket
-        .execute(&[permanent_neighbour(bridge, address)])
-        .map_err(netlink("make reachable", address.to_string()))
-}
-
-/// Forgets the fixed neighbours of addresses that are no longer in use.
-pub(super) fn forget_neighbours(socket: &mut Socket, bridge: u32, addresses: &[Ipv4Addr]) -> Result<()> {
+/// Makes the host find nobody at these addresses any more, even where the namespace lives on.
+pub(super) fn forget(socket: &mut Socket, addresses: &[Ipv4Addr]) -> Result<()> {
     let forget = |address: &Ipv4Addr| {
-        Message::new(RTM_DELNEIGH, 0, &neighbour_header(AF_INET, bridge, 0, 0), |a| {
+        Message::new(RTM_DELROUTE, 0, &route_to_port(), |a| {
             a.bytes(1, &address.octets());
         })
-        .tolerate(&[libc::ENOENT, libc::ENODEV])
+        .tolerate(&[libc::ESRCH, libc::ENODEV])
     };
     for part in addresses.chunks(128) {
         let messages: Vec<Message> = part.iter().map(forget).collect();
         socket
             .execute(&messages)
-            .map_err(netlink("forget neighbours of", "the bridge"))?;
+            .map_err(netlink("forget", "addresses no longer in use"))?;
     }
     Ok(())
 }

@@ -1,10 +1,15 @@
-//! The network of sandboxes: one bridge per network, one pooled network namespace with a veth pair per
-//! sandbox, one set of firewall rules. Blocking; usable without the rest of this crate.
+//! The network of sandboxes: one pooled network namespace with a veth pair per sandbox, a route to each, one set of
+//! firewall rules. Blocking; usable without the rest of this crate.
 //!
 //! A sandbox reaches what its [`Egress`] policy allows, through the host's uplink and its address. It never
 //! reaches the host, nor another sandbox. The host reaches a sandbox at its address. There is no IPv6 inside.
-//! Not here: port mappings (whoever wants in goes through a process of the host), bandwidth, IPv6.
+//! Not here: port mappings (whoever wants in goes through a process of the host), IPv6.
 //!
+//! ```text
+//!  [sandbox: eth0 10.x.y.z/32] ── veth ──▶ host: paas0v<n>  (route to 10.x.y.z, own address only)
+//!        default via gateway                 paas0           (anchor: the gateway's address, no ports)
+//!                                            uplink          (masquerade)
+//! ```
 //! A namespace lives while a process is in it or a descriptor is open, so sandboxes keep their network when
 //! the agent dies, and unused namespaces go with it. A restarted agent opens the network again, adopts the
 //! addresses of the sandboxes it finds alive, then sweeps the rest.
@@ -12,15 +17,21 @@
 //! Everything acts in the network namespace of the thread that calls [`Network::open`].
 
 mod addresses;
+mod cidr;
 mod config;
+mod conntrack;
 mod error;
 mod firewall;
+mod footprint;
 mod host;
 mod link;
+mod lock;
 mod namespace;
 mod netlink;
 mod nft;
 mod policy;
+mod rates;
+mod rule;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -29,11 +40,7 @@ mod worker;
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
-    os::{
-        fd::OwnedFd,
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
-    },
+    os::{fd::OwnedFd, unix::net::UnixListener},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, SyncSender},
@@ -42,13 +49,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use config::{NetworkConfig, QUARANTINE};
+pub use cidr::Cidr;
+pub use config::{NetworkConfig, QUARANTINE, RUN_DIR};
 pub use error::{Error, Result};
-pub use policy::{Cidr, Egress, MAX_PORT_RANGES, MAX_RULES, Ports, Protocol, Rule};
+pub use firewall::Counted;
+pub use policy::{Egress, MAX_RULES};
+pub use rates::Rates;
+pub use rule::{Icmp, LOG_BURST, LOG_RATE, MAX_PORT_RANGES, Ports, Protocol, Rule};
 pub use rules::MAX_CONNECTIONS;
 
 use addresses::Addresses;
 use firewall::Firewall;
+use footprint::Footprints;
 use link::Interface;
 use namespace::Builder;
 use nft::Nft;
@@ -59,8 +71,6 @@ use worker::{Command, Ready, Shared, Worker, now_ms};
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Commands that wait for the network thread; who sends more waits.
 const COMMANDS: usize = 1024;
-/// How long a network that another process has is asked for again.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// How long a change of rules may take, queue included.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// One sandbox's place in the network. Dropping it does not end the lease: the namespace lives on while
@@ -104,10 +114,14 @@ impl Network {
     /// undisturbed), and starts filling the pool.
     pub fn open(config: NetworkConfig) -> Result<Self> {
         config.check()?;
-        let lock = lock(&config.name)?;
+        let lock = lock::take(&config.name)?;
         let scope = scope(&config)?;
         let nft = Nft::find(&scope.table())?;
         let gateway = addresses::gateway(&config.subnet);
+        let tracker = netlink::Socket::netfilter().map_err(|source| Error::System {
+            operation: "open a netlink socket for connections",
+            source,
+        })?;
         let mut builder = Builder::new()?;
         let Some(uplink) = link::interface(&mut builder.host, &scope.uplink)? else {
             let reason = format!("there is no interface {:?}", scope.uplink);
@@ -124,14 +138,22 @@ impl Network {
         })?;
         let rest_ms = u64::try_from(config.quarantine.as_millis()).unwrap_or(u64::MAX);
         let addresses = Addresses::open(&config.state_dir.join("addresses"), config.subnet, rest_ms, now_ms())?;
-        let (bridge, firewall) = establish(&mut builder, &scope, nft, gateway, uplink.mtu)?;
+        let footprint = Footprints::open(&config.run_dir)?;
+        match footprint.clear_abandoned(&scope.name, &mut builder.host) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => tracing::warn!(networks = gone.join(" "), "removed networks that killed agents left"),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "abandoned networks are left"),
+        }
+        let firewall = establish(&mut builder, &scope, nft, gateway, uplink.mtu, &footprint)?;
         let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
         let shared = Arc::new(Shared::default());
         let default_policy = config.default_policy;
         let worker = Worker {
             scope: scope.clone(),
             gateway,
-            bridge: (bridge, uplink.mtu),
+            mtu: uplink.mtu,
+            footprint,
+            tracker,
             pool_size: config.pool_size,
             default_policy: default_policy.clone(),
             builder,
@@ -140,6 +162,7 @@ impl Network {
             unclaimed,
             shared: Arc::clone(&shared),
             retry: None,
+            chunk: 0,
             pending: Vec::new(),
         };
         let (commands, receiver) = mpsc::sync_channel(COMMANDS);
@@ -213,10 +236,25 @@ impl Network {
     }
 
     /// Puts a sandbox, running or not, under another policy. In force when this returns, for open
-    /// connections too. Calls from many threads at once become one transaction.
+    /// connections too: those that it does not allow are ended, the others go on. Calls from many threads at once become one transaction.
     pub fn set_policy(&self, address: Ipv4Addr, policy: &Egress) -> Result<()> {
         policy.check()?;
         self.ask(|reply| Command::SetPolicy(address, policy.clone(), reply))
+    }
+
+    /// Limits how fast a sandbox talks, running or not, from now on. The connections that it has stay.
+    pub fn set_rates(&self, lease: &Lease, rates: &Rates) -> Result<()> {
+        rates.check()?;
+        let netns = lease.netns.try_clone().map_err(|source| Error::System {
+            operation: "copy a descriptor",
+            source,
+        })?;
+        self.ask(|reply| Command::SetRates(lease.address, *rates, netns, reply))
+    }
+
+    /// What the rules that count (`log`) have matched of one sandbox, in the order of its policy.
+    pub fn counted(&self, address: Ipv4Addr) -> Result<Vec<Counted>> {
+        self.ask(|reply| Command::Counted(address, reply))
     }
 
     /// Takes over a sandbox that an earlier agent started; it keeps its policy. `netns` is its namespace, as
@@ -335,27 +373,6 @@ impl Drop for Network {
     }
 }
 
-/// Makes this process the only one with this network open in this network namespace.
-/// Takes the network for this process. An agent that was just killed may have a child between fork and exec that still
-/// holds it, so a network that is taken is asked for again for [`LOCK_WAIT`].
-fn lock(name: &str) -> Result<UnixListener> {
-    let until = Instant::now() + LOCK_WAIT;
-    loop {
-        let address = SocketAddr::from_abstract_name(format!("paas-network-{name}"));
-        match address.and_then(|address| UnixListener::bind_addr(&address)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                return Err(Error::System {
-                    operation: "lock the network",
-                    source: error,
-                });
-            }
-            Err(_) if Instant::now() >= until => return Err(Error::Busy { name: name.to_owned() }),
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
-        }
-    }
-}
-
 fn scope(config: &NetworkConfig) -> Result<Scope> {
     let uplink = config.uplink.clone().map_or_else(host::uplink, Ok)?;
     let resolvers = if config.resolvers.is_empty() {
@@ -371,26 +388,32 @@ fn scope(config: &NetworkConfig) -> Result<Scope> {
             "choose a block that no route of this host uses",
         ));
     }
-    let (name, bridge) = (config.name.clone(), config.bridge.clone());
     Ok(Scope {
-        name,
-        bridge,
-        uplink,
-        subnet: config.subnet,
         resolvers,
+        attached: host::attached(&config.bridge)?,
+        ..Scope::bare(&config.name, &config.bridge, &uplink, config.subnet)
     })
 }
 
-/// Bridge, rules and forwarding. Returns the bridge's index. What a first attempt made is removed if it fails;
-/// what an earlier agent made stays.
-fn establish(builder: &mut Builder, scope: &Scope, nft: Nft, gateway: Ipv4Addr, mtu: u32) -> Result<(u32, Firewall)> {
+/// Anchor, rules and forwarding. What a first attempt made is removed if it fails; what an earlier agent made stays.
+fn establish(
+    builder: &mut Builder,
+    scope: &Scope,
+    nft: Nft,
+    gateway: Ipv4Addr,
+    mtu: u32,
+    footprint: &Footprints,
+) -> Result<Firewall> {
     let existed = link::interface(&mut builder.host, &scope.bridge)?.is_some();
     let bridge = bridge(builder, scope, gateway)?;
     let undo = |builder: &mut Builder, firewall: Option<Firewall>, error: Error| {
         if !existed {
-            let rules = firewall.map_or(Ok(Vec::new()), |mut firewall| firewall.destroy());
-            let forwarding = rules.and_then(|list| list.iter().try_for_each(|name| host::set_forwarding(name, false)));
-            for left in [forwarding, link::delete(&mut builder.host, &scope.bridge)] {
+            let rules = firewall.map_or(Ok(()), |mut firewall| firewall.destroy());
+            for left in [
+                rules,
+                footprint.clear(&scope.name),
+                link::delete(&mut builder.host, &scope.bridge),
+            ] {
                 if let Err(error) = left {
                     tracing::debug!(network = %scope.name, error = &error as &dyn std::error::Error, "not undone");
                 }
@@ -398,15 +421,14 @@ fn establish(builder: &mut Builder, scope: &Scope, nft: Nft, gateway: Ipv4Addr, 
         }
         error
     };
-    let opened = host::forwarding(&scope.uplink).and_then(|forwarded| Firewall::open(scope.clone(), nft, forwarded));
-    let firewall = opened.map_err(|error| undo(builder, None, error))?;
-    match activate(builder, scope, &firewall, &bridge, gateway, mtu) {
-        Ok(()) => Ok((bridge.index, firewall)),
+    let firewall = Firewall::open(scope.clone(), nft).map_err(|error| undo(builder, None, error))?;
+    match activate(builder, scope, &firewall, &bridge, gateway, mtu, footprint) {
+        Ok(()) => Ok(firewall),
         Err(error) => Err(undo(builder, Some(firewall), error)),
     }
 }
 
-/// Brings the bridge up and lets packets through, once the rules are there.
+/// Brings the anchor up and lets packets through, once the rules are there.
 fn activate(
     builder: &mut Builder,
     scope: &Scope,
@@ -414,18 +436,18 @@ fn activate(
     bridge: &Interface,
     gateway: Ipv4Addr,
     mtu: u32,
+    footprint: &Footprints,
 ) -> Result<()> {
     for chain in firewall.obstacles()? {
         tracing::warn!(
-            network = %scope.name, bridge = %scope.bridge, chain,
+            network = %scope.name, interfaces = %scope.interfaces(), chain,
             "another program's firewall drops forwarded packets, those of sandboxes too, until it accepts \
-             packets from and to the bridge"
+             packets from and to their interfaces"
         );
     }
     host::disable_ipv6(&scope.bridge)?;
     link::configure_bridge(&mut builder.host, bridge, (gateway, scope.subnet.prefix()), mtu)?;
-    host::set_forwarding(&scope.bridge, true)?;
-    host::set_forwarding(&scope.uplink, true)
+    footprint.forward(scope)
 }
 
 /// Finds our bridge, or makes it.

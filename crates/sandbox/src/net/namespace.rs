@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::{
     error::{Error, Result},
+    host,
     link::{self, Port},
     netlink::Socket,
 };
@@ -48,7 +49,7 @@ pub(super) fn enter(namespace: &OwnedFd) -> Result<()> {
     })
 }
 
-/// Builds namespaces for one bridge. Belongs to one thread, whose namespace at creation is the host's.
+/// Builds namespaces of one network. Belongs to one thread, whose namespace at creation is the host's.
 pub(super) struct Builder {
     pub(super) host: Socket,
     home: OwnedFd,
@@ -69,30 +70,46 @@ impl Builder {
         })
     }
 
-    /// A namespace with loopback, and `eth0` at `address` behind the bridge, ready to be joined.
-    /// `Error::System` on the way back means the thread is lost in a sandbox and must end.
+    /// A namespace with loopback, and `eth0` at `address` behind the gateway, ready to be joined.
+    /// The outer error means that the thread is lost in a sandbox and must end.
     pub(super) fn build(
         &mut self,
         interface: &str,
         address: Ipv4Addr,
         gateway: Ipv4Addr,
-        (bridge, mtu): (u32, u32),
+        mtu: u32,
     ) -> Result<Result<OwnedFd>> {
-        let built = self.build_away(
-            &Port {
-                interface,
-                address,
-                bridge,
-                mtu,
-                ipv6: self.ipv6,
-            },
+        let built = self.build_away(&Port {
+            interface,
+            address,
             gateway,
-        );
+            mtu,
+            ipv6: self.ipv6,
+        });
         enter(&self.home)?;
-        Ok(built)
+        Ok(built.and_then(|namespace| host::disable_ipv6(interface).map(|()| namespace)))
     }
 
-    fn build_away(&mut self, port: &Port<'_>, gateway: Ipv4Addr) -> Result<OwnedFd> {
+    /// Does something inside a namespace with a socket of its own, and comes back. Errors as in [`Builder::build`].
+    pub(super) fn visit<T>(
+        &mut self,
+        namespace: &OwnedFd,
+        work: impl FnOnce(&mut Socket) -> Result<T>,
+    ) -> Result<Result<T>> {
+        if let Err(error) = enter(namespace) {
+            return Ok(Err(error));
+        }
+        let done = Socket::open()
+            .map_err(|source| Error::System {
+                operation: "open a netlink socket in a sandbox",
+                source,
+            })
+            .and_then(|mut socket| work(&mut socket));
+        enter(&self.home)?;
+        Ok(done)
+    }
+
+    fn build_away(&mut self, port: &Port<'_>) -> Result<OwnedFd> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::System {
             operation: "create a network namespace",
             source: errno.into(),
@@ -104,7 +121,7 @@ impl Builder {
             source,
         })?;
         link::create_port(&mut self.host, port, namespace.as_fd())?;
-        link::configure_inside(&mut inside, port.address, gateway)?;
+        link::configure_inside(&mut inside, port.address, port.gateway)?;
         Ok(namespace)
     }
 }

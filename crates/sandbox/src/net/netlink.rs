@@ -1,5 +1,6 @@
-//! The smallest rtnetlink client that serves this module: messages with nested attributes, batches whose
-//! every message is acknowledged, dumps. It knows the wire form only; what is asked for is in `link.rs`.
+//! The smallest netlink client that serves this module: messages with nested attributes, batches whose
+//! every message is acknowledged, dumps. It knows the wire form only; what is asked for is in `link.rs`,
+//! `rates.rs` and `conntrack.rs`.
 //! A socket belongs to the network namespace its opening thread was in, for ever.
 
 use std::{io, os::fd::OwnedFd, time::Duration};
@@ -33,6 +34,12 @@ pub(super) const REPLACE: u16 = 0x400 | 0x100;
 pub(super) struct Attributes(Vec<u8>);
 
 impl Attributes {
+    /// The list as it travels.
+    #[cfg(test)]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Appends raw bytes, padded to four.
     pub(super) fn bytes(&mut self, kind: u16, payload: &[u8]) -> &mut Self {
         let length = u16::try_from(payload.len() + 4).expect("attributes here are tiny");
@@ -112,7 +119,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// A route-netlink socket of one network namespace.
+/// A netlink socket of one network namespace.
 pub(super) struct Socket {
     fd: OwnedFd,
     sequence: u32,
@@ -121,7 +128,16 @@ pub(super) struct Socket {
 impl Socket {
     /// Opens a socket in the network namespace of the calling thread.
     pub(super) fn open() -> io::Result<Self> {
-        let fd = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Self::of(None)
+    }
+
+    /// The same for connections and packet logs.
+    pub(super) fn netfilter() -> io::Result<Self> {
+        Self::of(Some(net::netlink::NETFILTER))
+    }
+
+    fn of(protocol: Option<net::Protocol>) -> io::Result<Self> {
+        let fd = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
         Ok(Self { fd, sequence: 1 })
     }

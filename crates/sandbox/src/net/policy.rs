@@ -1,16 +1,18 @@
-//! What a sandbox may talk to: address blocks, rules, policies, and their form as firewall rules.
+//! What a sandbox may talk to: rules that add up to a policy, and its form as lines of the firewall.
 //! Pure: nothing here touches the system. Names are resolved by nobody: rules are about addresses.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, Result};
+use super::{
+    cidr::Cidr,
+    error::{Error, Result},
+    rule::{Flow, Rule, TCP, UDP},
+};
 
 /// Rules (allow and deny together) that one policy may have.
-pub const MAX_RULES: usize = 256;
-/// Port ranges that one rule may have.
-pub const MAX_PORT_RANGES: usize = 64;
+pub const MAX_RULES: usize = 512;
 
 /// Blocks that a wider allow rule never opens: only a rule wholly inside one of them does.
 const GUARDED: [Cidr; 5] = [
@@ -21,212 +23,11 @@ const GUARDED: [Cidr; 5] = [
     Cidr::literal([240, 0, 0, 0], 4),
 ];
 
-/// An IPv4 address block in its canonical form (no host bits), written `10.0.0.0/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Cidr {
-    address: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Cidr {
-    /// Every address.
-    pub const ANY: Self = Self::literal([0, 0, 0, 0], 0);
-
-    const fn literal(octets: [u8; 4], prefix: u8) -> Self {
-        Self {
-            address: Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]),
-            prefix,
-        }
-    }
-
-    /// The block of `prefix` leading bits of `address`; an error if there are host bits or prefix > 32.
-    pub fn new(address: Ipv4Addr, prefix: u8) -> Result<Self> {
-        let block = Self { address, prefix };
-        if prefix > 32 || address.to_bits() & !block.mask() != 0 {
-            return Err(Error::Policy {
-                reason: format!("{address}/{prefix} is not an address block"),
-            });
-        }
-        Ok(block)
-    }
-
-    /// The first address.
-    pub fn address(&self) -> Ipv4Addr {
-        self.address
-    }
-
-    /// Number of leading bits that all addresses share, 0..=32.
-    pub fn prefix(&self) -> u8 {
-        self.prefix
-    }
-
-    /// How many addresses there are.
-    pub fn size(&self) -> u64 {
-        1 << (32 - u32::from(self.prefix))
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0)
-    }
-
-    /// Whether `address` is inside.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.mask() == self.address.to_bits()
-    }
-
-    /// Whether all of `other` is inside.
-    pub fn covers(&self, other: &Self) -> bool {
-        self.prefix <= other.prefix && self.contains(other.address)
-    }
-
-    /// Whether any address is in both.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.covers(other) || other.covers(self)
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = Error;
-
-    /// Reads `a.b.c.d/n`, or one address.
-    fn from_str(text: &str) -> Result<Self> {
-        let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
-        match (address.parse(), prefix.parse()) {
-            (Ok(address), Ok(prefix)) => Self::new(address, prefix),
-            _ => Err(Error::Policy {
-                reason: format!("{text:?} is not an IPv4 address block"),
-            }),
-        }
-    }
-}
-
-impl TryFrom<String> for Cidr {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Cidr> for String {
-    fn from(block: Cidr) -> Self {
-        block.to_string()
-    }
-}
-
-/// Which protocol a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Icmp,
-    /// Every protocol.
-    Any,
-}
-
-/// Ports `first..=last`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Ports {
-    pub first: u16,
-    pub last: u16,
-}
-
-impl From<u16> for Ports {
-    fn from(port: u16) -> Self {
-        Self {
-            first: port,
-            last: port,
-        }
-    }
-}
-
-/// One rule: destinations, protocol, and for TCP and UDP the destination ports (empty: all).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    pub cidr: Cidr,
-    pub proto: Protocol,
-    #[serde(default)]
-    pub ports: Vec<Ports>,
-}
-
-impl Rule {
-    /// Every protocol and port of a block.
-    pub fn all(cidr: Cidr) -> Self {
-        Self {
-            cidr,
-            proto: Protocol::Any,
-            ports: Vec::new(),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let refuse = |reason: String| Err(Error::Policy { reason });
-        if !self.ports.is_empty() && !matches!(self.proto, Protocol::Tcp | Protocol::Udp) {
-            return refuse(format!(
-                "the rule for {} names ports, which only tcp and udp have",
-                self.cidr
-            ));
-        }
-        if self.ports.len() > MAX_PORT_RANGES {
-            return refuse(format!(
-                "the rule for {} has {} port ranges, at most {MAX_PORT_RANGES}",
-                self.cidr,
-                self.ports.len()
-            ));
-        }
-        match self.ports.iter().find(|range| range.first > range.last) {
-            Some(range) => refuse(format!("port range {}-{} runs backwards", range.first, range.last)),
-            None => Ok(()),
-        }
-    }
-
-    fn condition(&self) -> String {
-        let mut text = format!("ip daddr {}", self.cidr);
-        let name = match self.proto {
-            Protocol::Any => return text,
-            Protocol::Icmp => return text + " meta l4proto icmp",
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        if self.ports.is_empty() {
-            return text + " meta l4proto " + name;
-        }
-        let ports: Vec<String> = merged(&self.ports)
-            .iter()
-            .map(|p| format!("{}-{}", p.first, p.last))
-            .collect();
-        text += &format!(" {name} dport {{ {} }}", ports.join(", "));
-        text
-    }
-}
-
-/// The same ports without overlap, in order: nft refuses intervals that overlap.
-fn merged(ports: &[Ports]) -> Vec<Ports> {
-    let mut sorted = ports.to_vec();
-    sorted.sort_by_key(|range| range.first);
-    let mut result: Vec<Ports> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match result.last_mut() {
-            Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => last.last = last.last.max(range.last),
-            _ => result.push(range),
-        }
-    }
-    result
-}
-
 /// What a sandbox may reach. Deny rules come first, then allow rules; what no rule allows is refused.
 ///
 /// Not subject to any policy: the host itself and other sandboxes are never reachable; the configured
-/// resolvers always are, on port 53. Loopback, link-local (169.254.0.0/16) and multicast blocks are opened
-/// only by an allow rule wholly inside them, never by a wide one.
+/// resolvers always are, on port 53. Loopback, link-local (169.254.0.0/16) and multicast blocks, and the networks that
+/// the host is attached to, are opened only by an allow rule wholly inside them, never by a wide one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
@@ -251,6 +52,44 @@ impl Egress {
         Self::default()
     }
 
+    /// What several groups of rules allow together.
+    pub fn together<'a>(groups: impl IntoIterator<Item = &'a [Rule]>) -> Self {
+        let mut allow: Vec<Rule> = Vec::new();
+        for rule in groups.into_iter().flatten() {
+            if !allow.contains(rule) {
+                allow.push(rule.clone());
+            }
+        }
+        Self {
+            allow,
+            deny: Vec::new(),
+        }
+    }
+
+    /// Whether some rule tells what it matches.
+    pub(super) fn logs(&self) -> bool {
+        self.allow.iter().chain(&self.deny).any(|rule| rule.log)
+    }
+
+    /// Whether a connection would be let through, by the same order of rules as [`Egress::render`].
+    pub(super) fn permits(&self, flow: &Flow, near: &[Cidr], resolvers: &[Ipv4Addr]) -> bool {
+        let dns = flow.port == 53 && matches!(flow.protocol, TCP | UDP);
+        if dns && resolvers.contains(&flow.destination) {
+            return true;
+        }
+        if self.deny.iter().any(|rule| rule.matches(flow)) {
+            return false;
+        }
+        let closed = closed(near);
+        let guarded = |rule: &Rule| closed.iter().any(|block| block.covers(&rule.cidr));
+        let allowed = |narrow: bool| {
+            let rules = self.allow.iter().filter(|rule| guarded(rule) == narrow);
+            rules.into_iter().any(|rule| rule.matches(flow))
+        };
+        let inside = closed.iter().any(|block| block.contains(flow.destination));
+        allowed(true) || !inside && allowed(false)
+    }
+
     /// An error naming the first thing that is out of bounds.
     pub fn check(&self) -> Result<()> {
         let count = self.allow.len() + self.deny.len();
@@ -264,78 +103,41 @@ impl Egress {
 
     /// The policy as rules of one chain; `refuse` is the chain that answers refused packets.
     /// A packet that passes through all of them is not allowed.
-    pub(super) fn render(&self, refuse: &str) -> Vec<String> {
-        let guarded = |rule: &&Rule| GUARDED.iter().any(|block| block.covers(&rule.cidr));
-        let accept = |rule: &Rule| format!("{} accept", rule.condition());
-        let blocks: Vec<String> = GUARDED.iter().map(Cidr::to_string).collect();
-        let mut lines: Vec<String> = self
-            .deny
-            .iter()
-            .map(|rule| format!("{} goto {refuse}", rule.condition()))
-            .collect();
-        lines.extend(self.allow.iter().filter(guarded).map(accept));
+    /// `near` are further blocks that only a rule wholly inside one of them opens.
+    pub(super) fn render(&self, refuse: &str, near: &[Cidr]) -> Vec<String> {
+        let closed = closed(near);
+        let guarded = |rule: &&Rule| closed.iter().any(|block| block.covers(&rule.cidr));
+        let accept = |rule: &Rule| rule.lines("accept");
+        let deny = format!("goto {refuse}");
+        let blocks: Vec<String> = closed.iter().map(Cidr::to_string).collect();
+        let mut lines: Vec<String> = self.deny.iter().flat_map(|rule| rule.lines(&deny)).collect();
+        lines.extend(self.allow.iter().filter(guarded).flat_map(accept));
         lines.push(format!("ip daddr {{ {} }} goto {refuse}", blocks.join(", ")));
-        lines.extend(self.allow.iter().filter(|rule| !guarded(rule)).map(accept));
+        lines.extend(self.allow.iter().filter(|rule| !guarded(rule)).flat_map(accept));
         lines
     }
+}
+
+/// [`GUARDED`] and `near` without what is inside another of them.
+fn closed(near: &[Cidr]) -> Vec<Cidr> {
+    let mut all: Vec<Cidr> = GUARDED.iter().chain(near).copied().collect();
+    all.sort_by_key(Cidr::prefix);
+    let mut kept: Vec<Cidr> = Vec::with_capacity(all.len());
+    for block in all {
+        if !kept.iter().any(|wider| wider.covers(&block)) {
+            kept.push(block);
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::rule::{ICMP, Icmp, Ports, Protocol};
 
     fn block(text: &str) -> Cidr {
         text.parse().expect(text)
-    }
-
-    #[test]
-    fn blocks_parse_print_and_compare() {
-        assert_eq!(block("10.180.0.0/16").to_string(), "10.180.0.0/16");
-        assert_eq!(block("1.2.3.4"), block("1.2.3.4/32"));
-        assert!(block("0.0.0.0/0").covers(&block("255.255.255.255")));
-        assert!(block("10.0.0.0/8").contains(Ipv4Addr::new(10, 255, 0, 1)));
-        assert!(!block("10.0.0.0/8").contains(Ipv4Addr::new(11, 0, 0, 1)));
-        assert!(block("10.1.0.0/16").overlaps(&block("10.0.0.0/8")));
-        assert!(!block("10.1.0.0/16").overlaps(&block("10.2.0.0/16")));
-        for bad in ["10.0.0.1/8", "10.0.0.0/33", "ten", "10.0.0/8", "::/0", "1.2.3.4/", ""] {
-            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn rules_merge_ports_and_refuse_nonsense() {
-        let mut rule = Rule {
-            cidr: block("1.0.0.0/8"),
-            proto: Protocol::Tcp,
-            ports: vec![],
-        };
-        assert_eq!(rule.condition(), "ip daddr 1.0.0.0/8 meta l4proto tcp");
-        rule.ports = vec![
-            Ports { first: 90, last: 100 },
-            80.into(),
-            Ports { first: 81, last: 95 },
-            65535.into(),
-        ];
-        assert_eq!(rule.condition(), "ip daddr 1.0.0.0/8 tcp dport { 80-100, 65535-65535 }");
-        assert!(rule.check().is_ok());
-        rule.ports = vec![Ports { first: 2, last: 1 }];
-        assert!(rule.check().is_err());
-        assert!(
-            Rule {
-                proto: Protocol::Icmp,
-                ports: vec![80.into()],
-                ..rule.clone()
-            }
-            .check()
-            .is_err()
-        );
-        rule.ports = vec![80.into(); MAX_PORT_RANGES + 1];
-        assert!(rule.check().is_err());
-        let many = Egress {
-            allow: vec![Rule::all(Cidr::ANY); MAX_RULES + 1],
-            deny: vec![],
-        };
-        assert!(many.check().is_err());
     }
 
     #[test]
@@ -345,7 +147,7 @@ mod tests {
             allow: vec![Rule::all(Cidr::ANY), metadata],
             deny: vec![Rule::all(block("10.0.0.0/8"))],
         };
-        let lines = policy.render("refuse");
+        let lines = policy.render("refuse", &[]);
         assert_eq!(lines[0], "ip daddr 10.0.0.0/8 goto refuse");
         assert_eq!(lines[1], "ip daddr 169.254.169.254/32 accept");
         assert!(
@@ -354,7 +156,53 @@ mod tests {
             lines[2]
         );
         assert_eq!(lines[3], "ip daddr 0.0.0.0/0 accept");
-        assert_eq!(Egress::none().render("refuse").len(), 1);
+        assert_eq!(Egress::none().render("refuse", &[]).len(), 1);
+    }
+
+    #[test]
+    fn groups_add_up_and_repeat_nothing() {
+        let (web, mail) = (Rule::tcp(Cidr::ANY, [443.into()]), Rule::tcp(Cidr::ANY, [25.into()]));
+        let groups = [vec![web.clone()], vec![mail.clone(), web.clone()]];
+        let policy = Egress::together(groups.iter().map(Vec::as_slice));
+        assert_eq!(policy.allow, [web, mail]);
+    }
+
+    #[test]
+    fn what_is_permitted_follows_the_order_of_the_rules() {
+        let resolver = Ipv4Addr::new(10, 0, 0, 53);
+        let near = [block("192.0.2.0/24")];
+        let policy = Egress {
+            allow: vec![
+                Rule::tcp(Cidr::ANY, [443.into()]),
+                Rule::all(block("192.0.2.7/32")),
+                Rule {
+                    icmp: Some(Icmp { kind: 8, code: None }),
+                    ..Rule::of(Cidr::ANY, Protocol::Icmp)
+                },
+            ],
+            deny: vec![Rule::all(block("198.51.100.0/24"))],
+        };
+        let flow = |to: &str, protocol, port, icmp| Flow {
+            destination: to.parse().expect(to),
+            protocol,
+            port,
+            icmp,
+        };
+        let permits = |flow: Flow| policy.permits(&flow, &near, &[resolver]);
+        assert!(permits(flow("203.0.113.1", TCP, 443, (0, 0))));
+        assert!(!permits(flow("203.0.113.1", UDP, 443, (0, 0))) && !permits(flow("203.0.113.1", TCP, 80, (0, 0))));
+        assert!(permits(flow("203.0.113.1", ICMP, 0, (8, 0))) && !permits(flow("203.0.113.1", ICMP, 0, (13, 0))));
+        assert!(
+            !permits(flow("198.51.100.1", TCP, 443, (0, 0))),
+            "denied before allowed"
+        );
+        assert!(
+            !permits(flow("192.0.2.8", TCP, 443, (0, 0))),
+            "a wide rule opens no attached network"
+        );
+        assert!(permits(flow("192.0.2.7", UDP, 9, (0, 0))), "a narrow one does");
+        assert!(!permits(flow("169.254.169.254", TCP, 443, (0, 0))));
+        assert!(permits(flow("10.0.0.53", UDP, 53, (0, 0))) && !permits(flow("10.0.0.53", UDP, 54, (0, 0))));
     }
 
     #[test]

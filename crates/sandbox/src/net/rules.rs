@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
-use super::{addresses::gateway, policy::Cidr};
+use super::{addresses::gateway, cidr::Cidr, host};
 
 /// Tables of all networks begin with this.
 pub(super) const TABLE_PREFIX: &str = "paas-";
@@ -27,47 +27,96 @@ pub(super) struct Scope {
     pub(super) uplink: String,
     pub(super) subnet: Cidr,
     pub(super) resolvers: Vec<Ipv4Addr>,
+    /// Blocks that the host is attached to: no wide rule opens them.
+    pub(super) attached: Vec<Cidr>,
+    /// Whether the host speaks IPv6; what sandboxes send of it is dropped then.
+    pub(super) ipv6: bool,
 }
 
 impl Scope {
+    /// Enough to remove a network by.
+    pub(super) fn bare(name: &str, bridge: &str, uplink: &str, subnet: Cidr) -> Self {
+        Self {
+            name: name.to_owned(),
+            bridge: bridge.to_owned(),
+            uplink: uplink.to_owned(),
+            subnet,
+            resolvers: Vec::new(),
+            attached: Vec::new(),
+            ipv6: host::has_ipv6(),
+        }
+    }
+
     /// The host's interface of the sandbox at `address`; at most 15 bytes by the limit on bridge names.
     pub(super) fn interface(&self, address: Ipv4Addr) -> String {
         let host = address.to_bits() & (u32::MAX >> self.subnet.prefix());
-        format!("{}v{host:x}", self.bridge)
+        format!("{}{host:x}", self.interfaces())
     }
 
-    /// Name of both firewall tables.
+    /// What the names of all sandboxes' interfaces on the host begin with.
+    pub(super) fn interfaces(&self) -> String {
+        format!("{}v", self.bridge)
+    }
+
+    /// Name of all firewall tables of this network.
     pub(super) fn table(&self) -> String {
         format!("{TABLE_PREFIX}{}", self.name)
     }
 
-    /// A script that makes the fixed part be exactly this, in one transaction, and leaves policies, ports
-    /// and the note of what to restore alone.
+    /// A script that makes the fixed part be exactly this, in one transaction, and leaves policies and ports alone.
     pub(super) fn script(&self) -> String {
-        self.sets() + &chains(&format!("ip {}", self.table()), &self.ip_chains()) + &self.bridge_table()
+        let mut script = self.sets() + &chains(&format!("ip {}", self.table()), &self.ip_chains());
+        if self.ipv6 {
+            let table = format!("ip6 {}", self.table());
+            let drop = format!("iifname \"{}*\" drop", self.interfaces());
+            let hook = chain("prerouting_hook", "type filter hook prerouting priority raw", &[&drop]);
+            let _ = writeln!(script, "add table {table}");
+            script += &chains(&table, &[hook]);
+        }
+        script
+    }
+
+    /// A script that removes everything.
+    pub(super) fn removal(&self) -> String {
+        ["ip", "ip6"]
+            .iter()
+            .filter(|family| **family == "ip" || self.ipv6)
+            .map(|family| format!("add table {family} {0}\ndelete table {family} {0}\n", self.table()))
+            .collect()
+    }
+
+    /// How many tables there are.
+    pub(super) fn tables(&self) -> usize {
+        1 + usize::from(self.ipv6)
     }
 
     fn sets(&self) -> String {
         let table = format!("ip {}", self.table());
-        let resolvers: Vec<String> = self.resolvers.iter().map(Ipv4Addr::to_string).collect();
-        format!(
+        let list = |items: Vec<String>| items.join(", ");
+        let mut script = format!(
             "add table {table}\n\
              add set {table} uplinks {{ type ifname; }}\n\
-             add set {table} restore_forwarding {{ type ifname; }}\n\
              add set {table} resolvers {{ type ipv4_addr; }}\n\
+             add set {table} ports {{ type ifname . ipv4_addr; }}\n\
              add set {table} connections {{ type ipv4_addr; size 65536; flags dynamic; }}\n\
              add map {table} egress {{ type ipv4_addr : verdict; }}\n\
+             add map {table} rates {{ type ipv4_addr : verdict; }}\n\
+             add map {table} packet_rates {{ type ipv4_addr : verdict; }}\n\
              flush set {table} uplinks\n\
              flush set {table} resolvers\n\
-             add element {table} uplinks {{ \"{}\" }}\n\
-             add element {table} resolvers {{ {} }}\n",
+             add element {table} uplinks {{ \"{}\" }}\n",
             self.uplink,
-            resolvers.join(", ")
-        )
+        );
+        if !self.resolvers.is_empty() {
+            let resolvers = list(self.resolvers.iter().map(Ipv4Addr::to_string).collect());
+            let _ = writeln!(script, "add element {table} resolvers {{ {resolvers} }}");
+        }
+        script
     }
 
     fn ip_chains(&self) -> Vec<Chain> {
         let (bridge, subnet, gateway) = (&self.bridge, &self.subnet, gateway(&self.subnet));
+        let ports = format!("\"{}*\"", self.interfaces());
         let limit = format!("ct state new add @connections {{ ip saddr ct count over {MAX_CONNECTIONS} }} goto refuse");
         vec![
             // Resets are not rate-limited as ICMP errors are, and end open connections too.
@@ -85,34 +134,50 @@ impl Scope {
                 "",
                 &[
                     "oifname != @uplinks goto refuse",
+                    "ct state new ip saddr vmap @rates",
                     &limit,
                     DNS,
                     "ip saddr vmap @egress",
                     "goto refuse",
                 ],
             ),
-            // Before routing: two ends on one bridge make the host send redirects, whose rate limit would
-            // swallow the refusal.
+            // Before connections are tracked: who sends under another's address costs nothing but this.
+            chain(
+                "own_address_hook",
+                "type filter hook prerouting priority raw",
+                &[
+                    &format!("iifname != {ports} accept"),
+                    "iifname . ip saddr != @ports drop",
+                    "ip saddr vmap @packet_rates",
+                ],
+            ),
             chain(
                 "prerouting_hook",
                 "type filter hook prerouting priority filter",
                 &[&format!(
-                    "iifname \"{bridge}\" ip daddr {subnet} ip daddr != {gateway} goto refuse"
+                    "iifname {ports} ip daddr {subnet} ip daddr != {gateway} goto refuse"
                 )],
             ),
             chain(
                 "input_hook",
                 "type filter hook input priority filter",
-                &[&format!("iifname \"{bridge}\" goto to_host")],
+                &[&format!("iifname {ports} goto to_host")],
             ),
             chain(
                 "forward_hook",
                 "type filter hook forward priority filter",
                 &[
-                    &format!("oifname \"{bridge}\" {REPLIES}"),
-                    &format!("iifname \"{bridge}\" goto from_sandbox"),
+                    &format!("oifname {ports} {REPLIES}"),
+                    &format!("iifname {ports} goto from_sandbox"),
+                    &format!("oifname {ports} drop"),
                     &format!("oifname \"{bridge}\" drop"),
                 ],
+            ),
+            // What is routed to the anchor is for a sandbox that is gone: who calls it is to know at once.
+            chain(
+                "output_hook",
+                "type filter hook output priority filter",
+                &[&format!("oifname \"{bridge}\" reject with icmp host-unreachable")],
             ),
             chain(
                 "masquerade_hook",
@@ -120,23 +185,6 @@ impl Scope {
                 &[&format!("ip saddr {subnet} oifname @uplinks masquerade fully-random")],
             ),
         ]
-    }
-
-    /// What a port may send: IPv4 with its own addresses; no ARP, as every neighbour is fixed.
-    fn bridge_table(&self) -> String {
-        let table = format!("bridge {}", self.table());
-        let own = "ether type ip iifname . ether saddr . ip saddr @ports accept";
-        let every_port = format!("iifname \"{}v*\" jump port", self.bridge);
-        let list = [
-            chain("port", "", &[own, "drop"]),
-            chain(
-                "prerouting_hook",
-                "type filter hook prerouting priority -300",
-                &[&every_port],
-            ),
-        ];
-        format!("add table {table}\nadd set {table} ports {{ type ifname . ether_addr . ipv4_addr; }}\n")
-            + &chains(&table, &list)
     }
 }
 
@@ -184,6 +232,8 @@ mod tests {
             uplink: "up0".to_owned(),
             subnet: subnet.parse().expect(subnet),
             resolvers: vec![Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(192, 0, 2, 54)],
+            attached: Vec::new(),
+            ipv6: true,
         }
     }
 
@@ -211,7 +261,7 @@ mod tests {
         assert!(
             !script.contains("flush map")
                 && !script.contains("flush table")
-                && !script.contains("flush set ip paas-test restore")
+                && !script.contains("set ip paas-test ports {{ }}")
         );
         assert!(script.contains("resolvers { 192.0.2.53, 192.0.2.54 }"));
     }

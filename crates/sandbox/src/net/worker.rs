@@ -3,7 +3,7 @@
 //! pool full and looks after the rules.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::Ipv4Addr,
     os::fd::OwnedFd,
     sync::{
@@ -15,16 +15,20 @@ use std::{
 
 use super::{
     addresses::Addresses,
+    conntrack::{self, Entry},
     error::{Error, Result},
-    firewall::{Change, Firewall},
-    host, link,
+    firewall::{Change, Counted, Firewall},
+    footprint::Footprints,
+    link,
     namespace::Builder,
+    netlink::Socket,
     policy::Egress,
+    rates::{self, Rates},
     rules::Scope,
 };
 
-/// Namespaces built between two looks at the commands.
-const CHUNK: usize = 8;
+/// Namespaces built between two looks at the commands: at first, and at most while leases outrun them.
+const CHUNK: (usize, usize) = (8, 64);
 /// First and longest pause after a failure to build.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How often the rules are looked for, as a firewall reload by another program flushes them.
@@ -33,6 +37,9 @@ const VERIFY_EVERY: Duration = Duration::from_secs(15);
 /// What callers ask of the thread.
 pub(super) enum Command {
     SetPolicy(Ipv4Addr, Egress, SyncSender<Result<()>>),
+    /// With the sandbox's namespace.
+    SetRates(Ipv4Addr, Rates, OwnedFd, SyncSender<Result<()>>),
+    Counted(Ipv4Addr, SyncSender<Result<Vec<Counted>>>),
     Release(Ipv4Addr),
     Adopt {
         id: String,
@@ -47,6 +54,13 @@ pub(super) enum Command {
         destroy: bool,
         reply: SyncSender<Result<()>>,
     },
+}
+
+/// A change of rules, the namespace of its sandbox where that is needed, and who waits for it.
+struct Wish {
+    change: Change,
+    netns: Option<OwnedFd>,
+    reply: Option<SyncSender<Result<()>>>,
 }
 
 /// A namespace ready to be leased.
@@ -82,17 +96,22 @@ impl Shared {
 pub(super) struct Worker {
     pub(super) scope: Scope,
     pub(super) gateway: Ipv4Addr,
-    /// Index of the bridge, and MTU of every port.
-    pub(super) bridge: (u32, u32),
+    /// MTU of every interface.
+    pub(super) mtu: u32,
     pub(super) pool_size: usize,
     pub(super) default_policy: Egress,
     pub(super) builder: Builder,
+    /// For connections.
+    pub(super) tracker: Socket,
+    pub(super) footprint: Footprints,
     pub(super) firewall: Firewall,
     pub(super) addresses: Addresses,
     /// Left by an earlier agent and neither adopted nor swept so far.
     pub(super) unclaimed: BTreeSet<Ipv4Addr>,
     pub(super) shared: Arc<Shared>,
     pub(super) retry: Option<(Instant, Duration)>,
+    /// How many namespaces are built in one go.
+    pub(super) chunk: usize,
     /// Came in while namespaces were being built.
     pub(super) pending: Vec<Command>,
 }
@@ -126,7 +145,11 @@ impl Worker {
                 }
             }
             batch.extend(commands.try_iter());
-            if let Some((destroy, reply)) = self.handle(batch) {
+            let closing = match self.handle(batch) {
+                Ok(closing) => closing,
+                Err(error) => return self.give_up(error),
+            };
+            if let Some((destroy, reply)) = closing {
                 let result = if destroy { self.destroy() } else { self.close() };
                 let _ = reply.send(result);
                 return;
@@ -136,11 +159,14 @@ impl Worker {
                 verified = Instant::now();
             }
             if let Err(error) = self.refill(commands) {
-                tracing::error!(network = %self.scope.name, error = &error as &dyn std::error::Error, "network thread ends");
-                self.note_failure(error);
-                return;
+                return self.give_up(error);
             }
         }
+    }
+
+    fn give_up(&mut self, error: Error) {
+        tracing::error!(network = %self.scope.name, error = &error as &dyn std::error::Error, "network thread ends");
+        self.note_failure(error);
     }
 
     fn next(&self, commands: &Receiver<Command>, verified: Instant) -> Result<Command, RecvTimeoutError> {
@@ -158,29 +184,31 @@ impl Worker {
         self.pool_size.saturating_sub(self.shared.pool().ready.len())
     }
 
-    /// Carries out commands that arrived together; answers the one to close, if there is one.
-    fn handle(&mut self, batch: Vec<Command>) -> Option<(bool, SyncSender<Result<()>>)> {
-        let (mut changes, mut after, mut close) = (Vec::new(), Vec::new(), None);
-        let mut sweeps = Vec::new();
+    /// Carries out commands that arrived together; answers the one to close, if there is one. An error means that this
+    /// thread cannot go on.
+    fn handle(&mut self, batch: Vec<Command>) -> Result<Option<(bool, SyncSender<Result<()>>)>> {
+        let (mut wishes, mut sweeps, mut close) = (Vec::new(), Vec::new(), None);
         for command in batch {
             match command {
                 Command::SetPolicy(address, policy, reply) => {
-                    if self.leased(address) {
-                        changes.push(Change::Admit(address, policy));
-                        after.push(Some(reply));
-                    } else {
-                        let _ = reply.send(Err(Error::NotLeased { address }));
-                    }
+                    let change = Change::Admit(address, policy);
+                    wishes.extend(self.wish(address, change, None, reply));
                 }
-                Command::Release(address) => {
-                    changes.push(Change::Expel(address));
-                    after.push(None);
+                Command::SetRates(address, rates, netns, reply) => {
+                    wishes.extend(self.wish(address, Change::Limit(address, rates), Some(netns), reply));
                 }
+                Command::Counted(address, reply) => drop(reply.send(self.firewall.counted(address))),
+                Command::Release(address) => wishes.push(Wish {
+                    change: Change::Expel(address),
+                    netns: None,
+                    reply: None,
+                }),
                 Command::Adopt { id, address, reply } => match self.check_adoption(&id, address) {
-                    Ok(()) => {
-                        changes.push(Change::Readmit(address, self.default_policy.clone()));
-                        after.push(Some(reply));
-                    }
+                    Ok(()) => wishes.push(Wish {
+                        change: Change::Readmit(address, self.default_policy.clone()),
+                        netns: None,
+                        reply: Some(reply),
+                    }),
                     Err(error) => drop(reply.send(Err(error))),
                 },
                 Command::Sweep(reply) => sweeps.push(reply),
@@ -189,11 +217,27 @@ impl Worker {
                 Command::Close { destroy, reply } => close = Some((destroy, reply)),
             }
         }
-        self.settle(&changes, after);
+        self.settle(wishes)?;
         for reply in sweeps {
             let _ = reply.send(self.sweep());
         }
-        close
+        Ok(close)
+    }
+
+    /// A wish about a leased address; whoever wishes about another is told so.
+    fn wish(
+        &self,
+        address: Ipv4Addr,
+        change: Change,
+        netns: Option<OwnedFd>,
+        reply: SyncSender<Result<()>>,
+    ) -> Option<Wish> {
+        if self.leased(address) {
+            let reply = Some(reply);
+            return Some(Wish { change, netns, reply });
+        }
+        let _ = reply.send(Err(Error::NotLeased { address }));
+        None
     }
 
     fn leased(&self, address: Ipv4Addr) -> bool {
@@ -201,34 +245,81 @@ impl Worker {
         self.firewall.admitted(address) && !self.unclaimed.contains(&address) && !waiting()
     }
 
-    fn settle(&mut self, changes: &[Change], replies: Vec<Option<SyncSender<Result<()>>>>) {
-        let mut freed = Vec::new();
+    /// Changes the rules as wished in one go, then what goes with each.
+    fn settle(&mut self, wishes: Vec<Wish>) -> Result<()> {
+        let changes: Vec<Change> = wishes.iter().map(|wish| wish.change.clone()).collect();
         let results = if changes.is_empty() {
             Vec::new()
         } else {
-            self.firewall.apply(changes)
+            self.firewall.apply(&changes)
         };
-        for ((change, reply), result) in changes.iter().zip(replies).zip(results) {
-            if let Change::Expel(address) = change {
-                match &result {
-                    Ok(()) => freed.push(*address),
-                    Err(error) => {
-                        tracing::warn!(%address, error = error as &dyn std::error::Error, "address kept until the next sweep");
-                        self.unclaimed.insert(*address);
-                    }
+        // The rules came first: between the two nothing new can begin.
+        let ended = self.end_forbidden(&changes);
+        let mut freed = Vec::new();
+        for (wish, result) in wishes.into_iter().zip(results) {
+            let result = match (wish.change, result) {
+                (Change::Expel(address), Ok(())) => {
+                    freed.push(address);
+                    Ok(())
                 }
-            }
-            if let Some(reply) = reply {
+                (Change::Expel(address), Err(error)) => {
+                    tracing::warn!(%address, error = &error as &dyn std::error::Error, "address kept until the next sweep");
+                    self.unclaimed.insert(address);
+                    Ok(())
+                }
+                (Change::Admit(..), Ok(())) => ended.clone().map_err(|source| Error::Connections { source }),
+                (Change::Limit(address, rates), Ok(())) => self.shape(address, rates, wish.netns)?,
+                (_, result) => result,
+            };
+            if let Some(reply) = wish.reply {
                 let _ = reply.send(result);
             }
         }
         if let Err(error) = self.free(&freed) {
             tracing::warn!(network = %self.scope.name, error = &error as &dyn std::error::Error, "released addresses are not noted");
         }
+        Ok(())
+    }
+
+    /// Ends the connections that sandboxes opened and that their new policies do not permit, and all of those whose
+    /// lease ends. What sandboxes answer to the host is no business of a policy.
+    fn end_forbidden(&mut self, changes: &[Change]) -> Result<(), Arc<Error>> {
+        let policies: HashMap<Ipv4Addr, Option<&Egress>> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Admit(address, policy) => Some((*address, Some(policy))),
+                Change::Expel(address) => Some((*address, None)),
+                Change::Readmit(..) | Change::Limit(..) => None,
+            })
+            .collect();
+        if policies.is_empty() {
+            return Ok(());
+        }
+        let addresses: Vec<Ipv4Addr> = policies.keys().copied().collect();
+        let open = conntrack::opened_by(&mut self.tracker, &addresses).map_err(Arc::new)?;
+        let (near, resolvers) = (&self.scope.attached, &self.scope.resolvers);
+        let permitted = |entry: &Entry| match policies.get(&entry.source) {
+            Some(Some(policy)) => policy.permits(&entry.flow, near, resolvers),
+            _ => false,
+        };
+        let forbidden: Vec<&Entry> = open.iter().filter(|entry| !permitted(entry)).collect();
+        conntrack::end(&mut self.tracker, &forbidden).map_err(Arc::new)
+    }
+
+    /// Sets the queues at both ends of a sandbox's pair. The outer error means that this thread cannot go on.
+    fn shape(&mut self, address: Ipv4Addr, limits: Rates, netns: Option<OwnedFd>) -> Result<Result<()>> {
+        let interface = self.scope.interface(address);
+        let outside = rates::shape(&mut self.builder.host, &interface, limits.bytes_in);
+        let (Ok(()), Some(netns)) = (&outside, netns) else {
+            return Ok(outside);
+        };
+        self.builder.visit(&netns, |inside| {
+            rates::shape(inside, link::INNER_NAME, limits.bytes_out)
+        })
     }
 
     fn free(&mut self, addresses: &[Ipv4Addr]) -> Result<()> {
-        link::forget_neighbours(&mut self.builder.host, self.bridge.0, addresses)?;
+        link::forget(&mut self.builder.host, addresses)?;
         self.addresses.give_back(addresses, now_ms())
     }
 
@@ -244,22 +335,23 @@ impl Worker {
             return refuse("it is no sandbox address of this network");
         }
         let interface = self.scope.interface(address);
-        match link::interface(&mut self.builder.host, &interface)? {
-            Some(port) if port.master == self.bridge.0 => {}
-            Some(_) => return refuse("its interface is not on the bridge"),
-            None => return refuse("its interface is gone, so its namespace is"),
+        if link::interface(&mut self.builder.host, &interface)?.is_none() {
+            return refuse("its interface is gone, so its namespace is");
         }
-        link::keep_reachable(&mut self.builder.host, self.bridge.0, address)?;
+        link::reach_port(&mut self.builder.host, &interface, address, self.gateway)?;
         self.addresses.claim(address, now_ms())?;
         self.unclaimed.remove(&address);
         Ok(())
     }
 
-    /// The interfaces that are ports of the bridge.
+    /// The host's interfaces of sandboxes.
     fn ports(&mut self) -> Result<Vec<String>> {
-        let mut interfaces = link::interfaces(&mut self.builder.host)?;
-        interfaces.retain(|interface| interface.master == self.bridge.0);
-        Ok(interfaces.into_iter().map(|interface| interface.name).collect())
+        let ours = self.scope.interfaces();
+        let interfaces = link::interfaces(&mut self.builder.host)?.into_iter();
+        Ok(interfaces
+            .map(|interface| interface.name)
+            .filter(|name| name.starts_with(&ours))
+            .collect())
     }
 
     /// Removes what an earlier agent left and nobody adopted.
@@ -286,7 +378,10 @@ impl Worker {
     /// Builds up to a chunk of what the pool lacks, less if somebody waits for an answer. An error means that this thread cannot go on.
     fn refill(&mut self, commands: &Receiver<Command>) -> Result<()> {
         let paused = self.retry.is_some_and(|(at, _)| at > Instant::now());
-        let count = self.missing().min(CHUNK);
+        if !self.shared.pool().ready.is_empty() {
+            self.chunk = CHUNK.0;
+        }
+        let count = self.missing().min(self.chunk.max(CHUNK.0));
         if paused || count == 0 {
             return Ok(());
         }
@@ -297,7 +392,7 @@ impl Worker {
                 Err(error) => failure = Some(error),
                 Ok(address) => {
                     let interface = self.scope.interface(address);
-                    match self.builder.build(&interface, address, self.gateway, self.bridge)? {
+                    match self.builder.build(&interface, address, self.gateway, self.mtu)? {
                         Ok(netns) => built.push(Ready { address, netns }),
                         Err(error) => {
                             spoiled.push(address);
@@ -325,6 +420,13 @@ impl Worker {
         if let Err(error) = self.addresses.give_back(&spoiled, now_ms()) {
             failure = Some(error);
         }
+        // On disk before anybody can use one: after a crash of the host it must not pass for free.
+        if let Err(error) = self.addresses.sync() {
+            failure = Some(error);
+            self.unclaimed.extend(admitted.drain(..).map(|ready| ready.address));
+        }
+        // Fewer transactions and flushes each the next time, if leases wait.
+        self.chunk = (self.chunk.max(CHUNK.0) * 2).min(CHUNK.1);
         self.publish(admitted);
         match failure {
             Some(error) => self.note_failure(error),
@@ -393,9 +495,8 @@ impl Worker {
         let mut all = self.ports()?;
         all.push(self.scope.bridge.clone());
         link::delete_all(&mut self.builder.host, &all)?;
-        for interface in self.firewall.destroy()? {
-            host::set_forwarding(&interface, false)?;
-        }
+        self.firewall.destroy()?;
+        self.footprint.clear(&self.scope.name)?;
         self.addresses.remove()
     }
 }

@@ -19,16 +19,16 @@ use nix::{
 
 use super::world::{FAR, HOST, Host, connect, output, say, seen_as, within};
 use crate::net::{
-    Cidr, Egress, Error, Lease, Network, NetworkConfig, Protocol, Rule,
+    Cidr, Egress, Error, Lease, Network, NetworkConfig, Rule,
     firewall::{Change, Firewall},
     nft::Nft,
     rules::Scope,
 };
 
 /// Set for the process that `a_killed_agent...` kills.
-const DOOMED: &str = "PAAS_TEST_DOOMED_AGENT_FOLDER";
+pub const DOOMED: &str = "PAAS_TEST_DOOMED_AGENT_FOLDER";
 
-fn surroundings() -> String {
+pub fn surroundings() -> String {
     let sysctl = |key: &str| fs::read_to_string(Path::new("/proc/sys/net/ipv4").join(key)).expect(key);
     let links = output("ip", &["-o", "link"]);
     let names: Vec<&str> = links.lines().filter_map(|line| line.split(": ").nth(1)).collect();
@@ -54,11 +54,10 @@ fn destroy_leaves_the_host_as_it_was() {
     assert_eq!(surroundings(), before);
     let inside = within(&leases[0].netns, || output("ip", &["-o", "link"]));
     assert!(!inside.contains("eth0"), "{inside}");
-    assert_eq!(
-        fs::read_dir(host.folder.join("net")).expect("folder").count(),
-        0,
-        "no file is left"
-    );
+    for folder in ["net", "run"] {
+        let left = fs::read_dir(host.folder.join(folder)).expect("folder").count();
+        assert_eq!(left, 0, "no file is left in {folder}");
+    }
 }
 
 #[test]
@@ -72,6 +71,7 @@ fn forwarding_goes_off_with_the_last_network_that_needs_it() {
         "10.98.0.0/24".parse().expect("block"),
         host.folder.join("o"),
     );
+    config.run_dir = host.folder.join("run");
     config.resolvers = vec![FAR];
     let second = Network::open(config).expect("open beside it");
     first.destroy().expect("destroy");
@@ -210,11 +210,7 @@ fn a_released_address_is_cut_off_even_if_a_process_lingers() {
 fn doomed_agent() {
     let Some(folder) = std::env::var_os(DOOMED) else { return };
     let network = Network::open(config_in(Path::new(&folder))).expect("open");
-    let narrow = Rule {
-        cidr: Cidr::ANY,
-        proto: Protocol::Tcp,
-        ports: vec![8080.into()],
-    };
+    let narrow = Rule::tcp(Cidr::ANY, [8080.into()]);
     let kept = network
         .lease_with(&Egress {
             allow: vec![narrow],
@@ -247,6 +243,7 @@ fn doomed_agent() {
 fn config_in(folder: &Path) -> NetworkConfig {
     let mut config = NetworkConfig::new("test", "paastst0", "10.99.0.0/20".parse().expect("block"), folder);
     config.resolvers = vec![FAR];
+    config.run_dir = folder.join("run");
     config.pool_size = 3;
     config
 }
@@ -327,14 +324,11 @@ fn a_killed_agent_leaves_its_sandboxes_connected_for_the_next_to_adopt() {
 fn rules_flushed_by_another_program_come_back() {
     let _host = Host::enter("flushed");
     let scope = Scope {
-        name: "test".to_owned(),
-        bridge: "paastst0".to_owned(),
-        uplink: "up0".to_owned(),
-        subnet: "10.99.0.0/20".parse().expect("block"),
         resolvers: vec![FAR],
+        ..Scope::bare("test", "paastst0", "up0", "10.99.0.0/20".parse().expect("block"))
     };
     let nft = Nft::find("paas-test").expect("nft");
-    let mut firewall = Firewall::open(scope, nft, true).expect("open");
+    let mut firewall = Firewall::open(scope, nft).expect("open");
     assert!(firewall.obstacles().expect("look").is_empty());
     output(
         "nft",
@@ -367,7 +361,7 @@ fn rules_flushed_by_another_program_come_back() {
         lines
     };
     assert_eq!(normal(&listing()), normal(&before));
-    assert_eq!(firewall.destroy().expect("destroy"), Vec::<String>::new());
+    firewall.destroy().expect("destroy");
     assert_eq!(listing(), "");
 }
 

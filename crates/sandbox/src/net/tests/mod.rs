@@ -1,5 +1,8 @@
-//! The network as its users meet it: real namespaces, bridge and rules, on a throw-away host.
+//! The network as its users see it, on a host of its own.
 
+mod forged;
 mod lifecycle;
+mod pace;
 mod reach;
+mod robust;
 mod world;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::world::{self, FAR, HOST, Host, MTU, PATIENCE, RESOLVER, ask_udp, connect, output, seen_as, within};
-use crate::net::{Cidr, Egress, MAX_CONNECTIONS, Network, Ports, Protocol, Rule, host};
+use crate::net::{Cidr, Egress, Icmp, MAX_CONNECTIONS, Network, Ports, Protocol, Rule, host};
 
 /// A refusal must be an answer, not a silence that the app has to wait out.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -247,11 +247,7 @@ fn metadata_and_multicast_are_closed_to_all_but_a_rule_that_names_them() {
     refused("metadata service under a wide policy", || {
         connect(&lease, (METADATA, 80))
     });
-    let named = Rule {
-        cidr: block("169.254.169.254/32"),
-        proto: Protocol::Tcp,
-        ports: vec![80.into()],
-    };
+    let named = Rule::tcp(block("169.254.169.254/32"), [80.into()]);
     network
         .set_policy(
             lease.address,
@@ -279,14 +275,13 @@ fn a_policy_changes_under_a_running_sandbox_and_ends_what_it_forbids() {
     let mut octets = [0; 4];
     open.read_exact(&mut octets).expect("greeting");
 
-    let only_9090 = Rule {
-        cidr: block("203.0.113.0/24"),
-        proto: Protocol::Tcp,
-        ports: vec![Ports {
+    let only_9090 = Rule::tcp(
+        block("203.0.113.0/24"),
+        [Ports {
             first: 9000,
             last: 9099,
         }],
-    };
+    );
     let narrow = Egress {
         allow: vec![only_9090],
         deny: vec![],
@@ -324,6 +319,98 @@ fn a_policy_changes_under_a_running_sandbox_and_ends_what_it_forbids() {
         1,
         "unused policies are gone: {rules}"
     );
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn a_change_ends_what_it_forbids_from_outside_too_and_nothing_else() {
+    let host = Host::enter("ended");
+    host.serve(8080);
+    host.serve(9090);
+    let network = Network::open(host.config()).expect("open");
+    let lease = network.lease().expect("lease");
+    let mut stays = connect(&lease, (FAR, 9090)).expect("public");
+    stays.read_exact(&mut [0; 4]).expect("greeting");
+    // A stream of datagrams that the sandbox only asked for once.
+    let (far, app) = (
+        within(&host.world, || {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 9000)).expect("bind")
+        }),
+        within(&lease.netns, || {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7000)).expect("bind")
+        }),
+    );
+    app.set_read_timeout(Some(PATIENCE)).expect("set");
+    app.send_to(b"more", (FAR, 9000)).expect("ask");
+    let mut packet = [0; 16];
+    let (_, caller) = far.recv_from(&mut packet).expect("asked");
+    far.send_to(b"before", caller).expect("send");
+    assert_eq!(app.recv(&mut packet).expect("flows"), 6);
+
+    let groups = [vec![Rule::tcp(block("203.0.113.0/24"), [9090.into()])], vec![]];
+    let policy = Egress::together(groups.iter().map(Vec::as_slice));
+    network.set_policy(lease.address, &policy).expect("policy");
+    far.send_to(b"after it", caller).expect("send");
+    stays.write_all(b"x").expect("allowed still");
+    stays.read_exact(&mut [0]).expect("the same connection goes on");
+    // What the host sends arrives after what the world sent before it.
+    let honest = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+    honest.send_to(b"host", (lease.address, 7000)).expect("send");
+    let length = app.recv(&mut packet).expect("the host's");
+    assert_eq!(
+        &packet[..length],
+        b"host",
+        "nothing came of the flow that is forbidden now"
+    );
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn icmp_is_allowed_by_type_and_what_is_to_be_counted_is() {
+    let host = Host::enter("icmp");
+    host.serve(8080);
+    let network = Network::open(host.config()).expect("open");
+    let lease = network.lease().expect("lease");
+    let answers = || world::ping(&lease, FAR).is_ok();
+    assert!(answers());
+    let icmp = |kind| Rule {
+        icmp: Some(Icmp { kind, code: None }),
+        ..Rule::of(Cidr::ANY, Protocol::Icmp)
+    };
+    let told = Rule {
+        log: true,
+        ..Rule::tcp(Cidr::ANY, [8080.into()])
+    };
+    let allow = |rules: Vec<Rule>| Egress::together([rules.as_slice()]);
+    network
+        .set_policy(lease.address, &allow(vec![icmp(13)]))
+        .expect("policy");
+    assert!(!answers(), "another type");
+    network
+        .set_policy(lease.address, &allow(vec![icmp(8), told]))
+        .expect("policy");
+    assert!(answers(), "echo requests");
+    assert_eq!(network.counted(lease.address).expect("read")[0].packets, 0);
+    seen_as(&lease, (FAR, 8080)).expect("allowed");
+    assert!(network.counted(lease.address).expect("read")[0].packets >= 3);
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn networks_that_the_host_is_attached_to_are_opened_by_name_only() {
+    let host = Host::enter("attached");
+    host.serve(8080);
+    let network = Network::open(host.config()).expect("open");
+    let lease = network.lease().expect("lease");
+    // The world's own address on the uplink: another machine beside this one.
+    let beside = Ipv4Addr::new(198, 51, 100, 1);
+    seen_as(&lease, (FAR, 8080)).expect("far away");
+    refused("a machine beside the host", || connect(&lease, (beside, 8080)));
+    let named = Rule::tcp(block("198.51.100.1/32"), [8080.into()]);
+    network
+        .set_policy(lease.address, &Egress::together([[named].as_slice()]))
+        .expect("policy");
+    assert_eq!(seen_as(&lease, (beside, 8080)).expect("named"), HOST);
     network.destroy().expect("destroy");
 }
 

@@ -101,6 +101,7 @@ impl Host {
         let subnet: Cidr = "10.99.0.0/20".parse().expect("a block");
         let mut config = NetworkConfig::new("test", "paastst0", subnet, self.folder.join("net"));
         config.resolvers = vec![RESOLVER];
+        config.run_dir = self.folder.join("run");
         config.pool_size = 3;
         config
     }
@@ -240,6 +241,23 @@ pub fn ask_udp(lease: &Lease, to: (Ipv4Addr, u16)) -> io::Result<usize> {
         socket.connect(to)?;
         socket.send(b"question")?;
         socket.recv(&mut [0; 64])
+    })
+}
+
+/// Sends an echo request from inside a sandbox and waits for the answer.
+pub fn ping(lease: &Lease, to: Ipv4Addr) -> io::Result<usize> {
+    use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+    within(&lease.netns, || {
+        let socket = net::socket(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(Duration::from_secs(2)))?;
+        // Type 8, code 0; the kernel fills in the rest.
+        net::sendto(
+            &socket,
+            &[8, 0, 0, 0, 0, 0, 0, 1],
+            SendFlags::empty(),
+            &SocketAddr::from((to, 0)),
+        )?;
+        Ok(net::recv(&socket, &mut [0; 64][..], RecvFlags::empty())?.0)
     })
 }
 
