@@ -332,14 +332,14 @@ fn a_change_ends_what_it_forbids_from_outside_too_and_nothing_else() {
     let mut stays = connect(&lease, (FAR, 9090)).expect("public");
     stays.read_exact(&mut [0; 4]).expect("greeting");
     // A stream of datagrams that the sandbox only asked for once.
-    let (far, app) = (
-        within(&host.world, || {
-            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 9000)).expect("bind")
-        }),
-        within(&lease.netns, || {
-            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7000)).expect("bind")
-        }),
-    );
+    let far = within(&host.world, || {
+        // The answers have to come from where the question went.
+        world::ip(&format!("addr add {FAR}/32 dev lo\n"));
+        UdpSocket::bind((FAR, 9000)).expect("bind")
+    });
+    let app = within(&lease.netns, || {
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7000)).expect("bind")
+    });
     app.set_read_timeout(Some(PATIENCE)).expect("set");
     app.send_to(b"more", (FAR, 9000)).expect("ask");
     let mut packet = [0; 16];
