@@ -1,6 +1,6 @@
 //! What every handler and background task works with.
 
-use crate::auth::Keys;
+use crate::auth::{Keys, Lockout};
 use crate::config::Config;
 use api::cell::WorkStats;
 use blobstore::Blobstore;
@@ -25,6 +25,8 @@ pub struct Context {
     pub logs: LogStore,
     /// Signs and verifies access tokens.
     pub tokens: Keys,
+    /// Who tried too many passwords.
+    pub lockout: Lockout,
     pub clock: Clock,
     pub config: Arc<Config>,
     pub wake: Wake,
@@ -48,6 +50,7 @@ impl Context {
             blobs,
             logs,
             tokens,
+            lockout: Lockout::default(),
             clock,
             config,
             wake: Wake::default(),

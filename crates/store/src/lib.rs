@@ -61,7 +61,7 @@ pub use service::{BindingFilter, ServiceFilter};
 pub use task::TaskFilter;
 pub use token::RefreshToken;
 pub use tx::Tx;
-pub use user::{StoredUser, UserKind};
+pub use user::{StoredUser, UserFilter, UserKind};
 pub use work::{Observed, Placement};
 
 use engine::Conn;

@@ -2,9 +2,10 @@
 
 use crate::engine::Db;
 use crate::error::Result;
+use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Query, Row, word};
 use crate::tx::Tx;
-use model::id::UserId;
+use model::id::{OrgId, SpaceId, UserId};
 use model::resource::User;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,21 @@ pub struct StoredUser {
     pub password_hash: Option<String>,
 }
 
+/// Which people a list holds; `None` does not filter.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    pub ids: Option<Vec<UserId>>,
+    /// Whatever their case.
+    pub names: Option<Vec<String>>,
+    /// Parts of names, one of which has to be in it.
+    pub parts: Option<Vec<String>>,
+    /// Who has a role in this organisation.
+    pub org: Option<OrgId>,
+    /// Who has a role in this space.
+    pub space: Option<SpaceId>,
+}
+
+const USER: &str = "t.id, t.name, t.kind, t.admin, t.password_hash, t.created_at";
 const COLUMNS: &str = "SELECT id, name, kind, admin, password_hash, created_at FROM users WHERE ";
 
 fn stored(_: &Db, row: &Row) -> Result<StoredUser> {
@@ -58,6 +74,53 @@ impl Db {
             .push_arg(name)
             .push(")");
         self.find(query, stored).await
+    }
+
+    /// People; for a user's scope those who have a role in an organisation of theirs, and themselves.
+    pub async fn user_list(&self, filter: &UserFilter, scope: Scope, order: Order, page: Page) -> Result<Paged<User>> {
+        let lower = |texts: &Vec<String>| texts.iter().map(|text| text.to_lowercase()).collect::<Vec<_>>();
+        let mut query = Query::new("user_list", "a list", "FROM users t WHERE t.kind = 'user'")
+            .and_in_some("t.id", filter.ids.as_deref())
+            .and_in_some("lower(t.name)", filter.names.as_ref().map(lower).as_deref());
+        for (n, part) in filter.parts.iter().flatten().enumerate() {
+            query = query
+                .push(if n == 0 { " AND (" } else { " OR " })
+                .push("lower(t.name) LIKE ")
+                .push_arg(format!("%{}%", escaped(&part.to_lowercase())))
+                .push(" ESCAPE '!'");
+        }
+        if filter.parts.as_ref().is_some_and(|parts| !parts.is_empty()) {
+            query = query.push(")");
+        }
+        if let Some(org) = filter.org {
+            query = query
+                .push(" AND t.id IN (SELECT user_id FROM roles WHERE org_id = ")
+                .push_arg(org)
+                .push(")");
+        }
+        if let Some(space) = filter.space {
+            query = query
+                .push(" AND t.id IN (SELECT user_id FROM roles WHERE space_id = ")
+                .push_arg(space)
+                .push(")");
+        }
+        if let Scope::User(user) = scope {
+            query = query
+                .push(" AND (t.id = ")
+                .push_arg(user)
+                .push(
+                    " OR t.id IN (SELECT user_id FROM roles WHERE org_id IN (SELECT org_id FROM roles WHERE user_id = ",
+                )
+                .push_arg(user)
+                .push(")))");
+        }
+        let listed = self
+            .list(USER, query, &order.sql(Some("t.name"), false), page, stored)
+            .await?;
+        Ok(Paged {
+            items: listed.items.into_iter().map(|stored| stored.user).collect(),
+            total: listed.total,
+        })
     }
 
     /// Users by ids, in no order.
@@ -92,6 +155,20 @@ impl Tx {
         self.execute(query).await.map(drop)
     }
 
+    /// Whether it is an administrator. False where there is no such user.
+    pub async fn user_set_admin(&self, id: UserId, admin: bool) -> Result<bool> {
+        let query = Query::new("user_set_admin", id, "UPDATE users SET admin = $1 WHERE id = $2")
+            .arg(admin)
+            .arg(id);
+        Ok(self.execute(query).await? > 0)
+    }
+
+    /// Removes a user with its roles and tokens. False where there is none.
+    pub async fn user_delete(&self, id: UserId) -> Result<bool> {
+        let query = Query::new("user_delete", id, "DELETE FROM users WHERE id = $1").arg(id);
+        Ok(self.execute(query).await? > 0)
+    }
+
     /// Another password, as its hash in PHC form. False where there is no such user.
     pub async fn user_set_password(&self, id: UserId, hash: &str) -> Result<bool> {
         let query = Query::new(
@@ -103,4 +180,9 @@ impl Tx {
         .arg(id);
         Ok(self.execute(query).await? > 0)
     }
+}
+
+/// A text in which nothing is a placeholder of LIKE.
+fn escaped(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }

@@ -74,6 +74,14 @@ pub struct SpaceUpdate {
     pub metadata: Option<Metadata>,
 }
 
+/// `POST /v3/users`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct UserCreate {
+    /// Of a user of the token server.
+    #[serde(default)]
+    pub guid: Option<UserId>,
+}
+
 /// A role.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Role {

@@ -11,6 +11,7 @@ pub mod rollout;
 pub mod route;
 pub mod service;
 pub mod task;
+pub mod user;
 
 use crate::context::Context;
 use model::Timestamp;

@@ -5,9 +5,11 @@
 mod access;
 mod caller;
 mod keys;
+mod lockout;
 mod password;
 
 pub use access::{Need, app_for, org_for, space_for};
 pub use caller::Caller;
 pub use keys::{ACCESS_SECONDS, KeyError, Keys, REFRESH_SECONDS};
+pub use lockout::Lockout;
 pub use password::{hash, verify};

@@ -1,5 +1,7 @@
 //! The token server that `cf` expects: passwords, refresh tokens and client credentials for short-lived access tokens.
 
+mod users;
+
 use crate::auth::{ACCESS_SECONDS, REFRESH_SECONDS, verify};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -31,6 +33,7 @@ pub(crate) fn routes() -> Router<Context> {
         .route("/oauth/token", post(token))
         .route("/login", get(login))
         .route("/token_keys", get(token_keys))
+        .merge(users::routes())
 }
 
 async fn login(State(context): State<Context>) -> Json<Login> {
@@ -54,6 +57,12 @@ async fn token_keys(State(context): State<Context>) -> Json<serde_json::Value> {
 enum Refusal {
     /// Wrong user, password, client or token.
     Unauthorized(&'static str),
+    /// The caller's token does not reach that far.
+    Forbidden,
+    /// Too many wrong passwords.
+    Locked,
+    /// About users and groups.
+    Scim(StatusCode, &'static str, String),
     /// The request makes no sense.
     Invalid(&'static str, String),
     Failed(Failure),
@@ -69,6 +78,24 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, error, description) = match self {
             Self::Unauthorized(error) => (StatusCode::UNAUTHORIZED, error, "Bad credentials".to_owned()),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "insufficient_scope",
+                "Insufficient scope for this resource".to_owned(),
+            ),
+            Self::Locked => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Your account has been locked because of too many failed attempts to login. Try again in 5 minutes"
+                    .to_owned(),
+            ),
+            Self::Scim(status, error, description) => {
+                // Clients read one or the other.
+                let body = serde_json::json!({
+                    "error": error, "error_description": description, "message": description,
+                });
+                return (status, Json(body)).into_response();
+            }
             Self::Invalid(error, description) => (StatusCode::BAD_REQUEST, error, description),
             Self::Failed(failure) => return failure.into_response(),
         };
@@ -139,11 +166,20 @@ async fn by_password(context: &Context, form: TokenRequest, client: &str) -> Res
     let (Some(name), Some(password)) = (form.username, form.password) else {
         return Err(Refusal::Unauthorized("unauthorized"));
     };
+    if context.lockout.is_locked(&name, context.now()) {
+        return Err(Refusal::Locked);
+    }
     let known = context.store.user_by_name(UserKind::User, &name).await?;
     let hash = known.as_ref().and_then(|known| known.password_hash.clone());
     match (verify(password, hash).await, known) {
-        (true, Some(known)) => with_refresh(context, &known.user, client, "password").await,
-        _ => Err(Refusal::Unauthorized("unauthorized")),
+        (true, Some(known)) => {
+            context.lockout.succeeded(&name);
+            with_refresh(context, &known.user, client, "password").await
+        }
+        _ => {
+            context.lockout.failed(&name, context.now());
+            Err(Refusal::Unauthorized("unauthorized"))
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod spaces;
 mod stats;
 mod tasks;
 mod upload;
+mod users;
 
 use crate::context::Context;
 use axum::Router;
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(orgs::routes())
         .merge(spaces::routes())
         .merge(roles::routes())
+        .merge(users::routes())
         .merge(domains::routes())
         .merge(routes::routes())
         .merge(apps::routes())

@@ -1,6 +1,7 @@
-//! `/v3/roles`, and the users that have them.
+//! `/v3/roles`.
 
 use super::links::{accepted, links};
+use super::users;
 use crate::actions::{By, fresh};
 use crate::auth::{Caller, Need, org_for, space_for};
 use crate::context::Context;
@@ -21,7 +22,6 @@ pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/v3/roles", get(list).post(create))
         .route("/v3/roles/{guid}", get(fetch).delete(delete))
-        .route("/v3/users/{guid}", get(user))
 }
 
 fn present(context: &Context, role: Role) -> v3::Role {
@@ -49,19 +49,6 @@ fn present(context: &Context, role: Role) -> v3::Role {
                 data: role.space.map(|guid| v3::Guid { guid }),
             },
         },
-    }
-}
-
-fn present_user(context: &Context, user: User) -> v3::User {
-    v3::User {
-        links: links(context, [("self", format!("/v3/users/{}", user.id))]),
-        guid: user.id,
-        created_at: user.created_at,
-        updated_at: user.created_at,
-        username: Some(user.name.clone()),
-        presentation_name: user.name,
-        origin: Some("uaa".to_owned()),
-        metadata: v3::Metadata::default(),
     }
 }
 
@@ -95,9 +82,9 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         .get("include")
         .is_some_and(|include| include.split(',').any(|what| what == "user"))
     {
-        let users = context.store.users_by_ids(&users).await?;
-        let users: Vec<_> = users.into_iter().map(|user| present_user(&context, user)).collect();
-        list.included = Some(json!({"users": users}));
+        let found = context.store.users_by_ids(&users).await?;
+        let found: Vec<_> = found.into_iter().map(|user| users::present(&context, user)).collect();
+        list.included = Some(json!({"users": found}));
     }
     Ok(Json(list))
 }
@@ -244,19 +231,4 @@ async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path
     tx.job_create(&job).await?;
     tx.commit().await?;
     Ok(accepted(&context, job.id))
-}
-
-/// Oneself, or anyone for an administrator.
-async fn user(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::User>> {
-    const WHAT: &str = "User";
-    let id: UserId = id(&guid, WHAT)?;
-    if !caller.admin && caller.id != id {
-        return Err(Failure::not_found(WHAT));
-    }
-    let user = context
-        .store
-        .user_fetch(id)
-        .await?
-        .ok_or_else(|| Failure::not_found(WHAT))?;
-    Ok(Json(present_user(&context, user)))
 }

@@ -10,3 +10,4 @@ mod services;
 mod tasks;
 mod tenants;
 mod uploads;
+mod users;
