@@ -62,6 +62,18 @@ pub fn guest(profile: &str) -> Result<()> {
     place_buildpack_files(&workspace.root.join("buildpacks"), &dist.join("buildpacks"))
 }
 
+/// Builds `paas-init` alone, which is all that sandboxes need: its path.
+pub fn init(profile: &str) -> Result<PathBuf> {
+    let workspace = Workspace::load()?;
+    let built = build(&workspace, profile, &["sandbox"], true)?;
+    built.complete(&["sandbox"])?;
+    let dist = workspace.root.join("dist");
+    for program in &built.programs {
+        place_guest(&workspace, &dist, program)?;
+    }
+    Ok(dist.join("libexec").join(LIBEXEC[0]))
+}
+
 /// Builds everything: `guest`, then the host programs into `dist/bin`.
 pub fn dist(profile: &str) -> Result<()> {
     guest(profile)?;

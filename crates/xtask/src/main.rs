@@ -52,12 +52,8 @@ enum Command {
     },
     /// Measure the platform on this machine
     Bench {
-        /// What to measure
-        #[arg(value_parser = ["push"])]
-        what: String,
-        /// Rounds; medians are told
-        #[arg(long, default_value_t = 10)]
-        rounds: u32,
+        #[command(subcommand)]
+        what: bench::What,
     },
     /// Build the static programs that run inside sandboxes into dist/libexec and dist/buildpacks
     Guest {
@@ -107,7 +103,7 @@ fn main() -> ExitCode {
             let demo = demo::Demo { state, profile };
             if stop { demo.stop(purge) } else { demo.start() }
         }
-        Command::Bench { what, rounds } => bench::run(&what, rounds),
+        Command::Bench { what } => bench::run(&what),
         Command::Guest { profile } => dist::guest(&profile),
         Command::Test { profile, nextest } => suite::test(&profile, &nextest),
         Command::Ci { profile } => suite::ci(&profile),

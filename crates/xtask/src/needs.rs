@@ -10,6 +10,8 @@ use std::process::Command;
 pub enum Purpose {
     /// Build and run the platform.
     Run,
+    /// Also measure sandboxes beside those of other runtimes.
+    Bench,
     /// Also pass the test suite.
     Test,
 }
@@ -21,7 +23,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 15] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -83,6 +85,21 @@ const NEEDS: [Need; 12] = [
         program: "initdb",
         package: "postgresql",
         purpose: Purpose::Test,
+    },
+    Need {
+        program: "runc",
+        package: "runc",
+        purpose: Purpose::Bench,
+    },
+    Need {
+        program: "crun",
+        package: "crun",
+        purpose: Purpose::Bench,
+    },
+    Need {
+        program: "bwrap",
+        package: "bubblewrap",
+        purpose: Purpose::Bench,
     },
 ];
 

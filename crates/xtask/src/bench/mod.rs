@@ -1,13 +1,66 @@
 //! `cargo xtask bench`: builds what is measured and runs the benchmark, which lies under `tests/bench`.
 
+use crate::needs::{self, Purpose};
 use crate::workspace::{cargo, root};
 use crate::{dist, shell};
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+
+/// What can be measured.
+#[derive(Subcommand)]
+pub enum What {
+    /// A push by phases, beside the language's own installer
+    Push {
+        /// Rounds; medians are told
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+    },
+    /// Starts of sandboxes, beside runc, crun, bubblewrap and the bare app
+    Sandbox(Sandbox),
+}
+
+/// How sandboxes are measured.
+#[derive(Args)]
+pub struct Sandbox {
+    /// Starts of each contender, one at a time
+    #[arg(long, default_value_t = 300)]
+    rounds: u32,
+    /// Few rounds: whether it works, not how long it takes
+    #[arg(long, conflicts_with = "rounds")]
+    quick: bool,
+    /// Only this measurement; can be repeated
+    #[arg(long, value_parser = ["cycle", "kill", "rush", "crowd"])]
+    part: Vec<String>,
+    /// Only contenders whose name begins so; can be repeated
+    #[arg(long)]
+    only: Vec<String>,
+    /// Sandboxes that are started at once
+    #[arg(long, default_value_t = 100)]
+    rush: u32,
+    /// Sandboxes that stay
+    #[arg(long, default_value_t = 500)]
+    crowd: u32,
+    /// Add to what earlier runs measured
+    #[arg(long)]
+    add: bool,
+    /// Cargo profile to build with; an unoptimised build is refused
+    #[arg(long, default_value = "quick", value_parser = ["quick", "release"])]
+    profile: String,
+    /// Build, but do not measure
+    #[arg(long)]
+    no_run: bool,
+}
 
 /// Runs one benchmark on what is shipped, built as it is shipped.
-pub fn run(what: &str, rounds: u32) -> Result<()> {
+pub fn run(what: &What) -> Result<()> {
+    match what {
+        What::Push { rounds } => push(*rounds),
+        What::Sandbox(options) => sandbox(options),
+    }
+}
+
+fn push(rounds: u32) -> Result<()> {
     dist::dist("quick")?;
-    let program = format!("bench-{what}");
     let arguments = [
         "run",
         "--quiet",
@@ -16,8 +69,47 @@ pub fn run(what: &str, rounds: u32) -> Result<()> {
         "--package",
         "tests",
         "--bin",
-        &program,
+        "bench-push",
         "--",
     ];
     shell::run(cargo(&root()).args(arguments).arg(rounds.to_string()))
+}
+
+fn sandbox(options: &Sandbox) -> Result<()> {
+    if !shell::is_root() {
+        bail!("it starts real sandboxes, which only root may: run `sudo env \"PATH=$PATH\" cargo xtask bench sandbox`");
+    }
+    needs::ensure(Purpose::Bench)?;
+    let init = dist::init(&options.profile)?;
+    let mut command = cargo(&root());
+    command.args([
+        "bench",
+        "--quiet",
+        "--profile",
+        &options.profile,
+        "--package",
+        "sandbox",
+        "--bench",
+        "sandbox",
+    ]);
+    if options.no_run {
+        return shell::run(command.arg("--no-run"));
+    }
+    let rounds = if options.quick { 10 } else { options.rounds };
+    let crowd = if options.quick {
+        options.crowd.min(50)
+    } else {
+        options.crowd
+    };
+    command.arg("--").arg(format!("--init={}", init.display()));
+    command.arg(format!("--out={}", root().join("target/bench-sandbox.json").display()));
+    command.arg(format!("--build={}", options.profile));
+    command
+        .arg(format!("--rounds={rounds}"))
+        .arg(format!("--rush={}", options.rush))
+        .arg(format!("--crowd={crowd}"));
+    command.args(options.part.iter().map(|part| format!("--part={part}")));
+    command.args(options.only.iter().map(|only| format!("--only={only}")));
+    command.args(options.add.then_some("--add"));
+    shell::run(&mut command)
 }

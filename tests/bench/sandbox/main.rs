@@ -1,0 +1,236 @@
+//! `cargo xtask bench sandbox`: how long a sandbox takes to start and to go, and what it costs to have, beside runc,
+//! crun, bubblewrap and the bare app, in one run on one root file system.
+//!
+//! Every contender starts the same static app, which writes the time of its first instruction to its standard output:
+//! the one thing that every runtime passes on. What it took is that time minus the time of the request, on one clock.
+//! Contenders take turns, so that all see the same machine. It judges nothing by time: it says which aims are met.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's result")]
+#![allow(clippy::exit, reason = "nothing of it runs on")]
+
+mod bundle;
+mod contender;
+mod external;
+mod measure;
+mod meters;
+mod ours;
+mod place;
+mod report;
+mod results;
+
+use anyhow::{Context as _, Result, bail};
+use contender::{Contender, Seat};
+use external::{External, Kind};
+use ours::Ours;
+use place::Place;
+use results::Results;
+use sandbox::Network;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Names of contenders that aims are about.
+const BARE: &str = "fork+exec";
+const COLD: &str = "ours, cold";
+const PARKED: &str = "ours, parked";
+const CRUN: &str = "crun";
+
+/// What is asked for.
+struct Arguments {
+    /// Starts of each contender, one at a time.
+    rounds: usize,
+    /// Sandboxes at once.
+    rush: usize,
+    /// Sandboxes that stay.
+    crowd: usize,
+    /// Which measurements, all where empty.
+    parts: Vec<String>,
+    /// Only contenders whose name begins so, all where empty.
+    only: Vec<String>,
+    /// Adds to what earlier runs measured.
+    add: bool,
+    build: String,
+    init: PathBuf,
+    out: PathBuf,
+}
+
+impl Arguments {
+    fn read(all: impl Iterator<Item = String>) -> Result<Self> {
+        let mut arguments = Self {
+            rounds: 300,
+            rush: 100,
+            crowd: 500,
+            parts: Vec::new(),
+            only: Vec::new(),
+            add: false,
+            build: String::new(),
+            init: PathBuf::new(),
+            out: PathBuf::new(),
+        };
+        // Cargo adds one that is for its own harness.
+        for argument in all.filter(|argument| argument != "--bench") {
+            let (name, value) = argument.split_once('=').unwrap_or((&argument, ""));
+            let number = || value.parse().with_context(|| format!("{argument}: not a number"));
+            match name {
+                "--rounds" => arguments.rounds = number()?,
+                "--rush" => arguments.rush = number()?,
+                "--crowd" => arguments.crowd = number()?,
+                "--part" => arguments.parts.push(value.to_owned()),
+                "--only" => arguments.only.push(value.to_owned()),
+                "--add" => arguments.add = true,
+                "--build" => value.clone_into(&mut arguments.build),
+                "--init" => arguments.init = value.into(),
+                "--out" => arguments.out = value.into(),
+                _ => bail!("{argument}: unknown; run it as `cargo xtask bench sandbox`"),
+            }
+        }
+        if arguments.init.as_os_str().is_empty() || arguments.out.as_os_str().is_empty() {
+            bail!("run it as `cargo xtask bench sandbox`");
+        }
+        Ok(arguments)
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|asked| asked == part)
+    }
+
+    fn wants(&self, contender: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| contender.starts_with(name.as_str()))
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = Arguments::read(std::env::args().skip(1)).and_then(|arguments| {
+        if cfg!(debug_assertions) {
+            bail!("this is a debug build, which says nothing: use --profile quick or release");
+        }
+        listen()?;
+        run(&arguments)
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if measure::STOP.load(Ordering::Relaxed) => {
+            eprintln!("ended early; everything is cleared up");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes the signals that ask for an end, which comes after the step that is being measured.
+fn listen() -> Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Before any other thread is started: all of them inherit it. Children do not.
+    signals.thread_block().context("failed to block signals")?;
+    std::thread::spawn(move || {
+        while signals.wait().is_ok() {
+            measure::STOP.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(())
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let place = Arc::new(Place::new()?);
+    let runtime = ours::open(&place, &arguments.init)?;
+    let mut results = if arguments.add {
+        Results::load(&arguments.out)?
+    } else {
+        Results::default()
+    };
+    results.machine = machine();
+    results.build.clone_from(&arguments.build);
+    let outcome = seats(arguments, &place, &runtime).and_then(|seats| {
+        let outcome = all(arguments, &place, &seats, &mut results);
+        drop(seats);
+        outcome
+    });
+    runtime.close().context("failed to close the runtime")?;
+    place.clear_groups();
+    let left = place.leftovers();
+    let left = match left.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow::anyhow!("left behind: {}", left.join("\n"))),
+    };
+    // Both are worth knowing: what failed may be why something was left.
+    match (outcome, left) {
+        (Err(error), Err(left)) => return Err(error.context(left)),
+        (outcome, left) => outcome.and(left)?,
+    }
+    results.save(&arguments.out)?;
+    print!("{}", report::text(&results));
+    println!("as JSON: {}", arguments.out.display());
+    Ok(())
+}
+
+fn all(arguments: &Arguments, place: &Place, seats: &[Seat], results: &mut Results) -> Result<()> {
+    // The first start of each formats images, fills caches, compiles filters.
+    measure::cycles(seats, 2, &place.name, &mut Results::default())?;
+    if arguments.has("cycle") {
+        measure::cycles(seats, arguments.rounds, &place.name, results)?;
+    }
+    if arguments.has("kill") {
+        measure::kills(seats, arguments.rounds, &place.name, results)?;
+    }
+    if arguments.has("rush") {
+        measure::rush(
+            seats,
+            arguments.rush,
+            arguments.rounds.div_ceil(100),
+            &place.name,
+            results,
+        )?;
+    }
+    if arguments.has("crowd") {
+        measure::crowd(seats, arguments.crowd, &place.name, results)?;
+    }
+    Ok(())
+}
+
+/// Everybody who takes part.
+fn seats(arguments: &Arguments, place: &Arc<Place>, runtime: &sandbox::Runtime) -> Result<Vec<Seat>> {
+    let external = |kind| -> Box<dyn Contender> {
+        let place = Arc::clone(place);
+        Box::new(External { kind, place })
+    };
+    let cold = Ours::new(runtime.clone(), Arc::clone(place), Network::None);
+    let mut contenders: Vec<(&str, Box<dyn Contender>)> = vec![
+        (BARE, external(Kind::Bare)),
+        (COLD, Box::new(cold)),
+        ("bubblewrap", external(Kind::Bubblewrap)),
+    ];
+    for program in [CRUN, "runc"] {
+        contenders.push((program, external(Kind::Oci(bundle::default(place, program)?))));
+    }
+    let wanted = contenders.into_iter().filter(|(name, _)| arguments.wants(name));
+    wanted.map(|(name, contender)| Seat::new(name, contender)).collect()
+}
+
+/// What it runs on, in words.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let cpu = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let memory = read("/proc/meminfo");
+    let memory = memory
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "kernel {}, {cores} x {}, {} GiB",
+        read("/proc/sys/kernel/osrelease").trim(),
+        cpu.map_or("CPU", |(_, name)| name),
+        memory >> 20,
+    )
+}
