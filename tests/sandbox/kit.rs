@@ -122,7 +122,7 @@ impl Host {
         build_layer(&layer);
         let parent = format!("paas/t{pid}-{count}");
         // Ranges of tests running at once must not overlap, and all ids stay below 2^31.
-        let uid_base = (100 + (pid * 16 + count * 4) % 32_600) * 65_536;
+        let uid_base = (100 + (pid * 16 + count * 4) % 30_000) * 65_536;
         let mut host = Host {
             runtime: None,
             dir: Folder::Own(dir),

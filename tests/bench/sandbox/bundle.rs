@@ -4,6 +4,7 @@ use crate::external::Bundle;
 use crate::ours::LIMITS;
 use crate::place::{APP_INSIDE, Place, USER};
 use anyhow::{Context as _, Result, bail};
+use sandbox::{Spec, oci};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,15 +36,28 @@ pub fn default(place: &Place, program: &str) -> Result<Bundle> {
     })
 }
 
+/// What `program` is given when it runs the sandbox `spec` of ours, in its own words.
+pub fn same(place: &Place, program: &str, spec: impl Fn(bool) -> Spec, uid_base: u32) -> Result<Bundle> {
+    let here = oci::Place::here(&place.rootfs(), uid_base, Path::new("/unused"));
+    write(place, program, &format!("{program}-same"), |stays| {
+        let mut config = serde_json::to_value(oci::from_spec(&spec(stays), &here)).unwrap_or_default();
+        // Each of its containers has a group of its own, named like it, if none is named here.
+        if let Some(linux) = config["linux"].as_object_mut() {
+            linux.remove("cgroupsPath");
+        }
+        config
+    })
+}
+
 /// The app's command.
-pub fn arguments(stays: bool) -> Vec<&'static str> {
+fn arguments(stays: bool) -> Vec<&'static str> {
     let mut arguments = vec![APP_INSIDE];
     arguments.extend(stays.then_some("stay"));
     arguments
 }
 
 /// The two bundles of one contender.
-pub fn write(place: &Place, program: &str, name: &str, config: impl Fn(bool) -> Value) -> Result<Bundle> {
+fn write(place: &Place, program: &str, name: &str, config: impl Fn(bool) -> Value) -> Result<Bundle> {
     let bundle = |what: &str, stays: bool| -> Result<PathBuf> {
         let folder = place.path().join(format!("{name}-{what}"));
         std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;

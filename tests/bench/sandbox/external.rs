@@ -86,13 +86,7 @@ impl External {
 /// As isolated as its options make it.
 fn bubblewrap(rootfs: &Path) -> Command {
     let mut command = Command::new("bwrap");
-    command.args([
-        "--unshare-all",
-        "--new-session",
-        "--cap-drop",
-        "ALL",
-        "--clearenv",
-    ]);
+    command.args(["--unshare-all", "--new-session", "--cap-drop", "ALL", "--clearenv"]);
     command.arg("--bind").arg(rootfs).arg("/");
     command.args([
         "--proc",

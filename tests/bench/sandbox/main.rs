@@ -20,20 +20,24 @@ mod results;
 use anyhow::{Context as _, Result, bail};
 use contender::{Contender, Seat};
 use external::{External, Kind};
-use ours::Ours;
+use ours::{Ours, Phases, Variant};
 use place::Place;
 use results::Results;
 use sandbox::Network;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// Names of contenders that aims are about.
 const BARE: &str = "fork+exec";
 const COLD: &str = "ours, cold";
 const PARKED: &str = "ours, parked";
 const CRUN: &str = "crun";
+const CRUN_SAME: &str = "crun, as ours";
+
+/// Where contenders note the steps of their starts, by name.
+type Steps = Vec<(&'static str, Phases)>;
 
 /// What is asked for.
 struct Arguments {
@@ -139,7 +143,6 @@ fn listen() -> Result<()> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let place = Arc::new(Place::new()?);
-    let runtime = ours::open(&place, &arguments.init)?;
     let mut results = if arguments.add {
         Results::load(&arguments.out)?
     } else {
@@ -147,13 +150,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     results.machine = machine();
     results.build.clone_from(&arguments.build);
-    let outcome = seats(arguments, &place, &runtime).and_then(|seats| {
+    let outcome = seats(arguments, &place).and_then(|(seats, steps)| {
         let outcome = all(arguments, &place, &seats, &mut results);
-        drop(seats);
+        for (name, phases) in steps {
+            let mut phases = phases.lock().unwrap_or_else(PoisonError::into_inner);
+            results.times(name).phases = std::mem::take(&mut *phases);
+        }
         outcome
     });
-    runtime.close().context("failed to close the runtime")?;
-    place.clear_groups();
+    if outcome.is_err() {
+        place.clear_up();
+    }
     let left = place.leftovers();
     let left = match left.is_empty() {
         true => Ok(()),
@@ -194,23 +201,48 @@ fn all(arguments: &Arguments, place: &Place, seats: &[Seat], results: &mut Resul
     Ok(())
 }
 
-/// Everybody who takes part.
-fn seats(arguments: &Arguments, place: &Arc<Place>, runtime: &sandbox::Runtime) -> Result<Vec<Seat>> {
+/// Everybody who takes part, and the steps of those that tell of them.
+fn seats(arguments: &Arguments, place: &Arc<Place>) -> Result<(Vec<Seat>, Steps)> {
     let external = |kind| -> Box<dyn Contender> {
         let place = Arc::clone(place);
         Box::new(External { kind, place })
     };
-    let cold = Ours::new(runtime.clone(), Arc::clone(place), Network::None);
-    let mut contenders: Vec<(&str, Box<dyn Contender>)> = vec![
-        (BARE, external(Kind::Bare)),
-        (COLD, Box::new(cold)),
-        ("bubblewrap", external(Kind::Bubblewrap)),
-    ];
-    for program in [CRUN, "runc"] {
+    let mut contenders: Vec<(&str, Box<dyn Contender>)> = vec![(BARE, external(Kind::Bare))];
+    let mut steps = Vec::new();
+    for (name, variant) in variants().into_iter().filter(|(name, _)| arguments.wants(name)) {
+        let ours = Ours::new(place, &arguments.init, variant)?;
+        if let Err(error) = ours.prepare(1) {
+            println!("{name} is left out: {error:#}");
+            ours.clear()?;
+            continue;
+        }
+        steps.push((name, ours.phases()));
+        contenders.push((name, Box::new(ours)));
+    }
+    contenders.push(("bubblewrap", external(Kind::Bubblewrap)));
+    for (program, same) in [(CRUN, CRUN_SAME), ("runc", "runc, as ours")] {
         contenders.push((program, external(Kind::Oci(bundle::default(place, program)?))));
+        let spec = |stays| ours::spec(place, stays, &Network::None);
+        let bundle = bundle::same(place, program, spec, ours::uids(2400))?;
+        contenders.push((same, external(Kind::Oci(bundle))));
     }
     let wanted = contenders.into_iter().filter(|(name, _)| arguments.wants(name));
-    wanted.map(|(name, contender)| Seat::new(name, contender)).collect()
+    let seats: Result<Vec<Seat>> = wanted.map(|(name, contender)| Seat::new(name, contender)).collect();
+    Ok((seats?, steps))
+}
+
+/// Ours, each as often as it differs.
+fn variants() -> Vec<(&'static str, Variant)> {
+    let variant = |name, uids, network, parks| Variant {
+        name,
+        uids,
+        network,
+        parks,
+    };
+    vec![
+        (PARKED, variant("parked", 0, Network::None, true)),
+        (COLD, variant("cold", 1200, Network::None, false)),
+    ]
 }
 
 /// What it runs on, in words.

@@ -7,36 +7,46 @@ use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::log::Position;
 use sandbox::net::NetworkConfig;
-use sandbox::{Config, Limits, LogPolicy, Network, Process, Runtime, Sandbox, Spec};
-use std::path::Path;
-use std::sync::Arc;
+use sandbox::{Config, Limits, LogPolicy, Network, ParkSpec, Parking, Process, Runtime, Sandbox, Spec};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Above the ranges that tests take.
-const UID_BASE: u32 = 60_300 * 65_536;
+const UID_BASE: u32 = 30_200 * 65_536;
 /// Nothing here takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks into a log that announces nothing.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// Parked sandboxes that are kept ready while one after the other is started.
+const POOL: usize = 4;
+/// Parked sandboxes at most.
+const MAX_POOL: usize = 1000;
+
 /// One runtime, and what its sandboxes are to be.
 pub struct Ours {
     runtime: Runtime,
     place: Arc<Place>,
+    state: PathBuf,
     network: Network,
+    parks: bool,
+    phases: Phases,
 }
 
-/// A runtime in the benchmark's folder.
-pub fn open(place: &Place, init: &Path) -> Result<Runtime> {
-    let subnet = "10.189.0.0/20".parse().map_err(|_| anyhow::anyhow!("no subnet"))?;
-    let config = Config {
-        state_dir: place.path().join("state"),
-        init_path: init.to_owned(),
-        cgroup_parent: format!("paas/{}", place.name),
-        uid_base: UID_BASE,
-        network: NetworkConfig::new("bench", "paasb0", subnet, place.path().join("net")),
-    };
-    Runtime::open(config).context("failed to open the runtime")
+/// When each step of a start was done, microseconds since it was asked for.
+pub type Phases = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
+
+/// How one of ours differs from the others.
+pub struct Variant {
+    /// Part of names.
+    pub name: &'static str,
+    /// First of its ranges of uids.
+    pub uids: u32,
+    pub network: Network,
+    /// Whether sandboxes are built before they are asked for.
+    pub parks: bool,
 }
 
 /// Memory and processes that every contender's app may have.
@@ -48,47 +58,117 @@ pub const LIMITS: Limits = Limits {
 };
 
 impl Ours {
-    pub fn new(runtime: Runtime, place: Arc<Place>, network: Network) -> Self {
-        Self {
-            runtime,
-            place,
+    /// With a runtime of its own.
+    pub fn new(place: &Arc<Place>, init: &Path, variant: Variant) -> Result<Self> {
+        let Variant {
+            name,
+            uids,
             network,
+            parks,
+        } = variant;
+        let subnet = "10.189.0.0/20".parse().map_err(|_| anyhow::anyhow!("no subnet"))?;
+        let state = place.path().join(format!("state-{name}"));
+        let config = Config {
+            state_dir: state.clone(),
+            init_path: init.to_owned(),
+            cgroup_parent: format!("paas/{}-{name}", place.name),
+            uid_base: self::uids(uids),
+            network: NetworkConfig::new("bench", "paasb0", subnet, state.join("net")),
+            parked: Parking {
+                max: if parks { MAX_POOL } else { 0 },
+            },
+        };
+        Ok(Self {
+            runtime: Runtime::open(config).context("failed to open the runtime")?,
+            place: Arc::clone(place),
+            state,
+            network,
+            parks,
+            phases: Phases::default(),
+        })
+    }
+
+    /// Where the steps of its starts are noted.
+    pub fn phases(&self) -> Phases {
+        Arc::clone(&self.phases)
+    }
+
+    fn create(&self, spec: &Spec) -> Result<Sandbox> {
+        let sandbox = self.runtime.create(spec)?;
+        let report = sandbox.start_report();
+        if self.parks && !report.is_none_or(|report| report.parked) {
+            bail!("no parked sandbox was taken");
+        }
+        Ok(sandbox)
+    }
+
+    fn note(&self, sandbox: &Sandbox) {
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        for phase in sandbox.start_report().into_iter().flat_map(|report| &report.phases) {
+            let at = u64::try_from(phase.at.as_micros()).unwrap_or(u64::MAX);
+            phases.entry(phase.name.clone()).or_default().push(at);
         }
     }
 
-    /// The sandbox of the app.
-    pub fn spec(&self, id: &str, stays: bool) -> Spec {
-        let mut argv = vec![APP_INSIDE.to_owned()];
-        argv.extend(stays.then(|| "stay".to_owned()));
+    fn spec(&self, id: &str, stays: bool) -> Spec {
+        let id = id.to_owned();
         Spec {
-            id: id.to_owned(),
-            hostname: "bench".to_owned(),
-            layers: vec![self.place.rootfs()],
-            disk_bytes: 64 << 20,
-            inodes: 4096,
-            binds: Vec::new(),
-            process: Process {
-                argv,
-                env: Vec::new(),
-                cwd: "/home/vcap".into(),
-                uid: USER,
-                gid: USER,
-                terminal: false,
-                rlimits: Vec::new(),
-            },
-            limits: LIMITS,
-            network: self.network.clone(),
-            log: LogPolicy::default(),
-            files: Vec::new(),
+            id,
+            ..spec(&self.place, stays, &self.network)
         }
     }
 }
 
+/// First host uid of the ranges that begin `at` ranges above the first.
+pub const fn uids(at: u32) -> u32 {
+    UID_BASE + at * 65_536
+}
+
+/// The sandbox of the app, without a name.
+pub fn spec(place: &Place, stays: bool, network: &Network) -> Spec {
+    let mut argv = vec![APP_INSIDE.to_owned()];
+    argv.extend(stays.then(|| "stay".to_owned()));
+    Spec {
+        id: "any".to_owned(),
+        hostname: "bench".to_owned(),
+        layers: vec![place.rootfs()],
+        disk_bytes: 64 << 20,
+        inodes: 4096,
+        binds: Vec::new(),
+        process: Process {
+            argv,
+            env: Vec::new(),
+            cwd: "/home/vcap".into(),
+            uid: USER,
+            gid: USER,
+            terminal: false,
+            rlimits: Vec::new(),
+        },
+        limits: LIMITS,
+        network: network.clone(),
+        log: LogPolicy::default(),
+        files: Vec::new(),
+    }
+}
+
 impl Contender for Ours {
+    fn prepare(&self, starts: usize) -> Result<()> {
+        if !self.parks || starts == 0 {
+            return Ok(());
+        }
+        let shape = ParkSpec::whole(&self.spec("any", true));
+        self.runtime.park(&shape, starts.max(POOL)).context("failed to park")?;
+        match self.runtime.await_parked(Instant::now() + PATIENCE) {
+            true => Ok(()),
+            false => bail!("{} sandboxes are not parked within {PATIENCE:?}", starts.max(POOL)),
+        }
+    }
+
     fn cycle(&self, id: &str) -> Result<Cycle> {
         let spec = self.spec(id, false);
         let asked_ns = now_ns();
-        let sandbox = self.runtime.create(&spec)?;
+        let sandbox = self.create(&spec)?;
+        self.note(&sandbox);
         ended(&sandbox)?;
         let logged = logged(&sandbox)?;
         sandbox.destroy()?;
@@ -101,17 +181,17 @@ impl Contender for Ours {
     fn start(&self, id: &str, _many: bool) -> Result<Box<dyn Standing>> {
         let spec = self.spec(id, true);
         let asked_ns = now_ns();
-        let sandbox = self.runtime.create(&spec)?;
+        let sandbox = self.create(&spec)?;
         Ok(Box::new(Inside { sandbox, asked_ns }))
     }
 
     fn clear(&self) -> Result<()> {
         self.runtime.sweep(&Default::default()).context("failed to clear up")?;
-        Ok(())
+        self.runtime.clone().close().context("failed to close the runtime")
     }
 
     fn shared_kib(&self) -> u64 {
-        spawners(&self.place.path().join("state")).map(private_kib).sum()
+        spawners(&self.state).map(private_kib).sum()
     }
 }
 

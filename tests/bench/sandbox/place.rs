@@ -108,7 +108,7 @@ impl Place {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mounts = mounts.lines().filter(|line| line.contains(&own));
         let mut left: Vec<String> = mounts.map(|line| format!("mount: {line}")).collect();
-        left.extend(processes(&own).map(|line| format!("process: {line}")));
+        left.extend(processes(&own).map(|(pid, line)| format!("process {pid}: {line}")));
         left.extend(
             self.groups()
                 .iter()
@@ -117,19 +117,22 @@ impl Place {
         left
     }
 
-    /// Removes groups, and what is in them, whose runtime was killed before it could.
-    pub fn clear_groups(&self) {
+    /// Removes what a failure left: processes and groups whose runtime ended before it could.
+    pub fn clear_up(&self) {
+        let own = self.path().to_string_lossy().into_owned();
         let deadline = Instant::now() + PATIENCE;
-        loop {
+        while !self.leftovers().is_empty() && Instant::now() < deadline {
             let groups = self.groups();
-            if groups.is_empty() || Instant::now() > deadline {
-                return;
+            let inside = groups
+                .iter()
+                .map(|group| std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default());
+            let inside: Vec<i32> = inside
+                .flat_map(|pids| pids.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+                .collect();
+            for pid in inside.into_iter().chain(processes(&own).map(|(pid, _)| pid)) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             for group in groups {
-                let inside = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-                for pid in inside.lines().filter_map(|pid| pid.parse().ok()) {
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                }
                 let _ = std::fs::remove_dir(group);
             }
             // sleeps: only where something was left, whose end nobody announces.
@@ -171,15 +174,14 @@ fn walk(root: &Path, depth: usize) -> Vec<PathBuf> {
     found
 }
 
-/// Command lines that name `part`, but this program's own.
-fn processes(part: &str) -> impl Iterator<Item = String> {
-    let own = std::process::id().to_string();
+/// Processes whose command lines name `part`, but this program itself.
+fn processes(part: &str) -> impl Iterator<Item = (i32, String)> {
+    let own = std::process::id().cast_signed();
     let folders = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    folders
-        .filter(move |folder| folder.file_name() != own.as_str())
-        .filter_map(move |folder| {
-            let line = std::fs::read(folder.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            line.contains(part).then_some(line)
-        })
+    folders.filter_map(move |folder| {
+        let pid = folder.file_name().to_str()?.parse().ok().filter(|pid| *pid != own)?;
+        let line = std::fs::read(folder.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains(part).then_some((pid, line))
+    })
 }

@@ -16,6 +16,7 @@ struct Aim {
 pub fn text(results: &Results) -> String {
     let mut text = format!("{}\nbuild: {}\n\n", results.machine, results.build);
     single(results, &mut text);
+    phases(results, &mut text);
     rushes(results, &mut text);
     crowds(results, &mut text);
     for aim in aims(results) {
@@ -64,6 +65,27 @@ fn single(results: &Results, text: &mut String) {
             );
         }
         text.push('\n');
+    }
+}
+
+/// Steps in the order in which they are done.
+fn phases(results: &Results, text: &mut String) {
+    for (name, times) in shown(results).filter(|(_, times)| times.phases.len() > 1) {
+        let mut steps: Vec<(u64, &str, u64)> = times
+            .phases
+            .iter()
+            .map(|(step, values)| (percentile(values, 50), step.as_str(), percentile(values, 99)))
+            .collect();
+        steps.sort_unstable();
+        let steps: Vec<String> = steps
+            .iter()
+            .map(|(p50, step, p99)| format!("{step} {p50} ({p99})"))
+            .collect();
+        let _ = writeln!(
+            text,
+            "{name}, steps of a start, done after µs p50 (p99): {}\n",
+            steps.join(", ")
+        );
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Times {
     pub cycle_us: Vec<u64>,
     /// From the kill until nothing was left.
     pub kill_us: Vec<u64>,
+    /// When each step of a start was done, where the runtime tells of them.
+    #[serde(default)]
+    pub phases: BTreeMap<String, Vec<u64>>,
     /// Many at once.
     pub rushes: Vec<Rush>,
     /// Many that stay.
