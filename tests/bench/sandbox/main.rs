@@ -233,15 +233,17 @@ fn seats(arguments: &Arguments, place: &Arc<Place>) -> Result<(Vec<Seat>, Steps)
 
 /// Ours, each as often as it differs.
 fn variants() -> Vec<(&'static str, Variant)> {
-    let variant = |name, uids, network, parks| Variant {
+    let variant = |name, uids, parks, disks| Variant {
         name,
         uids,
-        network,
+        network: Network::None,
         parks,
+        disks,
     };
     vec![
-        (PARKED, variant("parked", 0, Network::None, true)),
-        (COLD, variant("cold", 1200, Network::None, false)),
+        (PARKED, variant("parked", 0, true, 0)),
+        ("ours, cold, disk ready", variant("disks", 1100, false, 4)),
+        (COLD, variant("cold", 1700, false, 0)),
     ]
 }
 

@@ -47,6 +47,8 @@ pub struct Variant {
     pub network: Network,
     /// Whether sandboxes are built before they are asked for.
     pub parks: bool,
+    /// Private layers that are kept ready.
+    pub disks: usize,
 }
 
 /// Memory and processes that every contender's app may have.
@@ -65,6 +67,7 @@ impl Ours {
             uids,
             network,
             parks,
+            disks,
         } = variant;
         let subnet = "10.189.0.0/20".parse().map_err(|_| anyhow::anyhow!("no subnet"))?;
         let state = place.path().join(format!("state-{name}"));
@@ -76,6 +79,7 @@ impl Ours {
             network: NetworkConfig::new("bench", "paasb0", subnet, state.join("net")),
             parked: Parking {
                 max: if parks { MAX_POOL } else { 0 },
+                disks,
             },
         };
         Ok(Self {
