@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::log::Position;
 use sandbox::net::NetworkConfig;
-use sandbox::{Config, Limits, LogPolicy, Network, ParkSpec, Parking, Process, Runtime, Sandbox, Spec};
+use sandbox::{Config, IoLimits, Limits, LogPolicy, Network, ParkSpec, Parking, Process, Runtime, Sandbox, Spec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +57,13 @@ pub const LIMITS: Limits = Limits {
     cpu_weight: 100,
     cpu_quota: None,
     pids: 64,
+    io: IoLimits {
+        weight: None,
+        read_bps: None,
+        write_bps: None,
+        read_iops: None,
+        write_iops: None,
+    },
 };
 
 impl Ours {
@@ -157,14 +164,13 @@ pub fn spec(place: &Place, stays: bool, network: &Network) -> Spec {
 
 impl Contender for Ours {
     fn prepare(&self, starts: usize) -> Result<()> {
-        if !self.parks || starts == 0 {
-            return Ok(());
+        if self.parks {
+            let shape = ParkSpec::whole(&self.spec("any", true));
+            self.runtime.park(&shape, starts.max(POOL)).context("failed to park")?;
         }
-        let shape = ParkSpec::whole(&self.spec("any", true));
-        self.runtime.park(&shape, starts.max(POOL)).context("failed to park")?;
         match self.runtime.await_parked(Instant::now() + PATIENCE) {
             true => Ok(()),
-            false => bail!("{} sandboxes are not parked within {PATIENCE:?}", starts.max(POOL)),
+            false => bail!("what is to be kept ready is not ready within {PATIENCE:?}"),
         }
     }
 
