@@ -27,7 +27,7 @@ const ADMIN: &str = "admin";
 /// Folder of the cell's stacks below the state directory.
 const STACKS: &str = "cell/stacks";
 /// Variables of the host that builds get: certificates, proxies and mirrors, so that they install as the host does.
-const STAGING_VARIABLES: [&str; 20] = [
+const STAGING_VARIABLES: [&str; 23] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -48,6 +48,9 @@ const STAGING_VARIABLES: [&str; 20] = [
     "BP_MIRROR",
     "BP_NODE_MIRROR",
     "BP_GO_MIRROR",
+    "BP_JAVA_MIRROR",
+    "BP_MAVEN_MIRROR",
+    "BP_GRADLE_MIRROR",
 ];
 
 /// Runs until a signal or a role's failure.
