@@ -32,6 +32,7 @@ mod sandbox;
 pub mod spawner;
 mod spec;
 mod sys;
+mod users;
 mod wire;
 
 pub use error::{Error, Result};

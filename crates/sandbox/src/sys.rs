@@ -12,7 +12,22 @@ pub mod attr {
     pub const NOSUID: u64 = 0x2;
     pub const NODEV: u64 = 0x4;
     pub const NOEXEC: u64 = 0x8;
+    /// Access times: none of the bits of the mask is `RELATIME`.
+    pub const TIME_MASK: u64 = 0x70;
+    pub const RELATIME: u64 = 0;
+    pub const NOATIME: u64 = 0x10;
+    pub const STRICTATIME: u64 = 0x20;
+    pub const NODIRATIME: u64 = 0x80;
     pub const IDMAP: u64 = 0x0010_0000;
+    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
+}
+
+/// How a mount shares what is mounted below it, as `MS_*`.
+pub mod propagation {
+    pub const UNBINDABLE: u64 = 1 << 17;
+    pub const PRIVATE: u64 = 1 << 18;
+    pub const SLAVE: u64 = 1 << 19;
+    pub const SHARED: u64 = 1 << 20;
 }
 
 /// Which side of a fork this is.
@@ -51,7 +66,7 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// Forks with new namespaces (`CLONE_NEW*` bits), into the v2 control group `cgroup`.
+/// Forks with new namespaces (`CLONE_NEW*` bits; with `CLONE_PARENT` as a sibling), into the v2 control group `cgroup`.
 ///
 /// # Safety
 /// The process must have one thread only: the child goes on using heap and locks as the
@@ -61,7 +76,12 @@ pub unsafe fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> 
     let mut args = CloneArgs {
         flags: namespaces | CLONE_PIDFD,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling's end is told as this process's own would be.
+        exit_signal: if namespaces & libc::CLONE_PARENT as u64 == 0 {
+            libc::SIGCHLD as u64
+        } else {
+            0
+        },
         ..CloneArgs::default()
     };
     if let Some(group) = cgroup {
@@ -128,9 +148,34 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
+/// A change of a mount's attributes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MountChange {
+    /// `attr` bits to be set.
+    pub set: u64,
+    /// `attr` bits to be cleared before.
+    pub clear: u64,
+    /// One of `propagation`, or 0 to leave it.
+    pub propagation: u64,
+}
+
 /// Sets attributes of the mount `fd` stands for (and below it, if `recursive`), with
 /// `IDMAP` from the user namespace `userns`.
 pub fn mount_setattr(fd: BorrowedFd<'_>, set: u64, userns: Option<BorrowedFd<'_>>, recursive: bool) -> io::Result<()> {
+    let change = MountChange {
+        set,
+        ..MountChange::default()
+    };
+    mount_change(fd, change, userns, recursive)
+}
+
+/// The same for any change.
+pub fn mount_change(
+    fd: BorrowedFd<'_>,
+    change: MountChange,
+    userns: Option<BorrowedFd<'_>>,
+    recursive: bool,
+) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,
@@ -140,9 +185,9 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, set: u64, userns: Option<BorrowedFd<'_>
     }
     const AT_RECURSIVE: libc::c_int = 0x8000;
     let mut attr = MountAttr {
-        set,
-        clear: 0,
-        propagation: 0,
+        set: change.set,
+        clear: change.clear,
+        propagation: change.propagation,
         userns_fd: 0,
     };
     if let Some(userns) = userns {
@@ -164,6 +209,16 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, set: u64, userns: Option<BorrowedFd<'_>
     .map(drop)
 }
 
+/// Which kind of namespace `fd` stands for, as its `CLONE_NEW*` bit.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xB703;
+    // SAFETY: the request takes no argument.
+    let kind = check(libc::c_long::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE)
+    }))?;
+    Ok(kind as i32)
+}
+
 /// Joins a new, empty session keyring.
 pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
@@ -183,6 +238,11 @@ pub struct Instruction {
 
 /// Puts the filter in force for this thread and all it starts; needs no_new_privs.
 pub fn seccomp_load(program: &[Instruction]) -> io::Result<()> {
+    seccomp_load_with(program, 0)
+}
+
+/// The same with `SECCOMP_FILTER_FLAG_*` bits; needs no_new_privs or the privilege to do without.
+pub fn seccomp_load_with(program: &[Instruction], flags: u32) -> io::Result<()> {
     #[repr(C)]
     struct Program {
         len: libc::c_ushort,
@@ -195,7 +255,7 @@ pub fn seccomp_load(program: &[Instruction]) -> io::Result<()> {
         filter: program.as_ptr(),
     };
     // SAFETY: `program` describes a live slice of `len` instructions of the kernel's layout.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u32, &raw const program) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
 }
 
 /// Brings the loopback interface of the current network namespace up.
@@ -262,6 +322,64 @@ pub fn exec(program: &CStr, argv: &[std::ffi::CString], env: &[std::ffi::CString
         Ok(never) => match never {},
         Err(errno) => errno.into(),
     }
+}
+
+/// Sets this process's I/O priority: class 1 (real time) to 3 (idle), 0 for none, and a level in it.
+pub fn set_io_priority(class: u16, level: u16) -> io::Result<()> {
+    const WHO_PROCESS: libc::c_int = 1;
+    let value = libc::c_int::from(class) << 13 | libc::c_int::from(level);
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) }).map(drop)
+}
+
+/// How this process is to be scheduled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// For ordinary ones.
+    pub nice: i32,
+    /// For real time ones.
+    pub priority: u32,
+    /// For those with deadlines, nanoseconds.
+    pub runtime: u64,
+    /// The same.
+    pub deadline: u64,
+    /// The same.
+    pub period: u64,
+}
+
+/// Sets it.
+pub fn set_scheduling(wanted: &Scheduling) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attributes = Attributes {
+        size: size_of::<Attributes>() as u32,
+        policy: wanted.policy,
+        flags: 0,
+        nice: wanted.nice,
+        priority: wanted.priority,
+        runtime: wanted.runtime,
+        deadline: wanted.deadline,
+        period: wanted.period,
+    };
+    // SAFETY: the kernel reads as much of `attributes` as its size says.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0u32) }).map(drop)
+}
+
+/// Sets which kind of system this process sees (`PER_*`).
+pub fn set_personality(kind: u64) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    check(unsafe { libc::syscall(libc::SYS_personality, kind) }).map(drop)
 }
 
 /// Gives `SIGPIPE` and all others their default action again and unblocks them.

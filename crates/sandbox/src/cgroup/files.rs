@@ -49,6 +49,11 @@ impl Mounts {
         mounts
     }
 
+    /// Every v1 hierarchy: where it is, and its mount's options, the controllers among them.
+    pub fn all_v1(&self) -> &[(PathBuf, Vec<String>)] {
+        &self.v1
+    }
+
     /// Where the v1 hierarchy with `controller` is.
     pub fn v1(&self, controller: &str) -> Option<&Path> {
         self.v1

@@ -6,7 +6,7 @@
 
 mod change;
 pub mod device;
-mod files;
+pub(crate) mod files;
 mod hybrid;
 pub mod meter;
 mod one_by_one;

@@ -1,71 +1,93 @@
-//! Paths of `/proc` and `/sys` that are hidden or cannot be written.
+//! Paths that are hidden or cannot be written: those of the platform, and any others.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::layout::{MASKED, READ_ONLY};
-use super::tree::{Root, attach, new_fs};
+use super::tree::{attach, new_fs};
 use super::{Failure, Stage};
 use crate::sys::{self, attr};
 
 const CPUS: &str = "/sys/devices/system/cpu";
 
-/// Applies them all; what this kernel does not have is skipped.
-pub fn apply(root: &Root<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
-    let all = attr::RDONLY | attr::NODEV | attr::NOEXEC | attr::NOSUID;
-    let empty = new_fs("tmpfs", &[("size", "4k"), ("nr_inodes", "2"), ("mode", "555")], all).stage("make mask")?;
-    for path in READ_ONLY {
-        if let Some(place) = present(root, path).stage(format!("find {path}"))? {
-            let copy = copy(place.as_fd(), false).stage(format!("protect {path}"))?;
-            let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-            sys::mount_setattr(copy.as_fd(), set, None, false).stage(format!("protect {path}"))?;
-            attach(copy.as_fd(), place.as_fd()).stage(format!("protect {path}"))?;
-        }
-    }
+/// Applies the platform's below `root`; what this kernel does not have is skipped.
+pub fn apply(root: BorrowedFd<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
+    let all = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    protect(root, &READ_ONLY, all)?;
     let mut masked: Vec<String> = MASKED.iter().map(|&path| path.to_owned()).collect();
     masked.extend(thermal());
-    // The first folder takes the file system itself, the others copies of it.
-    let mut spare = Some(empty);
-    let mut attached: Option<OwnedFd> = None;
-    for path in &masked {
-        let stage = || format!("mask {path}");
-        let Some(place) = present(root, path).stage(stage())? else {
-            continue;
-        };
-        let stat = rustix::fs::fstat(&place).stage(stage())?;
-        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
-            let null = copy_host(dev_null).stage(stage())?;
-            attach(null.as_fd(), place.as_fd()).stage(stage())?;
-            continue;
-        }
-        match (&attached, spare.take()) {
-            (None, Some(fs)) => {
-                attach(fs.as_fd(), place.as_fd()).stage(stage())?;
-                attached = Some(fs);
-            }
-            (Some(fs), _) => {
-                let again = copy(fs.as_fd(), false).stage(stage())?;
-                attach(again.as_fd(), place.as_fd()).stage(stage())?;
-            }
-            (None, None) => {}
+    hide(root, &masked, dev_null)
+}
+
+/// Mounts each of `paths` that is there over itself with the attributes `set`.
+pub fn protect<P: AsRef<str>>(root: BorrowedFd<'_>, paths: &[P], set: u64) -> Result<(), Failure> {
+    for path in paths {
+        let path = path.as_ref();
+        let stage = || format!("protect {path}");
+        if let Some(place) = present(root, path).stage(stage())? {
+            let copy = copy(place.as_fd(), true).stage(stage())?;
+            sys::mount_setattr(copy.as_fd(), set, None, false).stage(stage())?;
+            attach(copy.as_fd(), place.as_fd()).stage(stage())?;
         }
     }
     Ok(())
 }
 
-fn present(root: &Root<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
-    match root.existing(Path::new(path), false) {
-        Ok(place) => Ok(Some(place)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+/// Shows each of `paths` that is there as an empty folder or, with the device `dev_null`, as an empty file.
+pub fn hide<P: AsRef<str>>(root: BorrowedFd<'_>, paths: &[P], dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
+    let all = attr::RDONLY | attr::NODEV | attr::NOEXEC | attr::NOSUID;
+    // One empty file system for all folders: the first takes it itself, the others copies.
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let path = path.as_ref();
+        let stage = || format!("mask {path}");
+        let Some(place) = present(root, path).stage(stage())? else {
+            continue;
+        };
+        let stat = rustix::fs::fstat(&place).stage(stage())?;
+        if !FileType::from_raw_mode(stat.st_mode).is_dir() {
+            let null = copy_host(dev_null).stage(stage())?;
+            attach(null.as_fd(), place.as_fd()).stage(stage())?;
+            continue;
+        }
+        match &empty {
+            None => {
+                let options = [("size", "4k"), ("nr_inodes", "2"), ("mode", "555")];
+                let fs = new_fs("tmpfs", &options, all).stage("make mask")?;
+                attach(fs.as_fd(), place.as_fd()).stage(stage())?;
+                empty = Some(fs);
+            }
+            Some(fs) => {
+                let again = copy(fs.as_fd(), false).stage(stage())?;
+                attach(again.as_fd(), place.as_fd()).stage(stage())?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// Opens what exists at `path` as a place only, through no symbolic link at all.
+fn present(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(root, Path::new(path), flags, Mode::empty(), resolve);
+    let place = match opened {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+        other => other?,
+    };
+    // Opened as a place, a link is no error; behind it may be anything.
+    if FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Symlink {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    Ok(Some(place))
 }
 
 /// A copy of the mount below `fd` from there on.
-fn copy(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
+pub fn copy(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;

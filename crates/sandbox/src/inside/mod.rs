@@ -19,7 +19,7 @@ pub(crate) mod masks;
 mod meters;
 mod seal;
 pub(crate) mod seccomp;
-mod tree;
+pub(crate) mod tree;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -80,7 +80,7 @@ impl Failure {
 }
 
 /// Names the step of an error.
-trait Stage<T> {
+pub(crate) trait Stage<T> {
     fn stage(self, stage: impl Into<String>) -> Result<T, Failure>;
 }
 

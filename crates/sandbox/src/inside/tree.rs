@@ -72,7 +72,7 @@ impl<'a> Bed<'a> {
         stage.kernel_fs(&SYS).stage("mount /sys")?;
         show_groups(plan, &stage).stage("show control groups")?;
         dev::build(&stage, plan.limits.memory_bytes).stage("build /dev")?;
-        masks::apply(&stage, dev_null.as_fd())?;
+        masks::apply(stage.fd.as_fd(), dev_null.as_fd())?;
         Ok(Bed {
             plan,
             userns: userns.as_fd(),
@@ -283,31 +283,7 @@ impl Root<'_> {
 
     /// Opens the folder `path`, making what is missing. Links are followed within the root.
     fn make_dirs(&self, path: &Path, owner: (u32, u32)) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut walked = std::path::PathBuf::from("/");
-        let mut folder = rustix::fs::openat2(&self.fd, &walked, flags, Mode::empty(), resolve)?;
-        for component in path.components() {
-            let name = match component {
-                Component::RootDir | Component::CurDir => continue,
-                Component::Normal(name) => name,
-                _ => return Err(io::ErrorKind::InvalidInput.into()),
-            };
-            walked.push(name);
-            let next = rustix::fs::openat2(&self.fd, &walked, flags, Mode::empty(), resolve);
-            folder = match next {
-                Err(rustix::io::Errno::NOENT) => {
-                    rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755))?;
-                    let new = rustix::fs::openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
-                    let (uid, gid) = (self.uid(owner.0), self.gid(owner.1));
-                    let empty = rustix::fs::AtFlags::EMPTY_PATH;
-                    rustix::fs::chownat(&new, c"", Some(uid), Some(gid), empty)?;
-                    new
-                }
-                other => other?,
-            };
-        }
-        Ok(folder)
+        make_dirs(self.fd.as_fd(), path, (self.uid(owner.0), self.gid(owner.1)))
     }
 
     fn make_tmp(&self) -> io::Result<()> {
@@ -330,6 +306,34 @@ impl Root<'_> {
     fn gid(&self, inside: u32) -> Gid {
         Gid::from_raw(self.uid_base + inside)
     }
+}
+
+/// Opens the folder `path` below `root`, making what is missing for `owner`. Links are followed within the root.
+pub fn make_dirs(root: BorrowedFd<'_>, path: &Path, owner: (Uid, Gid)) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut walked = std::path::PathBuf::from("/");
+    let mut folder = rustix::fs::openat2(root, &walked, flags, Mode::empty(), resolve)?;
+    for component in path.components() {
+        let name = match component {
+            Component::RootDir | Component::CurDir => continue,
+            Component::Normal(name) => name,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        walked.push(name);
+        let next = rustix::fs::openat2(root, &walked, flags, Mode::empty(), resolve);
+        folder = match next {
+            Err(rustix::io::Errno::NOENT) => {
+                rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755))?;
+                let new = rustix::fs::openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+                let empty = rustix::fs::AtFlags::EMPTY_PATH;
+                rustix::fs::chownat(&new, c"", Some(owner.0), Some(owner.1), empty)?;
+                new
+            }
+            other => other?,
+        };
+    }
+    Ok(folder)
 }
 
 /// A new file system, attached nowhere; always nosuid, and nodev except `tmpfs` for `/dev`.
@@ -380,7 +384,7 @@ fn open_dir(path: &str) -> io::Result<OwnedFd> {
 }
 
 /// The host's `/dev/null`, made sure to be just that.
-fn open_null() -> io::Result<OwnedFd> {
+pub fn open_null() -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&null)?;

@@ -13,6 +13,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use crate::inside::{self, Birth};
 use crate::sys::{self, Forked};
+use crate::users;
 use crate::wire::{self, Answer, Ask, Ended, PROTOCOL, Program};
 
 const MAX_CONNECTIONS: usize = 16;
@@ -291,31 +292,10 @@ fn enter_netns(netns: &OwnedFd) -> io::Result<()> {
     Ok(nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)?)
 }
 
-/// A user namespace that maps 0..65536 to the range from `uid_base` on. It belongs to a
-/// child that only exists while it is made.
+/// A user namespace that maps 0..65536 to the range from `uid_base` on.
 fn make_userns(uid_base: u32) -> io::Result<OwnedFd> {
-    let (ours, theirs) = wire::pair()?;
-    // SAFETY: the spawner has one thread.
-    match unsafe { sys::clone_process(libc::CLONE_NEWUSER as u64, None) }? {
-        Forked::Child => {
-            drop(ours);
-            let _ = rustix::io::read(&theirs, &mut [0u8; 1][..]);
-            sys::exit_now(0)
-        }
-        Forked::Parent(pid, pidfd) => {
-            drop(theirs);
-            let map = format!("0 {uid_base} 65536\n");
-            let made = std::fs::write(format!("/proc/{pid}/uid_map"), &map)
-                .and_then(|()| std::fs::write(format!("/proc/{pid}/gid_map"), &map))
-                .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
-            drop(ours);
-            let wait = rustix::process::WaitIdOptions::EXITED;
-            if let Some(pidfd) = pidfd {
-                let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), wait);
-            }
-            Ok(made?.into())
-        }
-    }
+    let map = format!("0 {uid_base} 65536\n");
+    users::make(&map, &map)
 }
 
 /// Which of listener, signals and connections can be read, in that order.

@@ -5,47 +5,58 @@ use super::Action;
 use super::rules::{Rule, Test};
 use crate::sys::Instruction;
 
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+pub const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub const JUMP_GT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+pub const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JUMP_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+pub const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
-const OFFSET_ARGS: u32 = 16;
+pub const OFFSET_ARGS: u32 = 16;
 const ARCH_X86_64: u32 = 0xC000_003E;
 
-const RETURN_ALLOW: u32 = 0x7FFF_0000;
-const RETURN_ERRNO: u32 = 0x0005_0000;
+pub const RETURN_ALLOW: u32 = 0x7FFF_0000;
+pub const RETURN_ERRNO: u32 = 0x0005_0000;
 const REFUSED: u32 = RETURN_ERRNO | libc::EPERM as u32;
 const UNKNOWN: u32 = RETURN_ERRNO | libc::ENOSYS as u32;
 
-fn op(code: u16, k: u32) -> Instruction {
+pub fn op(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
-fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+pub fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
 /// The program for `table`; calls beyond it and other architectures get ENOSYS.
-pub fn emit(table: &[Action]) -> Vec<Instruction> {
+pub(super) fn emit(table: &[Action]) -> Vec<Instruction> {
+    emit_with(table, Action::Errno(libc::ENOSYS as u16), leaf)
+}
+
+/// The program for a table of anything that `leaf` turns into code which ends with an answer; calls beyond the
+/// table are answered as `beyond`, other architectures get ENOSYS.
+pub fn emit_with<A: Copy + PartialEq>(
+    table: &[A],
+    beyond: A,
+    leaf: impl Fn(A) -> Vec<Instruction>,
+) -> Vec<Instruction> {
     let mut program = vec![
         op(LOAD, OFFSET_ARCH),
         jump(JUMP_EQ, ARCH_X86_64, 1, 0),
         op(RETURN, UNKNOWN),
         op(LOAD, OFFSET_NUMBER),
     ];
-    program.extend(tree(&runs(table)));
+    program.extend(tree(&runs(table, beyond), &leaf));
     program
 }
 
 /// First numbers of runs of equal actions, the last one being everything beyond the table.
-fn runs(table: &[Action]) -> Vec<(u32, Action)> {
-    let mut runs: Vec<(u32, Action)> = Vec::new();
-    let beyond = Action::Errno(libc::ENOSYS as u16);
+fn runs<A: Copy + PartialEq>(table: &[A], beyond: A) -> Vec<(u32, A)> {
+    let mut runs: Vec<(u32, A)> = Vec::new();
     for (number, action) in table.iter().chain([&beyond]).enumerate() {
         if runs.last().is_none_or(|(_, last)| last != action) {
             runs.push((number as u32, *action));
@@ -55,12 +66,12 @@ fn runs(table: &[Action]) -> Vec<(u32, Action)> {
 }
 
 /// `number >= middle ? right : left`, the left half following at once.
-fn tree(runs: &[(u32, Action)]) -> Vec<Instruction> {
+fn tree<A: Copy>(runs: &[(u32, A)], leaf: &impl Fn(A) -> Vec<Instruction>) -> Vec<Instruction> {
     if let [(_, action)] = runs {
         return leaf(*action);
     }
     let (low, high) = runs.split_at(runs.len() / 2);
-    let (left, right) = (tree(low), tree(high));
+    let (left, right) = (tree(low, leaf), tree(high, leaf));
     let mut code = Vec::with_capacity(left.len() + right.len() + 2);
     match u8::try_from(left.len()) {
         Ok(distance) => code.push(jump(JUMP_GE, high[0].0, distance, 0)),
@@ -141,6 +152,14 @@ pub mod tests {
 
     /// Interprets a program as the kernel would.
     pub fn run(program: &[Instruction], call: &Call) -> Action {
+        match answer(program, call) {
+            RETURN_ALLOW => Action::Allow,
+            other => Action::Errno((other & 0xffff) as u16),
+        }
+    }
+
+    /// The same, with the answer as the kernel gets it.
+    pub fn answer(program: &[Instruction], call: &Call) -> u32 {
         let (mut at, mut acc) = (0usize, 0u32);
         loop {
             let Instruction { code, jt, jf, k } = program[at];
@@ -150,15 +169,19 @@ pub mod tests {
                     acc = call.load(k);
                     continue;
                 }
+                AND => {
+                    acc &= k;
+                    continue;
+                }
                 JUMP => {
                     at += k as usize;
                     continue;
                 }
                 JUMP_EQ => acc == k,
                 JUMP_GE => acc >= k,
+                JUMP_GT => acc > k,
                 JUMP_SET => acc & k != 0,
-                RETURN if k == RETURN_ALLOW => return Action::Allow,
-                RETURN => return Action::Errno((k & 0xffff) as u16),
+                RETURN => return k,
                 other => panic!("unknown instruction {other:#x}"),
             };
             at += usize::from(if taken { jt } else { jf });

@@ -4,8 +4,9 @@
 //! The kernel runs a filter for every number when it is loaded, so size and shape are part
 //! of the time a sandbox takes to start.
 
-mod emit;
+pub(crate) mod emit;
 pub(crate) mod list;
+pub(crate) mod names;
 pub(crate) mod rules;
 
 use std::sync::OnceLock;

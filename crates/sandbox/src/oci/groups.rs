@@ -1,0 +1,211 @@
+//! A container's control groups: which hierarchies there are, its group in each, entering and leaving them.
+//! What is written into them is in `limits`.
+//!
+//! Every hierarchy that is mounted gets a group, so that nothing the container does is counted elsewhere: v1
+//! hierarchies, the v2 hierarchy, or both beside each other. Groups that were there before stay.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::error::{Context, Result};
+use crate::cgroup::files::{self, Mounts};
+
+/// How long the kernel is given to let go of a group.
+const END: Duration = Duration::from_secs(10);
+/// Rounds of killing what may fork meanwhile.
+const ROUNDS: usize = 64;
+
+/// A container's group in one hierarchy.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What the hierarchy's mount point is called.
+    pub name: String,
+    /// v1: its controllers; none for v2.
+    pub controllers: Option<Vec<String>>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    /// One in each hierarchy.
+    pub all: Vec<Group>,
+    /// Folders that were made, the deepest first.
+    pub made: Vec<PathBuf>,
+}
+
+impl Groups {
+    /// Makes the groups at `path`, below each hierarchy's root.
+    pub fn create(path: &Path) -> Result<Groups> {
+        let mounts = Mounts::read().at("read", "/proc/self/mountinfo")?;
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let mut groups = Groups::default();
+        let v1 = mounts
+            .all_v1()
+            .iter()
+            .map(|(root, options)| (root, Some(options.clone())));
+        let all = v1.chain(mounts.unified.iter().map(|root| (root, None)));
+        for (root, controllers) in all {
+            let name = root.file_name().map(|name| name.to_string_lossy().into_owned());
+            let group = Group {
+                dir: root.join(below),
+                name: name.unwrap_or_default(),
+                controllers,
+            };
+            // What was made so far goes again if this one cannot be.
+            if let Err(error) = groups.make(root, &group).at("make group", &group.dir) {
+                let _ = groups.remove();
+                return Err(error);
+            }
+            groups.all.push(group);
+        }
+        Ok(groups)
+    }
+
+    fn make(&mut self, root: &Path, group: &Group) -> io::Result<()> {
+        let mut folders: Vec<&Path> = group.dir.ancestors().take_while(|folder| *folder != root).collect();
+        folders.reverse();
+        for folder in folders {
+            match std::fs::create_dir(folder) {
+                Ok(()) => self.made.insert(0, folder.to_owned()),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+            if group.has("cpuset") {
+                inherit_cpus(folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The v2 group, to be born in.
+    pub fn entry(&self) -> Result<Option<OwnedFd>> {
+        match self.unified() {
+            Some(group) => Ok(Some(
+                std::fs::File::open(&group.dir).at("open group", &group.dir)?.into(),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// The v2 group.
+    pub fn unified(&self) -> Option<&Group> {
+        self.all.iter().find(|group| group.controllers.is_none())
+    }
+
+    /// The v1 group with `controller`.
+    pub fn v1(&self, controller: &str) -> Option<&Group> {
+        self.all.iter().find(|group| group.has(controller))
+    }
+
+    /// Moves a process into the v1 groups.
+    pub fn enter(&self, pid: i32) -> Result<()> {
+        let v1 = self.all.iter().filter(|group| group.controllers.is_some());
+        v1.map(|group| group.dir.join("cgroup.procs"))
+            .try_for_each(|file| files::write(&file, pid).at("join group", file))
+    }
+
+    /// Removes what was made.
+    pub fn remove(&self) -> Result<()> {
+        remove(&self.made, &[])
+    }
+}
+
+impl Group {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers
+            .as_ref()
+            .is_some_and(|all| all.iter().any(|one| one == controller))
+    }
+}
+
+/// A new group of processors has none, and takes no process until it has.
+fn inherit_cpus(folder: &Path) -> io::Result<()> {
+    let Some(parent) = folder.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if std::fs::read_to_string(folder.join(file))?.trim().is_empty() {
+            let value = std::fs::read_to_string(parent.join(file))?;
+            files::write(&folder.join(file), value.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends `signal` to every process in `groups`.
+pub fn signal_all(groups: &[PathBuf], signal: i32) -> io::Result<()> {
+    for file in groups.iter().map(|group| group.join("cgroup.procs")) {
+        let list = match std::fs::read_to_string(file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        for pid in list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
+            // Whoever is gone meanwhile needs no signal.
+            let _ = crate::sys::kill(pid, signal);
+        }
+    }
+    Ok(())
+}
+
+/// Kills what is left in those of `groups` that were made, then removes what was made; folders above the container's
+/// own only if nobody else has come to use them.
+pub fn remove(made: &[PathBuf], groups: &[PathBuf]) -> Result<()> {
+    let deadline = Instant::now() + END;
+    for _ in 0..ROUNDS {
+        let busy = |group: &&PathBuf| {
+            std::fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|list| !list.trim().is_empty())
+        };
+        let left: Vec<PathBuf> = groups
+            .iter()
+            .filter(|group| made.contains(group))
+            .filter(busy)
+            .cloned()
+            .collect();
+        if left.is_empty() || Instant::now() > deadline {
+            break;
+        }
+        for group in &left {
+            if files::write(&group.join("cgroup.kill"), 1).is_err() {
+                signal_all(std::slice::from_ref(group), libc::SIGKILL).at("kill", group)?;
+            }
+        }
+    }
+    for folder in made {
+        // Folders above the container's own may have come into use by others.
+        if groups.is_empty() || groups.contains(folder) {
+            files::remove_group(folder, deadline).at("remove group", folder)?;
+        } else {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_made_entered_and_removed() {
+        let path = PathBuf::from(format!("/paas/oci-unit{}/a", std::process::id()));
+        let groups = Groups::create(&path).unwrap();
+        assert!(!groups.all.is_empty());
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        groups.enter(child.id() as i32).unwrap();
+        let dirs: Vec<PathBuf> = groups.all.iter().map(|group| group.dir.clone()).collect();
+        if let Some(group) = groups.v1("pids").or(groups.unified()) {
+            files::write(&group.dir.join("cgroup.procs"), child.id()).unwrap();
+            let list = std::fs::read_to_string(group.dir.join("cgroup.procs")).unwrap();
+            assert_eq!(list.trim(), child.id().to_string());
+        }
+        // A second container there neither fails nor owns what is there.
+        let second = Groups::create(&path).unwrap();
+        assert!(second.made.is_empty());
+        remove(&groups.made, &dirs).unwrap();
+        child.wait().unwrap();
+        assert!(dirs.iter().all(|dir| !dir.exists()));
+        assert!(!dirs[0].parent().unwrap().exists());
+    }
+}
