@@ -151,7 +151,7 @@ pub mod tests {
     }
 
     /// Interprets a program as the kernel would.
-    pub fn run(program: &[Instruction], call: &Call) -> Action {
+    pub(in crate::inside::seccomp) fn run(program: &[Instruction], call: &Call) -> Action {
         match answer(program, call) {
             RETURN_ALLOW => Action::Allow,
             other => Action::Errno((other & 0xffff) as u16),
