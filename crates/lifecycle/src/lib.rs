@@ -8,6 +8,8 @@ pub mod classic;
 pub mod cnb;
 pub mod errors;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod launch;
 pub mod metadata;
 pub mod paths;

@@ -18,6 +18,8 @@ mod check;
 mod disk;
 mod error;
 mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gauge;
 mod host;
 mod inside;

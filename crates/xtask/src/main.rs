@@ -10,6 +10,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod fuzz;
 mod leftovers;
 mod needs;
 mod postgres;
@@ -54,6 +55,14 @@ enum Command {
     Bench {
         #[command(subcommand)]
         what: bench::What,
+    },
+    /// Feed the parsers of what tenants and sandboxes can send with made-up inputs
+    Fuzz {
+        /// Only this target
+        target: Option<String>,
+        /// Seconds for each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Build the static programs that run inside sandboxes into dist/libexec and dist/buildpacks
     Guest {
@@ -104,6 +113,7 @@ fn main() -> ExitCode {
             if stop { demo.stop(purge) } else { demo.start() }
         }
         Command::Bench { what } => bench::run(&what),
+        Command::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Command::Guest { profile } => dist::guest(&profile),
         Command::Test { profile, nextest } => suite::test(&profile, &nextest),
         Command::Ci { profile } => suite::ci(&profile),

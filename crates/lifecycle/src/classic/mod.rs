@@ -5,7 +5,7 @@
 
 mod build;
 mod chain;
-mod files;
+pub(crate) mod files;
 mod script;
 
 pub use build::{ClassicBuilt, build};

@@ -1,0 +1,147 @@
+//! Layers of droplets and stacks: tar archives, as a cell unpacks them.
+
+use crate::scratch::Scratch;
+use std::path::Path;
+
+/// Compiled alone: the rest of the cell would bring a web server and a client that no target needs.
+#[path = "../../../../crates/cell/src/unpack.rs"]
+#[allow(dead_code, reason = "a cell's whole module")]
+mod unpack;
+
+const LIMITS: unpack::Limits = unpack::Limits {
+    bytes: 1 << 20,
+    entries: 100,
+};
+const BLOCK: usize = 512;
+/// Headers that are made whole; an archive of this size has no more.
+const HEADERS: usize = 64;
+
+/// A tar archive: read only, or written below a folder.
+pub fn plain(data: &[u8]) {
+    let Some((how, data)) = data.split_first() else { return };
+    let tar = repaired(data);
+    if how % 4 != 0 {
+        let _ = unpack::archive(&tar[..], None, LIMITS);
+        return;
+    }
+    let scratch = Scratch::new();
+    let inside = scratch.path().join("inside");
+    std::fs::create_dir(&inside).expect("memory takes a folder");
+    let outside = scratch.write("outside", b"untouched");
+    let written = unpack::archive(&tar[..], Some(&inside), LIMITS);
+    assert_eq!(
+        std::fs::read(&outside).ok().as_deref(),
+        Some(&b"untouched"[..]),
+        "it reached outside"
+    );
+    let beside = std::fs::read_dir(scratch.path()).expect("the folder is ours").count();
+    assert_eq!(beside, 2, "something lies outside");
+    let found = count(&inside);
+    if let Ok(unpacked) = written {
+        assert!(unpacked.entries <= LIMITS.entries, "more entries than allowed");
+        assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
+        let read = unpack::archive(&tar[..], None, LIMITS).expect("what can be written can be read");
+        assert_eq!(read, unpacked, "reading and writing differ");
+    }
+    assert!(found <= 100 * 128, "{found} files from at most 100 entries");
+}
+
+/// Files and folders below `folder`; none of them set to another user.
+fn count(folder: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let meta = entry.metadata().expect("it is there");
+        assert_eq!(
+            meta.mode() & 0o6000,
+            0,
+            "{} runs as another user",
+            entry.path().display()
+        );
+        found += 1;
+        if meta.is_dir() {
+            found += count(&entry.path());
+        }
+    }
+    found
+}
+
+/// The archive with the checksums that its headers should have, or no change would get beyond the first.
+pub fn repaired(data: &[u8]) -> Vec<u8> {
+    let mut tar = data.to_vec();
+    let mut at = 0;
+    for _ in 0..HEADERS {
+        let Some(block) = tar.get_mut(at..at + BLOCK) else {
+            break;
+        };
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        if sum == 8 * u32::from(b' ') {
+            // An empty block is the end.
+            block[148..156].fill(0);
+        } else {
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        let digits = String::from_utf8_lossy(&block[124..136]);
+        let digits = digits.trim_matches(|c: char| c == '\0' || c == ' ');
+        let size = usize::from_str_radix(digits, 8).unwrap_or(0).min(tar.len());
+        at += BLOCK + size.next_multiple_of(BLOCK);
+    }
+    tar
+}
+
+pub fn plain_seeds() -> Vec<Vec<u8>> {
+    let long = "long/".repeat(30) + "name";
+    let entries: [(&str, tar::EntryType, &str, &[u8]); 9] = [
+        ("home/", tar::EntryType::Directory, "", b""),
+        ("home/file", tar::EntryType::Regular, "", b"contents"),
+        ("home/link", tar::EntryType::Symlink, "/home/file", b""),
+        ("home/hard", tar::EntryType::Link, "home/file", b""),
+        ("../out", tar::EntryType::Regular, "", b"x"),
+        ("home/link/below", tar::EntryType::Regular, "", b"x"),
+        ("null", tar::EntryType::Char, "", b""),
+        (&long, tar::EntryType::Regular, "", b"far"),
+        ("pax", tar::EntryType::XHeader, "", b"20 path=a/long/name\n"),
+    ];
+    let one = |all: &[(&str, tar::EntryType, &str, &[u8])]| {
+        let mut builder = tar::Builder::new(vec![0]);
+        for (name, kind, target, contents) in all {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            header.set_size(contents.len() as u64);
+            if name.len() < 100 {
+                // Also names that the safe setter would refuse.
+                let field = header.as_gnu_mut().expect("it is one");
+                field.name[..name.len()].copy_from_slice(name.as_bytes());
+                field.linkname[..target.len()].copy_from_slice(target.as_bytes());
+                header.set_cksum();
+                builder.append(&header, *contents).expect("memory takes it");
+            } else {
+                builder
+                    .append_data(&mut header, name, *contents)
+                    .expect("memory takes it");
+            }
+        }
+        builder.into_inner().expect("memory takes it")
+    };
+    let mut seeds: Vec<Vec<u8>> = entries.iter().map(|entry| one(&[*entry])).collect();
+    seeds.push(one(&entries[..4]));
+    seeds.push(one(&entries));
+    seeds
+}
+
+/// A compressed archive, read only.
+pub fn compressed(data: &[u8]) {
+    if let Ok(unpacked) = unpack::layer(data, None, LIMITS) {
+        assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
+    }
+}
+
+pub fn compressed_seeds() -> Vec<Vec<u8>> {
+    let compress = |seed: Vec<u8>| zstd::encode_all(&seed[1..], 3).expect("memory takes it");
+    let mut seeds: Vec<Vec<u8>> = plain_seeds().into_iter().map(compress).collect();
+    // More than the limit from little.
+    seeds.push(zstd::encode_all(&vec![0; 4 << 20][..], 3).expect("memory takes it"));
+    seeds
+}
