@@ -106,7 +106,7 @@ fn time(all: &mut Options, word: &str) -> bool {
         "strictatime" => Some(attr::STRICTATIME),
         _ => None,
     };
-    let below = word.strip_prefix('r').and_then(|rest| kind(rest));
+    let below = word.strip_prefix('r').and_then(kind);
     match (kind(word), below) {
         (Some(kind), _) => all.own.time(kind),
         (None, Some(kind)) => all.below.time(kind),

@@ -32,6 +32,7 @@ pub const ALL: &[Target] = &[
     target!("build-plan", buildpacks, plans, plan_seeds),
     target!("launch-toml", buildpacks, launch, launch_seeds),
     target!("build-result", buildpacks, result, result_seeds),
+    target!("bundle", protocol, bundle, bundle_seeds),
     target!("init-messages", protocol, messages, message_seeds),
     target!("log-segments", protocol, segments, segment_seeds),
     target!("log-envelopes", protocol, envelopes, envelope_seeds),

@@ -3,7 +3,42 @@
 use crate::scratch::Scratch;
 use sandbox::log::{Position, Reader};
 use sandbox::net::{Cidr, Egress};
+use sandbox::{Spec, oci};
+use std::path::Path;
 use telemetry::{Envelope, Stream};
+
+/// A sandbox as its agent describes it.
+const SPEC: &[u8] = br#"{"id":"a","hostname":"a","layers":["/l"],"disk_bytes":67108864,"inodes":1000,
+    "binds":[{"source":"/s","target":"/t","readonly":true}],"process":{"argv":["/x"],"env":[["A","b"]],"cwd":"/",
+    "uid":2000,"gid":2000,"terminal":false,"rlimits":[]},"limits":{"memory_bytes":67108864,"cpu_weight":100,
+    "cpu_quota":1.5,"pids":64},"network":"none","log":{"rate_bytes_per_second":1,"burst_bytes":1,"keep_bytes":1,
+    "max_line":100},"files":[["/etc/x",[1,2],420]]}"#;
+
+/// The configuration of a bundle that somebody brought.
+pub fn bundle(data: &[u8]) {
+    if let Ok(spec) = oci::config::parse(data) {
+        let text = serde_json::to_vec(&spec).expect("what was read can be written");
+        let again = oci::config::parse(&text);
+        assert!(again.is_ok(), "what was taken once is refused: {again:?}");
+    }
+}
+
+pub fn bundle_seeds() -> Vec<Vec<u8>> {
+    let spec: Spec = serde_json::from_slice(SPEC).expect("it is one");
+    let place = oci::Place::here(Path::new("/rootfs"), 100_000, Path::new("/paas/a"));
+    let whole = oci::from_spec(&spec, &place);
+    let mut small = whole.clone();
+    if let Some(linux) = small.linux_mut() {
+        linux.set_seccomp(None);
+    }
+    let text = |spec| serde_json::to_vec(spec).expect("it is plain data");
+    let least = br#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"cwd":"/","args":["/x"]},"linux":{"namespaces":
+        [{"type":"pid"},{"type":"mount"},{"type":"network","path":"/n"}],"resources":{"memory":{"limit":1},"pids":{"limit":-1},
+        "devices":[{"allow":false,"access":"rwm"}]},"sysctl":{"net.ipv4.ip_forward":"1"},"rootfsPropagation":"rslave"},
+        "hooks":{"prestart":[{"path":"/h","timeout":1}]},"mounts":[{"destination":"/proc","type":"proc","source":"proc",
+        "options":["nosuid","rbind","mode=755"]}]}"#;
+    vec![text(&whole), text(&small), least.to_vec()]
+}
 
 /// Messages in every direction, specifications and records.
 pub fn messages(data: &[u8]) {
@@ -15,13 +50,7 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
     seeds.push(
         br#"{"argv":["/bin/sh","-c","x"],"env":[["A","b"]],"cwd":"/home/vcap","uid":2000,"tty":[24,80]}"#.to_vec(),
     );
-    seeds.push(
-        br#"{"id":"a","hostname":"a","layers":["/l"],"disk_bytes":67108864,"inodes":1000,"binds":[],"process":{"argv":["/x"],
-        "env":[],"cwd":"/","uid":2000,"gid":2000,"terminal":false,"rlimits":[]},"limits":{"memory_bytes":67108864,
-        "cpu_weight":100,"cpu_quota":null,"pids":64},"network":"none","log":{"rate_bytes_per_second":1,"burst_bytes":1,
-        "keep_bytes":1,"max_line":100},"files":[["/etc/x",[1,2],420]]}"#
-            .to_vec(),
-    );
+    seeds.push(SPEC.to_vec());
     seeds
 }
 
@@ -73,9 +102,8 @@ pub fn envelopes(data: &[u8]) {
     if let Ok(envelope) = serde_json::from_slice::<Envelope>(data) {
         let mut frame = Vec::new();
         envelope.encode(&mut frame);
-        assert_eq!(
+        assert!(
             Envelope::decode(&frame).is_ok_and(|decoded| decoded.is_some()),
-            true,
             "it cannot be read back"
         );
     }
