@@ -12,9 +12,21 @@ use std::process::Command;
 /// Where a hybrid host shows its version 2 hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
-/// What `program` is given when it runs the app as its own default says.
-pub fn default(place: &Place, program: &str) -> Result<Bundle> {
-    let folder = place.path().join(format!("bundle-{program}"));
+/// A runtime of bundles.
+#[derive(Clone, Copy)]
+pub struct Runtime<'a> {
+    /// Part of names.
+    pub name: &'static str,
+    /// The program.
+    pub program: &'a Path,
+    /// Whose own default it is given: its own, but ours is given crun's.
+    pub default_of: &'static str,
+}
+
+/// What a runtime is given when it runs the app as the default says.
+pub fn default(place: &Place, runtime: Runtime<'_>) -> Result<Bundle> {
+    let program = runtime.default_of;
+    let folder = place.path().join(format!("{}-spec", runtime.name));
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
     let output = Command::new(program).arg("spec").current_dir(&folder).output();
     let output = output.with_context(|| format!("failed to run {program}"))?;
@@ -29,17 +41,17 @@ pub fn default(place: &Place, program: &str) -> Result<Bundle> {
     config["linux"]["resources"]["memory"] = json!({ "limit": LIMITS.memory_bytes });
     config["linux"]["resources"]["pids"] = json!({ "limit": LIMITS.pids });
     config["linux"]["resources"]["cpu"] = json!({ "shares": 1024 });
-    write(place, program, &format!("{program}-default"), |stays| {
+    write(place, runtime, "default", |stays| {
         let mut config = config.clone();
         config["process"]["args"] = json!(arguments(stays));
         config
     })
 }
 
-/// What `program` is given when it runs the sandbox `spec` of ours, in its own words.
-pub fn same(place: &Place, program: &str, spec: impl Fn(bool) -> Spec, uid_base: u32) -> Result<Bundle> {
+/// What a runtime is given when it runs the sandbox `spec` of ours, in its own words.
+pub fn same(place: &Place, runtime: Runtime<'_>, spec: impl Fn(bool) -> Spec, uid_base: u32) -> Result<Bundle> {
     let here = oci::Place::here(&place.rootfs(), uid_base, Path::new("/unused"));
-    write(place, program, &format!("{program}-same"), |stays| {
+    write(place, runtime, "same", |stays| {
         let mut config = serde_json::to_value(oci::from_spec(&spec(stays), &here)).unwrap_or_default();
         // Each of its containers has a group of its own, named like it, if none is named here.
         if let Some(linux) = config["linux"].as_object_mut() {
@@ -57,7 +69,8 @@ fn arguments(stays: bool) -> Vec<&'static str> {
 }
 
 /// The two bundles of one contender.
-fn write(place: &Place, program: &str, name: &str, config: impl Fn(bool) -> Value) -> Result<Bundle> {
+fn write(place: &Place, runtime: Runtime<'_>, kind: &str, config: impl Fn(bool) -> Value) -> Result<Bundle> {
+    let name = format!("{}-{kind}", runtime.name);
     let bundle = |what: &str, stays: bool| -> Result<PathBuf> {
         let folder = place.path().join(format!("{name}-{what}"));
         std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
@@ -69,9 +82,9 @@ fn write(place: &Place, program: &str, name: &str, config: impl Fn(bool) -> Valu
     std::fs::create_dir_all(&state).with_context(|| format!("failed to make {}", state.display()))?;
     let unified = Path::new(UNIFIED);
     // It says so itself: "cgroups in hybrid mode not supported".
-    let hidden = (program == "crun" && unified.join("cgroup.procs").exists()).then_some(unified);
+    let hidden = (runtime.name == "crun" && unified.join("cgroup.procs").exists()).then_some(unified);
     Ok(Bundle {
-        program: program.into(),
+        program: runtime.program.into(),
         options: vec!["--root".to_owned(), state.to_string_lossy().into_owned()],
         once: bundle("once", false)?,
         stay: bundle("stay", true)?,

@@ -24,7 +24,7 @@ use ours::{Ours, Phases, Variant};
 use place::Place;
 use results::Results;
 use sandbox::Network;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -220,10 +220,26 @@ fn seats(arguments: &Arguments, place: &Arc<Place>) -> Result<(Vec<Seat>, Steps)
         contenders.push((name, Box::new(ours)));
     }
     contenders.push(("bubblewrap", external(Kind::Bubblewrap)));
-    for (program, same) in [(CRUN, CRUN_SAME), ("runc", "runc, as ours")] {
-        contenders.push((program, external(Kind::Oci(bundle::default(place, program)?))));
+    let others = [
+        (CRUN, CRUN_SAME, "crun", Path::new("crun"), "crun"),
+        ("runc", "runc, as ours", "runc", Path::new("runc"), "runc"),
+        (
+            "paas-init run",
+            "paas-init run, as ours",
+            "paas-init",
+            &arguments.init,
+            "crun",
+        ),
+    ];
+    for (plain, same, name, program, default_of) in others {
+        let runtime = bundle::Runtime {
+            name,
+            program,
+            default_of,
+        };
+        contenders.push((plain, external(Kind::Oci(bundle::default(place, runtime)?))));
         let spec = |stays| ours::spec(place, stays, &Network::None);
-        let bundle = bundle::same(place, program, spec, ours::uids(2400))?;
+        let bundle = bundle::same(place, runtime, spec, ours::uids(2400))?;
         contenders.push((same, external(Kind::Oci(bundle))));
     }
     let wanted = contenders.into_iter().filter(|(name, _)| arguments.wants(name));
