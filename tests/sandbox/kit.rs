@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::log::{Position, Record, Stream};
 use sandbox::net::NetworkConfig;
-use sandbox::{Config, Exit, Limits, LogPolicy, Network, Parking, Process, Runtime, Sandbox, Spec};
+use sandbox::{Config, Exit, Limits, LogPolicy, Network, ParkSpec, Parking, Process, Runtime, Sandbox, Spec};
 
 /// No single wait of a test takes longer on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,6 +55,9 @@ pub fn probe() -> &'static Path {
         binary
     })
 }
+
+/// Which kind of parked sandbox every start is made of: `whole`, `shape`, or not set.
+pub const STARTS: &str = "SANDBOX_TEST_STARTS";
 
 /// One test's host.
 pub struct Host {
@@ -106,7 +109,11 @@ impl Host {
             parent,
             layer,
             init_path: init_path(),
-            parked: Parking::default(),
+            parked: if std::env::var(STARTS).is_ok() {
+                Parking { max: 1, disks: 1 }
+            } else {
+                Parking::default()
+            },
             uid_base,
         };
         host.open();
@@ -129,11 +136,21 @@ impl Host {
             parent,
             layer,
             init_path: init_path(),
-            parked: Parking::default(),
+            parked: if std::env::var(STARTS).is_ok() {
+                Parking { max: 1, disks: 1 }
+            } else {
+                Parking::default()
+            },
             uid_base,
         };
         host.open();
         host
+    }
+
+    /// Opens the runtime again, with other settings.
+    pub fn reopen(&mut self) {
+        drop(self.runtime.take());
+        self.open();
     }
 
     /// Opens the runtime (again).
@@ -199,9 +216,23 @@ impl Host {
     }
 
     pub fn create(&self, spec: &Spec) -> Sandbox {
+        self.park_for(spec);
         self.runtime()
             .create(spec)
             .unwrap_or_else(|e| panic!("create {}: {}", spec.id, chain(&e)))
+    }
+
+    /// Parks what `spec` needs, if this run is about that.
+    pub fn park_for(&self, spec: &Spec) {
+        let wish = match std::env::var(STARTS).as_deref() {
+            Ok("whole") => ParkSpec::whole(spec),
+            Ok("shape") => ParkSpec::shape(spec),
+            _ => return,
+        };
+        // A specification that is refused shall be refused by the start.
+        if self.runtime().park(&wish, 1).is_ok() {
+            self.runtime().await_parked(Instant::now() + Duration::from_secs(5));
+        }
     }
 
     /// Runs to the end: the exit and everything logged.

@@ -10,5 +10,6 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod parked;
 mod resources;
 mod timing;

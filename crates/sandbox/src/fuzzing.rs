@@ -56,11 +56,8 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         known: true,
         ended: Some(ended),
     }));
-    add(serde_json::to_vec(&Order::Go { spec: None }));
-    add(serde_json::to_vec(&Report::Started {
-        started_ns: 1,
-        steps: vec![(id(), 2)],
-    }));
+    add(serde_json::to_vec(&Order::Take));
+    add(serde_json::to_vec(&Report::Ready { steps: vec![(id(), 2)] }));
     add(serde_json::to_vec(&Report::Failed { stage, errno, program }));
     add(serde_json::to_vec(&Command::Signal { signal: 15 }));
     add(serde_json::to_vec(&Reply::Ended(ended)));

@@ -31,6 +31,8 @@ pub struct ParkSpec {
     pub limits: Limits,
     /// Whether it has an address.
     pub networked: bool,
+    /// The app's user inside.
+    pub uid: u32,
     /// Its root, if that is known; otherwise it is mounted when it is taken, which takes longer.
     pub root: Option<ParkedRoot>,
 }
@@ -52,14 +54,21 @@ impl ParkSpec {
             inodes: spec.inodes,
             limits: spec.limits,
             networked: matches!(spec.network, Network::Isolated { .. }),
+            uid: spec.process.uid,
             root: None,
         }
     }
 
     /// Whether what is built for this serves `wanted` too.
     pub(crate) fn suits(&self, wanted: &ParkSpec) -> bool {
-        let own = (self.disk_bytes, self.inodes, self.networked, &self.root);
-        own == (wanted.disk_bytes, wanted.inodes, wanted.networked, &wanted.root)
+        let own = (self.disk_bytes, self.inodes, self.networked, self.uid, &self.root);
+        own == (
+            wanted.disk_bytes,
+            wanted.inodes,
+            wanted.networked,
+            wanted.uid,
+            &wanted.root,
+        )
     }
 
     /// What fits `spec` and others with the same root.

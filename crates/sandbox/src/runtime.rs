@@ -36,6 +36,7 @@ const END_OF_IDS: u32 = 1 << 31;
 const MAX_RANGES: u32 = 16_384;
 /// For the lock of an agent that has just died to be free.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const UTS: &str = "/proc/self/ns/uts";
 /// For what has been killed to be gone.
 const END_SECONDS: u64 = 10;
 
@@ -65,6 +66,8 @@ pub struct Inner {
     adopted: Mutex<HashSet<String>>,
     pool: Arc<Pool>,
     reaper: Reaper,
+    /// The namespace of the host's name.
+    uts: File,
     pub boot: String,
     _lock: File,
 }
@@ -102,6 +105,7 @@ impl Runtime {
             adopted: Mutex::new(HashSet::new()),
             pool: Arc::new(Pool::new(parking)),
             reaper: Reaper::default(),
+            uts: File::open(UTS).at("open", UTS)?,
             boot: record::boot_id(),
             _lock: lock,
         };

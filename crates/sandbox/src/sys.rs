@@ -392,6 +392,16 @@ pub fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the host name of the namespace `uts` from a thread whose own is `home`.
+pub fn set_host_name(uts: BorrowedFd<'_>, home: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let kind = nix::sched::CloneFlags::CLONE_NEWUTS;
+    nix::sched::setns(uts, kind)?;
+    let set = nix::unistd::sethostname(name);
+    // To go on with a sandbox's host name would be a lie at most: nothing else depends on it.
+    nix::sched::setns(home, kind)?;
+    Ok(set?)
+}
+
 /// Sends `signal` to a process (or, negative, a group; -1 for all that may be reached).
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: plain numbers.

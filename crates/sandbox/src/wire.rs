@@ -16,8 +16,6 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Spec;
-
 /// Spoken by agent and spawner; raised with every incompatible change.
 pub const PROTOCOL: u32 = 2;
 /// Largest message; bigger things travel in a memfd.
@@ -31,7 +29,8 @@ const MAX_FDS: usize = 8;
 pub enum Ask {
     /// First message on a connection.
     Hello { protocol: u32 },
-    /// Start an init. Descriptors: plan, report socket, control listener, then the v2 group,
+    /// Start an init. Descriptors: plan, report socket, control listener, the socket of the app's
+    /// first process, then the v2 group,
     /// the network namespace and the private layer's root (as with `Keep`) where announced.
     Create {
         id: String,
@@ -96,27 +95,28 @@ pub struct Ended {
     pub signal: Option<i32>,
 }
 
-/// Agent to init while it sets itself up, each once and in this order. An init whose agent goes
-/// away before the last one ends.
+/// Agent to init and to the app's first process while they set themselves up. Besides it they
+/// get, as large messages, init its [`crate::Spec`] and the app's process its [`crate::Process`].
+/// Either ends if the agent goes away before.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The private layer, as a detached mount.
-    Disk,
-    /// What to be; in a memfd if it is too large for a message.
-    Go { spec: Option<Box<Spec>> },
-    /// Everything outside is in force and on record: start the app.
-    Release,
+    /// Take the descriptor that comes along: init the private layer as a detached mount, the
+    /// app's process its terminal.
+    Take,
 }
 
-/// Init to agent while it sets itself up.
+/// Init (and the app's first process) to agent while they set themselves up.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// All that can be done without knowing the app is done.
+    /// All that can be done without knowing the app is done; with the root, if that is up.
     Parked,
-    /// The app runs; with when each step inside was done, monotonic nanoseconds.
-    Started { started_ns: u64, steps: Vec<(String, u64)> },
+    /// Nothing is missing but the app; with its terminal, if it has one, and with when each step
+    /// inside was done, monotonic nanoseconds.
+    Ready { steps: Vec<(String, u64)> },
+    /// The same from the app's process; all that follows is its program, or a failure.
+    Steps { steps: Vec<(String, u64)> },
     /// A step failed; `program` if it was the app's own program that could not be executed.
     Failed { stage: String, errno: i32, program: bool },
 }
@@ -148,29 +148,32 @@ pub enum Reply {
     Failed { stage: String, errno: i32, program: bool },
 }
 
-/// Sends [`Order::Go`], however large the specification is.
-pub fn send_go(socket: BorrowedFd<'_>, spec: &Spec) -> io::Result<()> {
-    // About what the encoding adds; an exact figure would mean to encode twice.
-    let process = &spec.process;
-    let bytes = process.argv.iter().map(|a| a.len() + 3).sum::<usize>()
-        + process.env.iter().map(|(k, v)| k.len() + v.len() + 8).sum::<usize>()
-        + spec
-            .files
-            .iter()
-            .map(|(path, content, _)| path.as_os_str().len() + 4 * content.len() + 32)
-            .sum::<usize>()
-        + spec.layers.iter().map(|l| l.as_os_str().len() + 3).sum::<usize>()
-        + spec
-            .binds
-            .iter()
-            .map(|b| b.source.as_os_str().len() + b.target.as_os_str().len() + 64)
-            .sum::<usize>();
-    if bytes < MAX_MESSAGE / 4 {
-        let spec = Some(Box::new(spec.clone()));
-        return send(socket, &Order::Go { spec }, &[]);
+/// A message of any size: what is too large for a socket comes in a memfd.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Large<T> {
+    Here(T),
+    Beside,
+}
+
+/// Sends a message of any size.
+pub fn send_large<T: Serialize>(socket: BorrowedFd<'_>, message: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(&Large::Here(message))?;
+    if bytes.len() <= MAX_MESSAGE {
+        return send_bytes(socket, &bytes, &[]);
     }
-    let memfd = to_memfd(spec)?;
-    send(socket, &Order::Go { spec: None }, &[memfd.as_fd()])
+    drop(bytes);
+    let memfd = to_memfd(message)?;
+    send(socket, &Large::<()>::Beside, &[memfd.as_fd()])
+}
+
+/// Receives what [`send_large`] sent; `None` when the other end is closed.
+pub fn receive_large<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<T>> {
+    match receive::<Large<T>>(socket)? {
+        None => Ok(None),
+        Some((Large::Here(message), _)) => Ok(Some(message)),
+        Some((Large::Beside, mut fds)) => from_memfd(fds.pop().ok_or(io::ErrorKind::InvalidData)?).map(Some),
+    }
 }
 
 /// A connected pair.
@@ -218,7 +221,10 @@ fn short_path(folder: BorrowedFd<'_>, name: &str) -> PathBuf {
 
 /// Sends one message with descriptors.
 pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message)?;
+    send_bytes(socket, &serde_json::to_vec(message)?, fds)
+}
+
+fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.len() > MAX_MESSAGE || fds.len() > MAX_FDS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -228,7 +234,7 @@ pub fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd
         return Err(io::ErrorKind::InvalidInput.into());
     }
     loop {
-        match sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
             Err(rustix::io::Errno::INTR) => {}
             other => return other.map(drop).map_err(Into::into),
         }

@@ -12,7 +12,7 @@ use super::tree::{Root, attach, new_fs};
 use crate::sys::{self, attr};
 
 /// Builds it below `root`.
-pub fn build(root: &Root<'_>, memory_bytes: u64) -> io::Result<()> {
+pub fn build(root: &Root, memory_bytes: u64) -> io::Result<()> {
     let base = root.uid_base.to_string();
     let owner = [("uid", base.as_str()), ("gid", base.as_str())];
     let options = [DEV.options, &owner].concat();
@@ -35,7 +35,7 @@ pub fn build(root: &Root<'_>, memory_bytes: u64) -> io::Result<()> {
 }
 
 /// Fits the size of shared memory to another limit than it was built for.
-pub fn resize_shm(root: &Root<'_>, memory_bytes: u64) -> io::Result<()> {
+pub fn resize_shm(root: &Root, memory_bytes: u64) -> io::Result<()> {
     let shm = root.existing(Path::new("/dev/shm"), true)?;
     let fs = rustix::mount::fspick(
         shm.as_fd(),

@@ -10,8 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::WaitOptions;
 
+use super::bud::Bud;
 use super::control::{Connection, MAX_CONNECTIONS, Next};
-use super::launch::{self, Launch};
+use super::launch;
 use super::meters::Meters;
 use super::{Failure, Stage};
 use crate::log::{Pump, Source};
@@ -19,8 +20,6 @@ use crate::record::EXIT;
 use crate::wire::{self, Ended, Report, timespec};
 use crate::{Exit, Spec, sys};
 
-/// Pipes of the app hold this much, so that a burst does not stall it.
-const PIPE_BYTES: usize = 256 << 10;
 /// After the app's end, what it left behind must be gone by then.
 const END_SECONDS: u64 = 5;
 /// How long the counter may lag behind the news that memory ran out.
@@ -35,17 +34,18 @@ const PIDS_LOOK_AT_REST: Duration = Duration::from_secs(20);
 const TERMINAL_SIZE: (u16, u16) = (24, 80);
 
 /// What init holds when it starts to work.
-pub struct Hands<'a> {
+pub struct Hands {
     /// The log folder.
     pub log: OwnedFd,
     /// Where the agent connects.
     pub control: OwnedFd,
-    /// Where the start is reported; closed afterwards.
-    pub report: &'a mut Option<OwnedFd>,
+    /// Where to say that all is ready for the app, if somebody waits for that, and when the steps
+    /// up to here were done.
+    pub report: Option<(OwnedFd, Vec<(String, u64)>)>,
     /// Figures of the groups.
     pub meters: Meters,
-    /// When the steps of the start were done.
-    pub steps: Vec<(String, u64)>,
+    /// The app to be.
+    pub bud: Bud,
 }
 
 struct Init {
@@ -75,21 +75,29 @@ struct Ready {
     connections: Vec<bool>,
 }
 
-/// Starts the app and stays with it to the end.
-pub fn run(spec: Spec, hands: Hands<'_>) -> Result<(), Failure> {
+/// Stays with the app to the end.
+pub fn run(spec: Spec, hands: Hands) -> Result<(), Failure> {
     SigSet::all().thread_block().stage("block signals")?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&SigSet::all(), flags).stage("watch signals")?;
     let log_copy = hands.log.try_clone().stage("open log")?;
     let pump = Pump::new(log_copy, &spec.log, sys::now_ns());
     let started_ns = sys::now_ns();
-    let (app, sources) = start_app(&spec)?;
-    if let Some(report) = hands.report.take() {
-        // An agent that died meanwhile finds the app running.
-        let mut steps = hands.steps;
-        steps.push(("app runs".to_owned(), sys::monotonic_ns()));
-        let _ = wire::send(report.as_fd(), &Report::Started { started_ns, steps }, &[]);
+    let Bud { pid: app, mut sources } = hands.bud;
+    let terminal = if spec.process.terminal {
+        let (ours, theirs) = open_terminal(spec.process.uid).stage("open a terminal")?;
+        sources = vec![Source::new(ours, b'O')];
+        Some(theirs)
+    } else {
+        None
+    };
+    if let Some((report, mut steps)) = hands.report {
+        steps.push(("ready".to_owned(), sys::monotonic_ns()));
+        let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+        // If the agent is gone, the app ends, and init with it.
+        let _ = wire::send(report.as_fd(), &Report::Ready { steps }, &fds);
     }
+    drop(terminal);
     let mut init = Init {
         spec,
         app,
@@ -111,40 +119,12 @@ pub fn run(spec: Spec, hands: Hands<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_app(spec: &Spec) -> Result<(i32, Vec<Source>), Failure> {
-    let process = &spec.process;
-    let mut sources = Vec::new();
-    let mut streams = Vec::new();
-    if process.terminal {
-        let (rows, columns) = TERMINAL_SIZE;
-        let (ours, theirs) = launch::terminal(process.uid, rows, columns).stage("open a terminal")?;
-        rustix::io::ioctl_fionbio(&ours, true).stage("open a terminal")?;
-        sources.push(Source::new(ours, b'O'));
-        streams.extend([
-            theirs.try_clone().stage("open a terminal")?,
-            theirs.try_clone().stage("open a terminal")?,
-        ]);
-        streams.push(theirs);
-    } else {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).stage("open null")?;
-        streams.push(null);
-        for tag in *b"OE" {
-            let (ours, theirs) = launch::pipe(process.uid, PIPE_BYTES).stage("make pipe")?;
-            sources.push(Source::new(ours, tag));
-            streams.push(theirs);
-        }
-    }
-    let (pid, _pidfd) = launch::launch(&Launch {
-        argv: &process.argv,
-        env: &process.env,
-        cwd: &process.cwd,
-        uid: process.uid,
-        gid: process.gid,
-        rlimits: &process.rlimits,
-        stdio: [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()],
-        terminal: process.terminal,
-    })?;
-    Ok((pid, sources))
+/// Init's end, and that of the app.
+fn open_terminal(uid: u32) -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (rows, columns) = TERMINAL_SIZE;
+    let (ours, theirs) = launch::terminal(uid, rows, columns)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((ours, theirs))
 }
 
 impl Init {

@@ -81,14 +81,14 @@ fn started(result: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// Everything in the form the kernel takes, made before the fork.
-struct Image {
+pub struct Image {
     programs: Vec<CString>,
     argv: Vec<CString>,
     env: Vec<CString>,
 }
 
 impl Image {
-    fn new(launch: &Launch<'_>) -> Result<Image, Failure> {
+    pub fn new(launch: &Launch<'_>) -> Result<Image, Failure> {
         let text = |s: &str| CString::new(s).stage("read command (it contains a NUL)");
         let argv: Vec<CString> = launch.argv.iter().map(|a| text(a)).collect::<Result<_, _>>()?;
         let env = launch
@@ -117,7 +117,7 @@ impl Image {
 
     /// Tries every candidate; like a shell, a program that may not be run beats one that is
     /// not there.
-    fn exec(&self) -> io::Error {
+    pub fn exec(&self) -> io::Error {
         let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
         for program in &self.programs {
             let error = sys::exec(program, &self.argv, &self.env);
@@ -133,6 +133,17 @@ impl Image {
 fn become_it(launch: &Launch<'_>, image: &Image) -> Result<std::convert::Infallible, Failure> {
     sys::reset_signals().stage("reset signals")?;
     rustix::process::setsid().stage("start a session")?;
+    score_for_oom().stage("raise OOM score")?;
+    narrow(launch)?;
+    Err(Failure {
+        stage: "execute".to_owned(),
+        error: image.exec(),
+        program: true,
+    })
+}
+
+/// In the child: takes its streams, limits, user and folder, and gives up the last privileges.
+pub fn narrow(launch: &Launch<'_>) -> Result<(), Failure> {
     for (at, fd) in launch.stdio.into_iter().enumerate() {
         redirect(fd, at).stage("redirect standard streams")?;
     }
@@ -140,7 +151,6 @@ fn become_it(launch: &Launch<'_>, image: &Image) -> Result<std::convert::Infalli
     if launch.terminal {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).stage("take the terminal")?;
     }
-    score_for_oom().stage("raise OOM score")?;
     set_limits(launch.rlimits).stage("set resource limits")?;
     let (uid, gid) = (Uid::from_raw(launch.uid), Gid::from_raw(launch.gid));
     rustix::thread::set_thread_groups(&[]).stage("drop groups")?;
@@ -153,12 +163,7 @@ fn become_it(launch: &Launch<'_>, image: &Image) -> Result<std::convert::Infalli
         inheritable: none,
     };
     rustix::thread::set_capabilities(None, sets).stage("drop capabilities")?;
-    enter(launch.cwd).stage(format!("enter {}", launch.cwd.display()))?;
-    Err(Failure {
-        stage: "execute".to_owned(),
-        error: image.exec(),
-        program: true,
-    })
+    enter(launch.cwd).stage(format!("enter {}", launch.cwd.display()))
 }
 
 fn redirect(fd: BorrowedFd<'_>, at: usize) -> io::Result<()> {
@@ -172,7 +177,7 @@ fn redirect(fd: BorrowedFd<'_>, at: usize) -> io::Result<()> {
 
 /// The score belongs to whoever may look into the process, which nobody may with init; the
 /// change of user below closes that door again.
-fn score_for_oom() -> io::Result<()> {
+pub fn score_for_oom() -> io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE.to_string())?;

@@ -10,6 +10,7 @@
 //! Runs without a second exec: the binary is never visible inside, and what is on the heap
 //! is the spawner's, which holds no secrets.
 
+mod bud;
 mod control;
 mod dev;
 mod init;
@@ -22,10 +23,11 @@ pub(crate) mod seccomp;
 pub(crate) mod tree;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::GroupPlan;
@@ -40,6 +42,8 @@ pub struct Birth {
     pub report: OwnedFd,
     /// Where it listens afterwards.
     pub control: OwnedFd,
+    /// Where the app's first process is told what to be.
+    pub program: OwnedFd,
     /// Its user namespace.
     pub userns: OwnedFd,
 }
@@ -52,6 +56,8 @@ pub struct Plan {
     pub dir: PathBuf,
     /// First uid of its range.
     pub uid_base: u32,
+    /// The app's user inside.
+    pub uid: u32,
     /// Its groups.
     pub groups: GroupPlan,
     /// Its limits until it is told others.
@@ -101,7 +107,14 @@ pub fn warm_up() {
 
 /// The whole life of an init. Never returns into the spawner's code.
 pub fn live(birth: Birth) -> ! {
-    let keep = [&birth.plan, &birth.report, &birth.control, &birth.userns].map(AsRawFd::as_raw_fd);
+    let keep = [
+        &birth.plan,
+        &birth.report,
+        &birth.control,
+        &birth.program,
+        &birth.userns,
+    ]
+    .map(AsRawFd::as_raw_fd);
     // SAFETY: this process never returns to the owners of the other descriptors (connections
     // and pidfds of the spawner), so nothing uses or closes them again.
     if unsafe { sys::close_all_except(3, &keep) }.is_err() {
@@ -113,16 +126,8 @@ pub fn live(birth: Birth) -> ! {
 }
 
 fn run(birth: Birth) {
-    let Birth {
-        plan,
-        report,
-        control,
-        userns,
-    } = birth;
-    let mut report = Some(report);
-    if let Err(failure) = prepare_and_run(plan, &mut report, control, userns)
-        && let Some(report) = report
-    {
+    let Ok(report) = birth.report.try_clone() else { return };
+    if let Err(failure) = prepare_and_run(birth) {
         let errno = failure.errno();
         let failed = Report::Failed {
             stage: failure.stage,
@@ -140,12 +145,14 @@ fn step(steps: &mut Steps, name: &str) {
     steps.push((name.to_owned(), sys::monotonic_ns()));
 }
 
-fn prepare_and_run(
-    plan: OwnedFd,
-    report: &mut Option<OwnedFd>,
-    control: OwnedFd,
-    userns: OwnedFd,
-) -> Result<(), Failure> {
+fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
+    let Birth {
+        plan,
+        report,
+        control,
+        program,
+        userns,
+    } = birth;
     let _ = rustix::thread::set_name(c"paas-init");
     let mut steps = Steps::new();
     step(&mut steps, "born");
@@ -155,72 +162,103 @@ fn prepare_and_run(
         std::fs::write(tasks, "0").stage("join group")?;
     }
     step(&mut steps, "in its groups");
+    seal::standard_streams().stage("close the spawner's streams")?;
+    // Before the app's process is there: it has the same.
+    seal::namespaces(&plan).stage("set up namespaces")?;
+    let bud = bud::grow(&plan, program, &userns)?;
+    step(&mut steps, "app forked");
     let meters = meters::Meters::open(&plan.groups).stage("watch groups")?;
     let mut bed = tree::Bed::lay(&plan, &userns)?;
-    seal::namespaces(&plan).stage("set up namespaces")?;
     step(&mut steps, "bed laid");
-    let Some((Order::Disk, mut fds)) = order(report)? else {
-        return Ok(());
-    };
-    let disk = fds
-        .pop()
-        .ok_or(io::ErrorKind::InvalidInput)
-        .stage("take the private layer")?;
+    let Some(disk) = given(&report)? else { return Ok(()) };
     step(&mut steps, "disk given");
-    bed.attach_disk(&disk)?;
-    drop(disk);
-    if let Some(root) = &plan.root {
+    bed.attach_disk(disk)?;
+    let (spec, log) = if let Some(root) = &plan.root {
         bed.raise(&root.layers, &root.binds)?;
-        step(&mut steps, "root raised");
-    }
-    if let Some(report) = report.as_ref() {
+        seal_all(&userns)?;
+        let root = bed.root().stage("find the root")?;
+        wire::send(report.as_fd(), &Report::Parked, &[root]).stage("report")?;
+        // The agent does the rest from outside, and does not wait for this process.
+        let Some(spec) = told::<Spec>(&report)? else {
+            return Ok(());
+        };
+        (spec, bed.finish())
+    } else {
         wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
-    }
-    let Some(spec) = told(report)? else { return Ok(()) };
-    step(&mut steps, "told");
-    let log = bed.finish(&spec)?;
-    step(&mut steps, "root finished");
-    seal::standard_streams().stage("close the spawner's streams")?;
-    nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
-    seal::give_up_root(userns).stage("leave the host's root")?;
-    seal::restrict()?;
-    step(&mut steps, "sealed");
-    let Some((Order::Release, _)) = order(report)? else {
-        return Ok(());
+        let Some(spec) = told::<Spec>(&report)? else {
+            return Ok(());
+        };
+        step(&mut steps, "told");
+        bed.raise(&spec.layers, &spec.binds)?;
+        step(&mut steps, "root raised");
+        bed.fit(&spec)?;
+        nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
+        seal_all(&userns)?;
+        step(&mut steps, "sealed");
+        (spec, bed.finish())
     };
-    step(&mut steps, "released");
+    drop(userns);
     init::run(
         spec,
         init::Hands {
             log,
             control,
-            report,
+            report: plan.root.is_none().then_some((report, steps)),
             meters,
-            steps,
+            bud,
         },
     )
 }
 
-/// The next order; `None` if the agent is gone, and with it the reason to live.
-fn order(socket: &Option<OwnedFd>) -> Result<Option<(Order, Vec<OwnedFd>)>, Failure> {
-    let Some(socket) = socket else { return Ok(None) };
-    match wire::receive(socket.as_fd()) {
+/// Gives everything up, in a tree of its own.
+fn seal_all(userns: &OwnedFd) -> Result<(), Failure> {
+    seal::standard_streams().stage("close the host's streams")?;
+    seal::give_up_root(userns).stage("leave the host's root")?;
+    seal::restrict()
+}
+
+/// A descriptor that was ordered to be taken; `None` if the agent is gone, and with it the
+/// reason to live.
+fn given(socket: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    match wire::receive::<Order>(socket.as_fd()) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        Ok(None) => Ok(None),
+        Ok(Some((Order::Take, mut fds))) => fds
+            .pop()
+            .ok_or(io::ErrorKind::InvalidInput)
+            .stage("take a descriptor")
+            .map(Some),
+        Err(e) => Err(e).stage("wait for orders"),
+    }
+}
+
+/// What to be (or what to execute); `None` as above.
+fn told<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<T>, Failure> {
+    match wire::receive_large(socket.as_fd()) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         other => other.stage("wait for orders"),
     }
 }
 
-/// What to be.
-fn told(socket: &Option<OwnedFd>) -> Result<Option<Spec>, Failure> {
-    match order(socket)? {
-        Some((Order::Go { spec: Some(spec) }, _)) => Ok(Some(*spec)),
-        Some((Order::Go { spec: None }, mut fds)) => {
-            let memfd = fds
-                .pop()
-                .ok_or(io::ErrorKind::InvalidInput)
-                .stage("read specification")?;
-            wire::from_memfd(memfd).stage("read specification").map(Some)
-        }
-        _ => Ok(None),
-    }
+/// What an agent does inside a parked sandbox whose init has given everything up: `spec`'s files,
+/// its shared memory, its host name. `root` and `uts` were taken from it before.
+pub fn fit_from_outside(outside: &Outside<'_>, spec: &Spec, before: &Limits) -> Result<(), Failure> {
+    let root = tree::Root {
+        fd: outside.root.try_clone_to_owned().stage("find the root")?,
+        uid_base: outside.uid_base,
+    };
+    root.fit(spec, before)?;
+    sys::set_host_name(outside.uts, outside.home_uts, &spec.hostname).stage("set host name")
+}
+
+/// Descriptors for [`fit_from_outside`].
+pub struct Outside<'a> {
+    /// The sandbox's root.
+    pub root: BorrowedFd<'a>,
+    /// First uid of its range.
+    pub uid_base: u32,
+    /// Its host name's namespace.
+    pub uts: BorrowedFd<'a>,
+    /// That of this process.
+    pub home_uts: BorrowedFd<'a>,
 }

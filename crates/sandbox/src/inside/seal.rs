@@ -33,8 +33,8 @@ pub fn namespaces(plan: &Plan) -> io::Result<()> {
 }
 
 /// Becomes root of the sandbox's user namespace, which is nobody on the host.
-pub fn give_up_root(userns: OwnedFd) -> io::Result<()> {
-    nix::sched::setns(&userns, CloneFlags::CLONE_NEWUSER)?;
+pub fn give_up_root(userns: &OwnedFd) -> io::Result<()> {
+    nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER)?;
     rustix::thread::set_thread_groups(&[])?;
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;

@@ -20,17 +20,14 @@ use super::layout::{KernelMount, PROC, SYS};
 use super::{Failure, Plan, Stage, dev, masks};
 use crate::record::{LOG, SCRATCH};
 use crate::sys::{self, attr};
-use crate::{Bind, Spec};
+use crate::{Bind, Limits, Spec};
 
 const SYSFS_MAGIC: libc::__fsword_t = 0x6265_6572;
 
 /// The new root while it is being furnished.
-pub struct Root<'a> {
+pub struct Root {
     pub fd: OwnedFd,
-    pub userns: BorrowedFd<'a>,
     pub uid_base: u32,
-    /// Owner inside of what has to be made for the process.
-    pub owner: (u32, u32),
 }
 
 /// The tree on its way from nothing to a root: first what every app needs, at a place of its
@@ -40,8 +37,8 @@ pub struct Bed<'a> {
     userns: BorrowedFd<'a>,
     log: OwnedFd,
     /// Has `/proc`, `/sys` and `/dev` until there is a root.
-    stage: Root<'a>,
-    root: Option<Root<'a>>,
+    stage: Root,
+    root: Option<Root>,
 }
 
 impl<'a> Bed<'a> {
@@ -63,9 +60,7 @@ impl<'a> Bed<'a> {
         std::fs::create_dir("stage").stage("make folder")?;
         let stage = Root {
             fd: open_dir("stage").stage("open folder")?,
-            userns: userns.as_fd(),
             uid_base: plan.uid_base,
-            owner: (0, 0),
         };
         let dev_null = open_null().stage("open /dev/null")?;
         stage.kernel_fs(&PROC).stage("mount /proc")?;
@@ -83,7 +78,7 @@ impl<'a> Bed<'a> {
     }
 
     /// Takes over the private layer.
-    pub fn attach_disk(&mut self, disk: &OwnedFd) -> Result<(), Failure> {
+    pub fn attach_disk(&mut self, disk: OwnedFd) -> Result<(), Failure> {
         std::fs::create_dir("disk").stage("make folder")?;
         let point = open_dir("disk").stage("open folder")?;
         attach(disk.as_fd(), point.as_fd()).stage("attach private layer")
@@ -95,12 +90,10 @@ impl<'a> Bed<'a> {
         overlay(layers.len()).stage("mount layers")?;
         let root = Root {
             fd: open_dir("root").stage("open root")?,
-            userns: self.userns,
             uid_base: self.plan.uid_base,
-            owner: (0, 0),
         };
         for bind in binds {
-            root.bind(&bind.source, &bind.target, bind.readonly).stage(format!(
+            root.bind(bind, self.userns).stage(format!(
                 "bind {} at {}",
                 bind.source.display(),
                 bind.target.display()
@@ -121,23 +114,27 @@ impl<'a> Bed<'a> {
         Ok(())
     }
 
-    /// Does the rest for `spec`; the log folder, as a mount of its own: there is no way up from it.
-    pub fn finish(mut self, spec: &Spec) -> Result<OwnedFd, Failure> {
-        if self.root.is_none() {
-            self.raise(&spec.layers, &spec.binds)?;
-        }
-        let Some(root) = &mut self.root else {
-            return Err(io::ErrorKind::NotFound).stage("find the root");
-        };
-        root.owner = (spec.process.uid, spec.process.gid);
-        for (path, content, mode) in &spec.files {
-            root.write_file(path, content, *mode)
-                .stage(format!("write {}", path.display()))?;
-        }
-        if spec.limits.memory_bytes != self.plan.limits.memory_bytes {
-            dev::resize_shm(root, spec.limits.memory_bytes).stage("size /dev/shm")?;
-        }
-        Ok(self.log)
+    /// Fits a raised root to `spec`.
+    pub fn fit(&self, spec: &Spec) -> Result<(), Failure> {
+        let root = self
+            .root
+            .as_ref()
+            .ok_or(io::ErrorKind::NotFound)
+            .stage("find the root")?;
+        root.fit(spec, &self.plan.limits)
+    }
+
+    /// The root, once it is raised.
+    pub fn root(&self) -> io::Result<BorrowedFd<'_>> {
+        self.root
+            .as_ref()
+            .map(|root| root.fd.as_fd())
+            .ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// The log folder, as a mount of its own: there is no way up from it.
+    pub fn finish(self) -> OwnedFd {
+        self.log
     }
 }
 
@@ -177,7 +174,7 @@ fn overlay(layers: usize) -> io::Result<()> {
     )?)
 }
 
-fn show_groups(plan: &Plan, root: &Root<'_>) -> io::Result<()> {
+fn show_groups(plan: &Plan, root: &Root) -> io::Result<()> {
     let views = &plan.groups.views;
     if views.iter().any(|(_, name)| !name.is_empty()) {
         let tmpfs = new_fs("tmpfs", &[("mode", "755"), ("size", "64k")], 0)?;
@@ -206,7 +203,21 @@ fn show_groups(plan: &Plan, root: &Root<'_>) -> io::Result<()> {
     Ok(())
 }
 
-impl Root<'_> {
+impl Root {
+    /// Writes the files of `spec` and makes its shared memory as large as it may be, if that was
+    /// built for the limits `before`.
+    pub fn fit(&self, spec: &Spec, before: &Limits) -> Result<(), Failure> {
+        let owner = (spec.process.uid, spec.process.gid);
+        for (path, content, mode) in &spec.files {
+            self.write_file(path, content, *mode, owner)
+                .stage(format!("write {}", path.display()))?;
+        }
+        if spec.limits.memory_bytes != before.memory_bytes {
+            dev::resize_shm(self, spec.limits.memory_bytes).stage("size /dev/shm")?;
+        }
+        Ok(())
+    }
+
     /// Opens what exists at `path` (as a place only), through no symbolic link at all.
     pub fn existing(&self, path: &Path, dir: bool) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -232,10 +243,11 @@ impl Root<'_> {
         attach(fs.as_fd(), self.mount_point(Path::new(mount.target))?.as_fd())
     }
 
-    fn bind(&self, source: &Path, target: &Path, readonly: bool) -> io::Result<()> {
+    fn bind(&self, bind: &Bind, userns: BorrowedFd<'_>) -> io::Result<()> {
+        let (source, target, readonly) = (&bind.source, &bind.target, bind.readonly);
         let tree = clone_tree(source, true)?;
         let set = attr::NOSUID | attr::NODEV | if readonly { attr::RDONLY } else { 0 };
-        match sys::mount_setattr(tree.as_fd(), set, Some(self.userns), true) {
+        match sys::mount_setattr(tree.as_fd(), set, Some(userns), true) {
             // Some file systems cannot shift owners; what is only read is fine without.
             Err(e) if readonly && e.raw_os_error() == Some(libc::EINVAL) => {
                 sys::mount_setattr(tree.as_fd(), set, None, true)?;
@@ -257,8 +269,8 @@ impl Root<'_> {
         attach(tree.as_fd(), point.as_fd())
     }
 
-    fn write_file(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-        let file = self.create_file(path, mode, self.owner)?;
+    fn write_file(&self, path: &Path, content: &[u8], mode: u32, owner: (u32, u32)) -> io::Result<()> {
+        let file = self.create_file(path, mode, owner)?;
         io::Write::write_all(&mut std::fs::File::from(file), content)
     }
 
@@ -325,6 +337,8 @@ pub fn make_dirs(root: BorrowedFd<'_>, path: &Path, owner: (Uid, Gid)) -> io::Re
         folder = match next {
             Err(rustix::io::Errno::NOENT) => {
                 rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755))?;
+                // An agent may have a stricter mask than init.
+                rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(0o755), rustix::fs::AtFlags::empty())?;
                 let new = rustix::fs::openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
                 let empty = rustix::fs::AtFlags::EMPTY_PATH;
                 rustix::fs::chownat(&new, c"", Some(owner.0), Some(owner.1), empty)?;

@@ -224,6 +224,10 @@ impl Pool {
 
     /// One that fits `spec`: with its root if there is one, else with none.
     pub fn take(&self, spec: &Spec) -> Option<Parked> {
+        if spec.process.terminal {
+            // Its terminal has to be made in its root, by an init that has not given everything up.
+            return None;
+        }
         let (whole, shape) = (ParkSpec::whole(spec), ParkSpec::shape(spec));
         loop {
             let mut state = self.lock();
@@ -460,8 +464,8 @@ impl Inner {
         let name = self.pool.name();
         let dir = self.folders.parked().join(&name);
         std::fs::create_dir(&dir).at("make folder", &dir)?;
-        let seat = self.lay(&name, &dir, &spec, &mut Clock::start())?;
-        if let Err(error) = self.settle_seat(&seat) {
+        let mut seat = self.lay(&name, &dir, &spec, &mut Clock::start())?;
+        if let Err(error) = self.settle_seat(&mut seat) {
             self.clear_or_tell(&remains(seat));
             return Err(error);
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Inner;
 use crate::disk::{DiskPlan, Layer};
 use crate::error::Context;
-use crate::inside::Plan;
+use crate::inside::{self, Outside, Plan};
 use crate::net::Lease;
 use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
 use crate::sandbox::Sandbox;
@@ -34,8 +34,19 @@ pub struct Seat {
     start_ticks: u64,
     disk: DiskPlan,
     upper: OwnedFd,
-    /// Its orders; if this closes before the last of them, it ends.
+    /// Orders of init; if this closes before the last of them, it ends.
     socket: OwnedFd,
+    /// Those of the app's first process.
+    program: OwnedFd,
+    /// What it takes to finish a root that is up, once it is parked.
+    inside: Option<Inside>,
+}
+
+/// Descriptors of a parked sandbox's own.
+#[derive(Debug)]
+struct Inside {
+    root: OwnedFd,
+    uts: OwnedFd,
 }
 
 /// What there is of a sandbox, or of a part of one, that has to go.
@@ -63,6 +74,8 @@ impl Remains {
 /// When the steps of a start were done.
 #[derive(Debug)]
 pub struct Clock {
+    /// Unix nanoseconds.
+    asked_ns: u64,
     began: u64,
     steps: Vec<(String, u64)>,
 }
@@ -70,6 +83,7 @@ pub struct Clock {
 impl Clock {
     pub fn start() -> Clock {
         Clock {
+            asked_ns: sys::now_ns(),
             began: sys::monotonic_ns(),
             steps: Vec::with_capacity(24),
         }
@@ -130,9 +144,11 @@ impl Inner {
             .map(|disk| self.pool.move_disk(disk, &dir))
             .transpose()?;
         let (ours, theirs) = wire::pair().on("make socket", &name)?;
+        let (program, its_program) = wire::pair().on("make socket", &name)?;
         let plan = Plan {
             dir: dir.clone(),
             uid_base,
+            uid: want.uid,
             groups: self.groups.plan(&name),
             limits: want.limits,
             networked: want.networked,
@@ -140,7 +156,7 @@ impl Inner {
         };
         clock.step("plan");
         let upper = ready.as_ref().map(|layer| layer.upper.as_fd());
-        let (pid, pidfd) = self.bear(&plan, &name, theirs, lease.as_ref(), upper)?;
+        let (pid, pidfd) = self.bear(&plan, &name, (theirs, its_program), lease.as_ref(), upper)?;
         clock.step("init born");
         let layer = match ready {
             Some(layer) => layer,
@@ -151,7 +167,7 @@ impl Inner {
             }
         };
         layer.own(uid_base).on("own the private layer", &name)?;
-        unless_gone(wire::send(ours.as_fd(), &Order::Disk, &[layer.mount.as_fd()]), &name)?;
+        unless_gone(wire::send(ours.as_fd(), &Order::Take, &[layer.mount.as_fd()]), &name)?;
         clock.step("private layer");
         Ok(Seat {
             start_ticks: record::start_ticks(pid).unwrap_or(0),
@@ -164,6 +180,8 @@ impl Inner {
             disk: layer.plan,
             upper: layer.upper,
             socket: ours,
+            program,
+            inside: None,
         })
     }
 
@@ -172,14 +190,14 @@ impl Inner {
         &self,
         plan: &Plan,
         name: &str,
-        report: OwnedFd,
+        (report, program): (OwnedFd, OwnedFd),
         lease: Option<&Lease>,
         upper: Option<std::os::fd::BorrowedFd<'_>>,
     ) -> Result<(i32, OwnedFd)> {
         let control = wire::listen(&plan.dir, CONTROL).on("make control socket", name)?;
         let plan_fd = wire::to_memfd(plan).on("write plan", name)?;
         let group = self.groups.entry(name)?;
-        let mut fds = vec![plan_fd.as_fd(), report.as_fd(), control.as_fd()];
+        let mut fds = vec![plan_fd.as_fd(), report.as_fd(), control.as_fd(), program.as_fd()];
         fds.extend(group.as_ref().map(AsFd::as_fd));
         fds.extend(lease.map(|lease| lease.netns.as_fd()));
         fds.extend(upper);
@@ -210,26 +228,28 @@ impl Inner {
     }
 
     /// Waits until a seat is laid as far as it goes.
-    pub(super) fn settle_seat(&self, seat: &Seat) -> Result<()> {
-        match next_report(&seat.socket, &seat.name, "")? {
-            Report::Parked => {
-                let record = self.record(seat, &seat.name, None, true);
-                record::write_in(&seat.dir, &record)
-            }
-            _ => Err(io::ErrorKind::InvalidData).on("park", &seat.name),
+    pub(super) fn settle_seat(&self, seat: &mut Seat) -> Result<()> {
+        let (Report::Parked, mut fds) = next_report(&seat.socket, &seat.name, "")? else {
+            return Err(io::ErrorKind::InvalidData).on("park", &seat.name);
+        };
+        if let Some(root) = fds.pop() {
+            let uts = format!("/proc/{}/ns/uts", seat.pid);
+            let uts = std::fs::File::open(&uts).at("open", uts)?.into();
+            seat.inside = Some(Inside { root, uts });
         }
+        record::write_in(&seat.dir, &self.record(seat, &seat.name, None, sys::now_ns()))
     }
 
-    fn record(&self, seat: &Seat, id: &str, spec: Option<&Spec>, parked: bool) -> Record {
+    fn record(&self, seat: &Seat, id: &str, spec: Option<&Spec>, asked_ns: u64) -> Record {
         Record {
             id: id.to_owned(),
             seat: seat.name.clone(),
-            parked,
+            parked: spec.is_none(),
             uid_base: seat.uid_base,
             boot: self.boot.clone(),
             pid: Some(seat.pid),
             start_ticks: seat.start_ticks,
-            created_ns: sys::now_ns(),
+            created_ns: asked_ns,
             limits: spec.map_or(
                 Limits {
                     memory_bytes: 0,
@@ -296,12 +316,51 @@ impl Inner {
             fill_address(&mut told.process.env, lease.address);
             self.lock_adopted().insert(id.clone());
         }
-        unless_gone(wire::send_go(seat.socket.as_fd(), &told), id)?;
+        unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
         clock.step("told");
-        // All of this while init prepares what it was told.
+        // All of this while init does its part.
+        if let Some(inside) = &seat.inside {
+            self.fit(seat, inside, &told, &want.limits)?;
+            clock.step("files and name");
+        }
+        self.bound(seat, spec, &want.limits)?;
+        clock.step("limits and policy");
+        let (mut steps, terminal) = match &seat.inside {
+            Some(_) => (Vec::new(), None),
+            None => await_ready(seat, id, parked)?,
+        };
+        unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+        if let Some(terminal) = terminal {
+            unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
+        }
+        clock.step("app told");
+        // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
+        let record = self.record(seat, id, Some(spec), clock.asked_ns);
+        record::write_in(&seat.dir, &record)?;
+        clock.step("recorded");
+        steps.extend(await_program(seat, spec)?);
+        Ok((record, steps))
+    }
+
+    fn fit(&self, seat: &Seat, inside: &Inside, spec: &Spec, before: &Limits) -> Result<()> {
+        let outside = Outside {
+            root: inside.root.as_fd(),
+            uid_base: seat.uid_base,
+            uts: inside.uts.as_fd(),
+            home_uts: self.uts.as_fd(),
+        };
+        inside::fit_from_outside(&outside, spec, before).map_err(|failure| Error::Start {
+            id: spec.id.clone(),
+            stage: failure.stage,
+            source: failure.error,
+        })
+    }
+
+    /// Puts a seat under the limits and the policy of `spec`.
+    fn bound(&self, seat: &Seat, spec: &Spec, before: &Limits) -> Result<()> {
         let laid = Limits {
             io: IoLimits::default(),
-            ..want.limits
+            ..*before
         };
         let devices = if spec.limits.io == laid.io {
             Vec::new()
@@ -309,22 +368,36 @@ impl Inner {
             self.devices(Some(&seat.upper))
         };
         self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
-        if let (Network::Isolated { policy }, Some(lease)) = (&spec.network, &seat.lease) {
-            self.admit(id, lease.address, policy)?;
+        match (&spec.network, &seat.lease) {
+            (Network::Isolated { policy }, Some(lease)) => self.admit(&spec.id, lease.address, policy),
+            _ => Ok(()),
         }
-        clock.step("limits and policy");
-        let record = self.record(seat, id, Some(spec), false);
-        record::write_in(&seat.dir, &record)?;
-        unless_gone(wire::send(seat.socket.as_fd(), &Order::Release, &[]), id)?;
-        clock.step("released");
-        let program = spec.process.argv.first().map_or("", String::as_str);
-        let mut waits_for_parked = !parked;
-        loop {
-            match next_report(&seat.socket, id, program)? {
-                Report::Started { steps, .. } => return Ok((record, steps)),
-                Report::Parked if waits_for_parked => waits_for_parked = false,
-                _ => return Err(io::ErrorKind::InvalidData).on("start", id),
-            }
+    }
+}
+
+/// Waits until init has done everything but the app; the app's terminal, if it has one.
+fn await_ready(seat: &Seat, id: &str, parked: bool) -> Result<(Vec<(String, u64)>, Option<OwnedFd>)> {
+    let mut waits_for_parked = !parked;
+    loop {
+        match next_report(&seat.socket, id, "")? {
+            (Report::Ready { steps }, mut fds) => return Ok((steps, fds.pop())),
+            (Report::Parked, _) if waits_for_parked => waits_for_parked = false,
+            _ => return Err(io::ErrorKind::InvalidData).on("start", id),
+        }
+    }
+}
+
+/// Waits until the app's process has become its program.
+fn await_program(seat: &Seat, spec: &Spec) -> Result<Vec<(String, u64)>> {
+    let program = spec.process.argv.first().map_or("", String::as_str);
+    let mut known = Vec::new();
+    loop {
+        match report(&seat.program, &spec.id, program)? {
+            Some((Report::Steps { steps }, _)) => known = steps,
+            Some(_) => return Err(io::ErrorKind::InvalidData).on("start", &spec.id),
+            // The descriptor is closed by the execution.
+            None if !known.is_empty() => return Ok(known),
+            None => return Err(killed(&spec.id)),
         }
     }
 }
@@ -350,35 +423,46 @@ fn unless_gone(sent: io::Result<()>, id: &str) -> Result<()> {
     }
 }
 
+fn killed(id: &str) -> Error {
+    // Most likely for memory.
+    Error::Start {
+        id: id.to_owned(),
+        stage: "it was killed before its app ran (is its memory limit too small?)".to_owned(),
+        source: io::ErrorKind::UnexpectedEof.into(),
+    }
+}
+
 /// What init says next; its failures and its silence as errors.
-fn next_report(socket: &OwnedFd, id: &str, program: &str) -> Result<Report> {
+fn next_report(socket: &OwnedFd, id: &str, program: &str) -> Result<(Report, Vec<OwnedFd>)> {
+    report(socket, id, program)?.ok_or_else(|| killed(id))
+}
+
+/// The same, but the other end may be gone.
+fn report(socket: &OwnedFd, id: &str, program: &str) -> Result<Option<(Report, Vec<OwnedFd>)>> {
     let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
     let mut received = wire::receive_until::<Report>(socket.as_fd(), deadline);
     if matches!(&received, Err(e) if e.kind() == io::ErrorKind::ConnectionReset) {
         // It ended without reading all orders; what it said before comes after this error.
         received = wire::receive_until(socket.as_fd(), deadline);
     }
-    let report = match received {
+    match received {
         Err(e) if e.kind() == io::ErrorKind::TimedOut => {
             let (operation, seconds) = ("start", START_SECONDS);
-            return Err(Error::Deadline {
+            Err(Error::Deadline {
                 operation,
                 id: id.to_owned(),
                 seconds,
                 detail: String::new(),
-            });
+            })
         }
-        other => other.on("start", id)?,
-    };
-    match report {
-        Some((
+        Ok(Some((
             Report::Failed {
                 stage,
                 errno,
                 program: own,
             },
             _,
-        )) => {
+        ))) => {
             let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
             Err(if own {
                 Error::Program {
@@ -390,15 +474,6 @@ fn next_report(socket: &OwnedFd, id: &str, program: &str) -> Result<Report> {
                 Error::Start { id, stage, source }
             })
         }
-        Some((report, _)) => Ok(report),
-        // Killed before it could say anything: most likely for memory.
-        None => {
-            let stage = "it was killed before its app ran (is its memory limit too small?)".to_owned();
-            Err(Error::Start {
-                id: id.to_owned(),
-                stage,
-                source: io::ErrorKind::UnexpectedEof.into(),
-            })
-        }
+        other => other.on("start", id),
     }
 }

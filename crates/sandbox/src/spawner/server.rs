@@ -210,9 +210,9 @@ impl Server {
     ) -> Result<(i32, OwnedFd), Refused> {
         let mut fds = fds.into_iter();
         let mut next = |wanted: bool| if wanted { fds.next() } else { None };
-        let (plan, report, control) = (next(true), next(true), next(true));
+        let (plan, report, control, program) = (next(true), next(true), next(true), next(true));
         let (group_fd, netns_fd, upper) = (next(group), next(netns), next(upper));
-        let (Some(plan), Some(report), Some(control)) = (plan, report, control) else {
+        let (Some(plan), Some(report), Some(control), Some(program)) = (plan, report, control, program) else {
             return Err(("take descriptors", io::ErrorKind::InvalidInput.into()));
         };
         let userns = self.userns(uid_base)?;
@@ -228,6 +228,7 @@ impl Server {
                 plan,
                 report,
                 control,
+                program,
                 userns,
             });
         }
