@@ -109,6 +109,15 @@ impl std::fmt::Debug for Network {
     }
 }
 
+/// Undoes what agents that were killed left on the host; what resists is told and stays.
+fn clear_abandoned(footprint: &Footprints, scope: &Scope, builder: &mut Builder) {
+    match footprint.clear_abandoned(&scope.name, &mut builder.host) {
+        Ok(gone) if gone.is_empty() => {}
+        Ok(gone) => tracing::warn!(networks = gone.join(" "), "removed networks that killed agents left"),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "abandoned networks are left"),
+    }
+}
+
 impl Network {
     /// Sets up bridge, forwarding and rules, or takes over what an earlier agent left (its sandboxes go on
     /// undisturbed), and starts filling the pool.
@@ -139,11 +148,7 @@ impl Network {
         let rest_ms = u64::try_from(config.quarantine.as_millis()).unwrap_or(u64::MAX);
         let addresses = Addresses::open(&config.state_dir.join("addresses"), config.subnet, rest_ms, now_ms())?;
         let footprint = Footprints::open(&config.run_dir)?;
-        match footprint.clear_abandoned(&scope.name, &mut builder.host) {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => tracing::warn!(networks = gone.join(" "), "removed networks that killed agents left"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "abandoned networks are left"),
-        }
+        clear_abandoned(&footprint, &scope, &mut builder);
         let firewall = establish(&mut builder, &scope, nft, gateway, uplink.mtu, &footprint)?;
         let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
         let shared = Arc::new(Shared::default());

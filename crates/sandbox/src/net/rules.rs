@@ -119,15 +119,7 @@ impl Scope {
         let ports = format!("\"{}*\"", self.interfaces());
         let limit = format!("ct state new add @connections {{ ip saddr ct count over {MAX_CONNECTIONS} }} goto refuse");
         vec![
-            // Resets are not rate-limited as ICMP errors are, and end open connections too.
-            chain(
-                REFUSE,
-                "",
-                &[
-                    "meta l4proto tcp reject with tcp reset",
-                    "reject with icmp admin-prohibited",
-                ],
-            ),
+            refuse(),
             chain("to_host", "", &[REPLIES, DNS, "goto refuse"]),
             chain(
                 "from_sandbox",
@@ -186,6 +178,18 @@ impl Scope {
             ),
         ]
     }
+}
+
+/// Resets are not rate-limited as ICMP errors are, and end open connections too.
+fn refuse() -> Chain {
+    chain(
+        REFUSE,
+        "",
+        &[
+            "meta l4proto tcp reject with tcp reset",
+            "reject with icmp admin-prohibited",
+        ],
+    )
 }
 
 struct Chain {

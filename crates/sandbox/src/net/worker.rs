@@ -2,16 +2,12 @@
 //! the addresses. Commands that arrive together become one firewall transaction; in between it keeps the
 //! pool full and looks after the rules.
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    net::Ipv4Addr,
-    os::fd::OwnedFd,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{
     addresses::Addresses,

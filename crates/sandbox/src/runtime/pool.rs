@@ -1,6 +1,8 @@
 //! Parked sandboxes and private layers: what is to be kept ready, what is, and the thread that
 //! makes the one the other. It works only while no start is in progress.
 
+mod wanted;
+
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -289,94 +291,6 @@ impl Pool {
         }
         std::fs::remove_dir(&from).at("remove folder", from)?;
         Ok(Layer { plan, ..layer })
-    }
-}
-
-impl State {
-    /// The shape that one more is wanted of.
-    fn missing(&self, parking: &Parking) -> Option<ParkSpec> {
-        let mut left = parking.max;
-        for (spec, count) in &self.wishes {
-            let allowed = left.min(*count);
-            left -= allowed;
-            if self
-                .ready
-                .iter()
-                .filter(|parked| !parked.spoiled && parked.spec == *spec)
-                .count()
-                < allowed
-            {
-                return Some(spec.clone());
-            }
-        }
-        None
-    }
-
-    /// One that nobody wants any more, or that has died.
-    fn surplus(&self, parking: &Parking) -> Option<usize> {
-        let mut left = parking.max;
-        let mut kept = vec![false; self.ready.len()];
-        for (spec, count) in &self.wishes {
-            let allowed = left.min(*count);
-            left -= allowed;
-            let alike = self.ready.iter().enumerate();
-            let alike = alike.filter(|(_, parked)| parked.spec == *spec && !parked.spoiled);
-            alike.take(allowed).for_each(|(at, _)| kept[at] = true);
-        }
-        kept.iter().position(|kept| !kept)
-    }
-
-    fn missing_disk(&self, parking: &Parking) -> Option<(u64, u64)> {
-        let each = parking.disks.checked_div(self.sizes.len())?.max(1);
-        let mut left = parking.disks;
-        self.sizes.iter().copied().find(|size| {
-            let allowed = left.min(each);
-            left -= allowed;
-            self.disks
-                .iter()
-                .filter(|(bytes, inodes, ..)| (*bytes, *inodes) == *size)
-                .count()
-                < allowed
-        })
-    }
-
-    fn surplus_disk(&self, parking: &Parking) -> Option<usize> {
-        let sizes = &self.sizes;
-        let unknown = self
-            .disks
-            .iter()
-            .position(|(bytes, inodes, ..)| !sizes.contains(&(*bytes, *inodes)));
-        unknown.or((self.disks.len() > parking.disks).then_some(0))
-    }
-
-    fn pauses(&self) -> Option<Duration> {
-        let (until, _) = self.pause?;
-        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
-    }
-
-    fn has_task(&self, parking: &Parking) -> bool {
-        let surplus = self.surplus(parking).is_some() || self.surplus_disk(parking).is_some();
-        surplus || self.pauses().is_none() && (self.missing(parking).is_some() || self.missing_disk(parking).is_some())
-    }
-
-    fn task(&mut self, parking: &Parking) -> Option<Task> {
-        if let Some(at) = self.surplus(parking) {
-            return Some(Task::Clear(Box::new(self.ready.swap_remove(at))));
-        }
-        if let Some(at) = self.surplus_disk(parking) {
-            return self
-                .disks
-                .remove(at)
-                .map(|(_, _, layer, dir)| Task::DropDisk(layer, dir));
-        }
-        if self.pauses().is_some() {
-            return None;
-        }
-        if let Some(spec) = self.missing(parking) {
-            return Some(Task::Park(spec));
-        }
-        self.missing_disk(parking)
-            .map(|(bytes, inodes)| Task::Disk(bytes, inodes))
     }
 }
 

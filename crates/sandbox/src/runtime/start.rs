@@ -71,13 +71,16 @@ impl Remains {
     }
 }
 
+/// Names of steps, with when each was done in monotonic nanoseconds.
+type Steps = Vec<(String, u64)>;
+
 /// When the steps of a start were done.
 #[derive(Debug)]
 pub struct Clock {
     /// Unix nanoseconds.
     asked_ns: u64,
     began: u64,
-    steps: Vec<(String, u64)>,
+    steps: Steps,
 }
 
 impl Clock {
@@ -94,7 +97,7 @@ impl Clock {
     }
 
     /// The report, with the steps that init took since the start began.
-    fn report(mut self, parked: bool, inside: Vec<(String, u64)>) -> StartReport {
+    fn report(mut self, parked: bool, inside: Steps) -> StartReport {
         let inside = inside.into_iter().filter(|(_, at)| *at >= self.began);
         self.steps
             .extend(inside.map(|(name, at)| (format!("init: {name}"), at)));
@@ -308,7 +311,7 @@ impl Inner {
         spec: &Spec,
         parked: bool,
         clock: &mut Clock,
-    ) -> Result<(Record, Vec<(String, u64)>)> {
+    ) -> Result<(Record, Steps)> {
         let id = &spec.id;
         let mut told = spec.clone();
         if let Some(lease) = &seat.lease {
@@ -376,7 +379,7 @@ impl Inner {
 }
 
 /// Waits until init has done everything but the app; the app's terminal, if it has one.
-fn await_ready(seat: &Seat, id: &str, parked: bool) -> Result<(Vec<(String, u64)>, Option<OwnedFd>)> {
+fn await_ready(seat: &Seat, id: &str, parked: bool) -> Result<(Steps, Option<OwnedFd>)> {
     let mut waits_for_parked = !parked;
     loop {
         match next_report(&seat.socket, id, "")? {
@@ -388,7 +391,7 @@ fn await_ready(seat: &Seat, id: &str, parked: bool) -> Result<(Vec<(String, u64)
 }
 
 /// Waits until the app's process has become its program.
-fn await_program(seat: &Seat, spec: &Spec) -> Result<Vec<(String, u64)>> {
+fn await_program(seat: &Seat, spec: &Spec) -> Result<Steps> {
     let program = spec.process.argv.first().map_or("", String::as_str);
     let mut known = Vec::new();
     loop {

@@ -1,0 +1,95 @@
+//! What the pool lacks and what it has too much of: decisions from its state alone, one task at a time. Carrying them
+//! out is the parent's.
+
+use std::time::{Duration, Instant};
+
+use super::{State, Task};
+use crate::{ParkSpec, Parking};
+
+impl State {
+    /// The shape that one more is wanted of.
+    pub(super) fn missing(&self, parking: &Parking) -> Option<ParkSpec> {
+        let mut left = parking.max;
+        for (spec, count) in &self.wishes {
+            let allowed = left.min(*count);
+            left -= allowed;
+            if self
+                .ready
+                .iter()
+                .filter(|parked| !parked.spoiled && parked.spec == *spec)
+                .count()
+                < allowed
+            {
+                return Some(spec.clone());
+            }
+        }
+        None
+    }
+
+    /// One that nobody wants any more, or that has died.
+    pub(super) fn surplus(&self, parking: &Parking) -> Option<usize> {
+        let mut left = parking.max;
+        let mut kept = vec![false; self.ready.len()];
+        for (spec, count) in &self.wishes {
+            let allowed = left.min(*count);
+            left -= allowed;
+            let alike = self.ready.iter().enumerate();
+            let alike = alike.filter(|(_, parked)| parked.spec == *spec && !parked.spoiled);
+            alike.take(allowed).for_each(|(at, _)| kept[at] = true);
+        }
+        kept.iter().position(|kept| !kept)
+    }
+
+    pub(super) fn missing_disk(&self, parking: &Parking) -> Option<(u64, u64)> {
+        let each = parking.disks.checked_div(self.sizes.len())?.max(1);
+        let mut left = parking.disks;
+        self.sizes.iter().copied().find(|size| {
+            let allowed = left.min(each);
+            left -= allowed;
+            self.disks
+                .iter()
+                .filter(|(bytes, inodes, ..)| (*bytes, *inodes) == *size)
+                .count()
+                < allowed
+        })
+    }
+
+    pub(super) fn surplus_disk(&self, parking: &Parking) -> Option<usize> {
+        let sizes = &self.sizes;
+        let unknown = self
+            .disks
+            .iter()
+            .position(|(bytes, inodes, ..)| !sizes.contains(&(*bytes, *inodes)));
+        unknown.or((self.disks.len() > parking.disks).then_some(0))
+    }
+
+    pub(super) fn pauses(&self) -> Option<Duration> {
+        let (until, _) = self.pause?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    pub(super) fn has_task(&self, parking: &Parking) -> bool {
+        let surplus = self.surplus(parking).is_some() || self.surplus_disk(parking).is_some();
+        surplus || self.pauses().is_none() && (self.missing(parking).is_some() || self.missing_disk(parking).is_some())
+    }
+
+    pub(super) fn task(&mut self, parking: &Parking) -> Option<Task> {
+        if let Some(at) = self.surplus(parking) {
+            return Some(Task::Clear(Box::new(self.ready.swap_remove(at))));
+        }
+        if let Some(at) = self.surplus_disk(parking) {
+            return self
+                .disks
+                .remove(at)
+                .map(|(_, _, layer, dir)| Task::DropDisk(layer, dir));
+        }
+        if self.pauses().is_some() {
+            return None;
+        }
+        if let Some(spec) = self.missing(parking) {
+            return Some(Task::Park(spec));
+        }
+        self.missing_disk(parking)
+            .map(|(bytes, inodes)| Task::Disk(bytes, inodes))
+    }
+}
