@@ -23,7 +23,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 17] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -68,6 +68,18 @@ const NEEDS: [Need; 15] = [
     Need {
         program: "python3",
         package: "python3",
+        purpose: Purpose::Test,
+    },
+    // Java apps of the tests are compiled by it.
+    Need {
+        program: "javac",
+        package: "default-jdk-headless",
+        purpose: Purpose::Test,
+    },
+    // Modules of the kernel below.
+    Need {
+        program: "modprobe",
+        package: "kmod",
         purpose: Purpose::Test,
     },
     // A kernel with control groups v2 alone, and what its first process speaks.
