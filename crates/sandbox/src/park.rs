@@ -10,7 +10,7 @@ use crate::{Bind, Limits, Network, Spec};
 
 /// How much a runtime keeps ready, in [`crate::Config`]. A parked sandbox has an init that
 /// waits, groups, a private layer and perhaps a network, but no app: it belongs to nobody and
-/// ends with its agent. `docs/adr/0011-parked-sandboxes.md` has what one costs.
+/// ends with its agent. `docs/benchmarks.md` has what one costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parking {
     /// Most parked sandboxes at once, of all shapes together; 0 switches parking off.
