@@ -2,19 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, free_port};
+use lifecycle::testing::{Running, Stage, written};
 use model::staging::BuildResult;
 use std::path::Path;
 
 fn stage() -> Stage {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut stage = Stage::new();
-    stage.add_program(
+    Stage::of(
         "go_buildpack",
-        &here.join("buildpack.toml"),
-        env!("CARGO_BIN_EXE_buildpack-go").as_ref(),
-    );
-    stage
+        env!("CARGO_MANIFEST_DIR"),
+        env!("CARGO_BIN_EXE_buildpack-go"),
+    )
 }
 
 fn sample(stage: &Stage, name: &str) {
@@ -26,20 +23,7 @@ fn sample(stage: &Stage, name: &str) {
 }
 
 fn start(stage: &Stage, result: &BuildResult) -> Running {
-    let port = free_port();
-    let port_text = port.to_string();
-    let env = [("PORT", port_text.as_str()), ("MEMORY_LIMIT", "256m")];
-    Running::start(stage.launch(result, "web", &env).unwrap(), port)
-}
-
-fn written(result: &BuildResult) -> Vec<&str> {
-    let all = result.layers.iter().chain(&result.cache_files);
-    let mut names: Vec<&str> = all
-        .filter(|layer| layer.file.is_some())
-        .map(|layer| layer.name.as_str())
-        .collect();
-    names.sort_unstable();
-    names
+    stage.web(result, "256m")
 }
 
 /// One test, since each toolchain is 75 MB: a plain app, changes of it, the failures, and an app with vendored modules.

@@ -77,6 +77,21 @@ pub fn command(context: &BuildContext, java: &Java, program: &Path) -> Command {
     command
 }
 
+/// A build tool as it is run: the project's wrapper `./<wrapper>`, else `<name>` of the stack, and how users know it.
+/// `None`: there is neither.
+pub fn wrapped(context: &BuildContext, java: &Java, wrapper: &str, name: &str) -> Option<(Command, String)> {
+    let own = context.app.join(wrapper);
+    if own.is_file() {
+        // A wrapper that lost its mode on the way is run all the same.
+        let mut shell = command(context, java, Path::new("/bin/sh"));
+        shell.arg(own);
+        return Some((shell, format!("./{wrapper}")));
+    }
+    let of_stack = ["/usr/local/bin", "/usr/bin"].map(|folder| Path::new(folder).join(name));
+    let program = of_stack.into_iter().find(|path| path.is_file())?;
+    Some((command(context, java, &program), name.to_owned()))
+}
+
 /// Source files at the top, compiled into a layer.
 fn compile(context: &BuildContext, java: &Java, wanted: &Wanted, class: &str) -> Result<Start> {
     let mut layer = context.layer("classes");

@@ -1,11 +1,11 @@
 //! Gradle: by the project's wrapper, else by that of the stack, with downloads in a layer that the next build finds again.
 
-use crate::build::{CACHE_BYTES, command};
+use crate::build::{CACHE_BYTES, wrapped};
 use crate::jdk::Java;
 use crate::maven::mirror;
 use buildpack_kit::tool::{self, Hint};
 use buildpack_kit::{BuildContext, Failure, Result, Types, output};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is run where the app says nothing else.
 const TASKS: &str = "assemble -x test";
@@ -22,7 +22,7 @@ pub fn build(context: &BuildContext, java: &Java) -> Result<()> {
     let variables = &context.variables;
     let downloads = context.layer("gradle").bounded(CACHE_BYTES)?;
     let tmp = context.scratch()?;
-    let (program, shown) = program(&context.app)?;
+    let (mut gradle, shown) = wrapped(context, java, "gradlew", "gradle").ok_or_else(missing)?;
     let mut script = REPRODUCIBLE.to_owned();
     if let Some(mirror) = mirror(variables, "BP_MAVEN_MIRROR", "maven") {
         script.push_str(&mirrored(&mirror));
@@ -33,13 +33,6 @@ pub fn build(context: &BuildContext, java: &Java) -> Result<()> {
         .map(|mirror| distribution(&context.app, &mirror))
         .transpose()?
         .flatten();
-    let mut gradle = if shown == "./gradlew" {
-        let mut shell = command(context, java, Path::new("/bin/sh"));
-        shell.arg(&program);
-        shell
-    } else {
-        command(context, java, &program)
-    };
     let tasks = variables.get("BP_GRADLE_BUILD_ARGUMENTS").unwrap_or(TASKS);
     gradle
         .args(["--no-daemon", "--console=plain", "--init-script"])
@@ -62,21 +55,11 @@ pub fn build(context: &BuildContext, java: &Java) -> Result<()> {
     built.map(drop)
 }
 
-fn program(app: &Path) -> Result<(PathBuf, &'static str)> {
-    let wrapper = app.join("gradlew");
-    if wrapper.is_file() {
-        return Ok((wrapper, "./gradlew"));
-    }
-    let own = ["/usr/local/bin/gradle", "/usr/bin/gradle"]
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file());
-    own.map(|path| (path, "gradle")).ok_or_else(|| {
-        Failure::new(
-            "the app is built by Gradle, and there is neither a wrapper (gradlew) nor a gradle in the stack",
-            "Run `gradle wrapper` and push gradlew and the folder gradle; or push to a stack with the package gradle; or push the jar.",
-        )
-    })
+fn missing() -> Failure {
+    Failure::new(
+        "the app is built by Gradle, and there is neither a wrapper (gradlew) nor a gradle in the stack",
+        "Run `gradle wrapper` and push gradlew and the folder gradle; or push to a stack with the package gradle; or push the jar.",
+    )
 }
 
 /// A script that takes everything from `mirror`.

@@ -1,6 +1,6 @@
 //! Maven: by the project's wrapper, else by that of the stack, with downloads in a layer that the next build finds again.
 
-use crate::build::{CACHE_BYTES, command};
+use crate::build::{CACHE_BYTES, wrapped};
 use crate::jdk::Java;
 use buildpack_kit::source::mirror;
 use buildpack_kit::tool::{self, Hint};
@@ -18,13 +18,7 @@ pub fn build(context: &BuildContext, java: &Java) -> Result<()> {
     let variables = &context.variables;
     let downloads = context.layer("maven").bounded(CACHE_BYTES)?;
     let tmp = context.scratch()?;
-    let (program, shown) = program(&context.app)?;
-    let mut maven = command(context, java, &program);
-    if shown == "./mvnw" {
-        // A wrapper that lost its mode on the way is run all the same.
-        maven = command(context, java, Path::new("/bin/sh"));
-        maven.arg(&program);
-    }
+    let (mut maven, shown) = wrapped(context, java, "mvnw", "mvn").ok_or_else(missing)?;
     maven
         .args(["--batch-mode", "--no-transfer-progress"])
         .arg(format!(
@@ -52,21 +46,11 @@ pub fn build(context: &BuildContext, java: &Java) -> Result<()> {
     built.map(drop)
 }
 
-fn program(app: &Path) -> Result<(PathBuf, &'static str)> {
-    let wrapper = app.join("mvnw");
-    if wrapper.is_file() {
-        return Ok((wrapper, "./mvnw"));
-    }
-    let own = ["/usr/local/bin/mvn", "/usr/bin/mvn"]
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.is_file());
-    own.map(|path| (path, "mvn")).ok_or_else(|| {
-        Failure::new(
-            "the app is built by Maven, and there is neither a wrapper (mvnw) nor a mvn in the stack",
-            "Run `mvn wrapper:wrapper` and push mvnw and .mvn; or push to a stack with the package maven; or push the jar.",
-        )
-    })
+fn missing() -> Failure {
+    Failure::new(
+        "the app is built by Maven, and there is neither a wrapper (mvnw) nor a mvn in the stack",
+        "Run `mvn wrapper:wrapper` and push mvnw and .mvn; or push to a stack with the package maven; or push the jar.",
+    )
 }
 
 /// The app's own settings.

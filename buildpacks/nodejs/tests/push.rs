@@ -2,40 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, free_port};
+use lifecycle::testing::{Running, Stage, written};
 use model::staging::{BuildResult, LayerKind};
 use std::path::Path;
 
 fn stage() -> Stage {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut stage = Stage::new();
-    stage.add_program(
+    Stage::of(
         "nodejs_buildpack",
-        &here.join("buildpack.toml"),
-        env!("CARGO_BIN_EXE_buildpack-nodejs").as_ref(),
-    );
-    stage
+        env!("CARGO_MANIFEST_DIR"),
+        env!("CARGO_BIN_EXE_buildpack-nodejs"),
+    )
 }
 
 fn start(stage: &Stage, result: &BuildResult) -> Running {
-    let port = free_port();
-    let port_text = port.to_string();
-    let env = [
-        ("PORT", port_text.as_str()),
-        ("MEMORY_LIMIT", "256m"),
-        ("CF_INSTANCE_INDEX", "0"),
-    ];
-    Running::start(stage.launch(result, "web", &env).unwrap(), port)
-}
-
-fn written(result: &BuildResult) -> Vec<&str> {
-    let all = result.layers.iter().chain(&result.cache_files);
-    let mut names: Vec<&str> = all
-        .filter(|layer| layer.file.is_some())
-        .map(|layer| layer.name.as_str())
-        .collect();
-    names.sort_unstable();
-    names
+    stage.web(result, "256m")
 }
 
 /// No test may wait for a registry that an unchanged push must not ask.

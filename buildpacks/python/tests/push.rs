@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, free_port};
+use lifecycle::testing::{Running, Stage, written};
 use model::staging::BuildResult;
 use std::path::{Path, PathBuf};
 
@@ -13,31 +13,15 @@ fn sample(name: &str) -> PathBuf {
 }
 
 fn stage() -> Stage {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut stage = Stage::new();
-    stage.add_program(
+    Stage::of(
         "python_buildpack",
-        &here.join("buildpack.toml"),
-        env!("CARGO_BIN_EXE_buildpack-python").as_ref(),
-    );
-    stage
+        env!("CARGO_MANIFEST_DIR"),
+        env!("CARGO_BIN_EXE_buildpack-python"),
+    )
 }
 
 fn start(stage: &Stage, result: &BuildResult) -> Running {
-    let port = free_port();
-    let port_text = port.to_string();
-    let env = [("PORT", port_text.as_str()), ("MEMORY_LIMIT", "512m")];
-    Running::start(stage.launch(result, "web", &env).unwrap(), port)
-}
-
-fn written(result: &BuildResult) -> Vec<&str> {
-    let all = result.layers.iter().chain(&result.cache_files);
-    let mut names: Vec<&str> = all
-        .filter(|layer| layer.file.is_some())
-        .map(|layer| layer.name.as_str())
-        .collect();
-    names.sort_unstable();
-    names
+    stage.web(result, "512m")
 }
 
 /// No test may wait for an index that an unchanged push must not ask.

@@ -89,6 +89,14 @@ impl Stage {
         copy(from, &self.source());
     }
 
+    /// One with the buildpack `name` of the package in `folder`, whose program was built.
+    #[must_use]
+    pub fn of(name: &str, folder: &str, program: &str) -> Self {
+        let mut stage = Self::new();
+        stage.add_program(name, &Path::new(folder).join("buildpack.toml"), program.as_ref());
+        stage
+    }
+
     /// Adds a buildpack of one program under both names.
     pub fn add_program(&mut self, name: &str, toml: &Path, program: &Path) {
         let dir = self.folder.path().join("buildpacks").join(name);
@@ -202,6 +210,26 @@ impl Stage {
         for layer in result.layers.iter().rev() {
             self.unpack(&layer.digest.hex());
         }
+    }
+
+    /// Starts the `web` process of a build with this much memory, at a port of its own.
+    ///
+    /// # Panics
+    /// Where it can't be launched.
+    #[must_use]
+    pub fn web(&self, result: &BuildResult, memory: &str) -> Running {
+        let port = free_port();
+        let port_text = port.to_string();
+        let env = [
+            ("PORT", port_text.as_str()),
+            ("MEMORY_LIMIT", memory),
+            ("CF_INSTANCE_INDEX", "0"),
+        ];
+        Running::start(
+            self.launch(result, "web", &env)
+                .expect("a build that succeeded can be launched"),
+            port,
+        )
     }
 
     /// A command in the sandbox as it is.
@@ -358,4 +386,16 @@ pub fn free_port() -> u16 {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
     assert!(status.expect("cp").success(), "{} could not be copied", from.display());
+}
+
+/// Names of the layers and cached layers that a build wrote anew.
+#[must_use]
+pub fn written(result: &BuildResult) -> Vec<&str> {
+    let all = result.layers.iter().chain(&result.cache_files);
+    let mut names: Vec<&str> = all
+        .filter(|layer| layer.file.is_some())
+        .map(|layer| layer.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names
 }

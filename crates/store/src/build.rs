@@ -57,11 +57,6 @@ impl Db {
         order: Order,
         page: Page,
     ) -> Result<Paged<Build>> {
-        let states = filter
-            .states
-            .as_ref()
-            .map(|states| states.iter().map(word).collect::<Result<Vec<_>>>())
-            .transpose()?;
         let query = Query::new(
             "build_list",
             "a list",
@@ -71,7 +66,7 @@ impl Db {
             .spaces(query, "a.space_id")
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("t.package_id", filter.packages.as_deref())
-            .and_in_some("t.state", states.as_deref());
+            .and_words_some("t.state", filter.states.as_deref())?;
         self.list(BUILD, query, &order.sql(None, true), page, build).await
     }
 

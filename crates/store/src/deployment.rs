@@ -72,11 +72,6 @@ impl Db {
         order: Order,
         page: Page,
     ) -> Result<Paged<Deployment>> {
-        let states = filter
-            .states
-            .as_ref()
-            .map(|states| states.iter().map(word).collect::<Result<Vec<_>>>())
-            .transpose()?;
         let query = Query::new(
             "deployment_list",
             "a list",
@@ -85,7 +80,7 @@ impl Db {
         let query = scope
             .spaces(query, "a.space_id")
             .and_in_some("t.app_id", filter.apps.as_deref())
-            .and_in_some("t.state", states.as_deref());
+            .and_words_some("t.state", filter.states.as_deref())?;
         self.list(DEPLOYMENT, query, &order.sql(None, true), page, deployment)
             .await
     }

@@ -88,11 +88,6 @@ impl Db {
         order: Order,
         page: Page,
     ) -> Result<Paged<Package>> {
-        let states = filter
-            .states
-            .as_ref()
-            .map(|states| states.iter().map(word).collect::<Result<Vec<_>>>())
-            .transpose()?;
         let query = Query::new(
             "package_list",
             "a list",
@@ -103,7 +98,7 @@ impl Db {
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("a.space_id", filter.spaces.as_deref())
-            .and_in_some("t.state", states.as_deref());
+            .and_words_some("t.state", filter.states.as_deref())?;
         self.list(PACKAGE, query, &order.sql(None, true), page, package).await
     }
 

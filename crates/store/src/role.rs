@@ -42,17 +42,12 @@ impl Db {
 
     /// Roles of organisations within `scope`.
     pub async fn role_list(&self, filter: &RoleFilter, scope: Scope, order: Order, page: Page) -> Result<Paged<Role>> {
-        let types = filter
-            .types
-            .as_ref()
-            .map(|types| types.iter().map(word).collect::<Result<Vec<_>>>())
-            .transpose()?;
         let query = Query::new("role_list", "a list", "FROM roles t WHERE 1 = 1");
         // A space role counts as its own type for the space, not for its organisation.
         let query = scope
             .orgs(query, "t.org_id")
             .and_in_some("t.id", filter.ids.as_deref())
-            .and_in_some("t.role", types.as_deref())
+            .and_words_some("t.role", filter.types.as_deref())?
             .and_in_some("t.space_id", filter.spaces.as_deref())
             .and_in_some("t.user_id", filter.users.as_deref());
         let query = match &filter.orgs {

@@ -180,6 +180,14 @@ impl Query {
         }
     }
 
+    /// Like [`Self::and_in_some`], for values that are stored as [`word`]s.
+    pub(crate) fn and_words_some<T: Serialize>(self, column: &str, values: Option<&[T]>) -> Result<Self> {
+        match values {
+            Some(values) => Ok(self.and_in(column, values.iter().map(word).collect::<Result<Vec<_>>>()?)),
+            None => Ok(self),
+        }
+    }
+
     /// Appends `(a, b, …), (…)` for rows of arguments.
     pub(crate) fn push_rows(mut self, rows: impl IntoIterator<Item = Vec<Arg>>) -> Self {
         for (n, row) in rows.into_iter().enumerate() {

@@ -52,11 +52,6 @@ impl Db {
 
     /// Tasks of apps within `scope`.
     pub async fn task_list(&self, filter: &TaskFilter, scope: Scope, order: Order, page: Page) -> Result<Paged<Task>> {
-        let states = filter
-            .states
-            .as_ref()
-            .map(|states| states.iter().map(word).collect::<Result<Vec<_>>>())
-            .transpose()?;
         let query = Query::new(
             "task_list",
             "a list",
@@ -70,7 +65,7 @@ impl Db {
             .and_in_some("s.org_id", filter.orgs.as_deref())
             .and_in_some("t.droplet_id", filter.droplets.as_deref())
             .and_in_some("t.name", filter.names.as_deref())
-            .and_in_some("t.state", states.as_deref())
+            .and_words_some("t.state", filter.states.as_deref())?
             .and_in_some("t.sequence", filter.sequences.as_deref());
         self.list(TASK, query, &order.sql(Some("t.name"), true), page, task)
             .await

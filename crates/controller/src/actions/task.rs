@@ -133,7 +133,8 @@ pub async fn cancel(context: &Context, id: TaskId, app: &App, space: &Space, by:
     locked(&tx, app.id).await?;
     let mut task = tx.task_fetch(id).await?.ok_or_else(|| Failure::not_found("Task"))?;
     if matches!(task.state, TaskState::Succeeded | TaskState::Failed) {
-        let state = store_word(task.state);
+        let state = json!(task.state);
+        let state = state.as_str().unwrap_or_default();
         return Err(Failure::refused(format!(
             "Task state is {state} and therefore cannot be canceled"
         )));
@@ -146,14 +147,4 @@ pub async fn cancel(context: &Context, id: TaskId, app: &App, space: &Space, by:
     tx.commit().await?;
     context.wake.scheduler();
     Ok(task)
-}
-
-fn store_word(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Pending => "PENDING",
-        TaskState::Running => "RUNNING",
-        TaskState::Succeeded => "SUCCEEDED",
-        TaskState::Canceling => "CANCELING",
-        TaskState::Failed => "FAILED",
-    }
 }

@@ -3,7 +3,10 @@
 use super::load::Loaded;
 use super::{CycleError, Loop, failed, spec};
 use crate::events::record;
+use crate::services;
+use model::SecretEnv;
 use model::id::WorkId;
+use model::resource::App;
 use model::staging::BuildFailure;
 use model::work::{Cause, Observation, Outcome, Wanted, Work, WorkKind, WorkSpec, WorkState};
 use scheduler::{JobRef, Lost, Placement, Plan, Slot, Want};
@@ -23,11 +26,10 @@ enum Made {
 impl Loop {
     pub(super) async fn execute(&mut self, plan: Plan, loaded: &Loaded) -> Result<(), CycleError> {
         let context = self.control.context.clone();
-        let made: Vec<Made> = plan
-            .placements
-            .iter()
-            .map(|placement| self.make(placement, loaded))
-            .collect();
+        let mut made = Vec::with_capacity(plan.placements.len());
+        for placement in &plan.placements {
+            made.push(self.make(placement, loaded).await?);
+        }
         let tx = context.store.begin().await.map_err(failed("begin a plan"))?;
         self.election.renew(&tx, &context).await?;
         for finished in &plan.finished {
@@ -78,7 +80,7 @@ impl Loop {
         Ok(())
     }
 
-    fn make(&self, placement: &Placement, loaded: &Loaded) -> Made {
+    async fn make(&self, placement: &Placement, loaded: &Loaded) -> Result<Made, CycleError> {
         let config = &self.control.context.config;
         let spec: Option<WorkSpec> = match placement.slot {
             Slot::Instance {
@@ -89,29 +91,33 @@ impl Loop {
                 let version = spec::version(of, version)?;
                 Some(spec::instance(config, of, version, index))
             }),
-            Slot::Job(JobRef::Build(id)) => {
-                match loaded
-                    .builds
-                    .iter()
-                    .find(|pending| pending.build.id == id)
-                    .map(|of| spec::build(config, of))
-                {
-                    Some(Ok(spec)) => Some(spec),
-                    Some(Err(failure)) => return Made::Failed(id, failure),
-                    None => None,
-                }
-            }
-            Slot::Job(JobRef::Task(id)) => loaded.tasks.get(&id).map(|of| spec::task(config, of)),
+            Slot::Job(JobRef::Build(id)) => match loaded.builds.iter().find(|pending| pending.build.id == id) {
+                Some(of) => match spec::build(config, of, self.environment(&of.app).await?) {
+                    Ok(spec) => Some(spec),
+                    Err(failure) => return Ok(Made::Failed(id, failure)),
+                },
+                None => None,
+            },
+            Slot::Job(JobRef::Task(id)) => match loaded.tasks.get(&id) {
+                Some(of) => Some(spec::task(config, of, self.environment(&of.app).await?)),
+                None => None,
+            },
         };
         let before = placement.replaces.and_then(|work| loaded.works.get(&work));
-        spec.map_or(Made::Nothing, |spec| {
+        Ok(spec.map_or(Made::Nothing, |spec| {
             Made::Work(Box::new(store::Placement {
                 id: WorkId(Uuid::now_v7()),
                 cell: placement.cell,
                 epoch: before.map_or(1, |work| work.epoch + 1),
                 spec,
             }))
-        })
+        }))
+    }
+
+    /// What an app's builds and tasks get; read when they are placed, not at every look.
+    async fn environment(&self, app: &App) -> Result<SecretEnv, CycleError> {
+        let env = services::environment(&self.control.context.store, app).await;
+        env.map_err(failed("read an app's services"))
     }
 
     async fn place(&self, tx: &Tx, made: Vec<Made>, loaded: &Loaded) -> Result<Vec<WorkId>, CycleError> {

@@ -1,7 +1,6 @@
 //! Turns rows into the planner's input. Reads only; what is not stored (leases, acknowledgements) comes from the feeds.
 
 use super::{CycleError, Loop, failed};
-use crate::services;
 use model::Timestamp;
 use model::id::{ProcessId, TaskId, WorkId};
 use model::resource::{Cell, Deployment, DeploymentState, Droplet, Task, TaskState};
@@ -46,11 +45,7 @@ impl Loop {
             .await
             .map_err(failed("read desired processes"))?;
         let deployments = deployments_of(deployments, &processes);
-        let mut builds = store.builds_pending().await.map_err(failed("read pending builds"))?;
-        for pending in &mut builds {
-            let env = services::environment(&store, &pending.app).await;
-            pending.app.env = env.map_err(failed("read a build's services"))?;
-        }
+        let builds = store.builds_pending().await.map_err(failed("read pending builds"))?;
         let tasks = self.tasks().await?;
         let cells = store.cell_list().await.map_err(failed("read cells"))?;
         let works = store.works_live().await.map_err(failed("read work"))?;
@@ -100,9 +95,7 @@ impl Loop {
                 .droplet_fetch(task.droplet)
                 .await
                 .map_err(failed("read a task's droplet"))?;
-            if let (Some(owner), Some(mut app), Some(droplet)) = (owner, app, droplet) {
-                let env = services::environment(store, &app).await;
-                app.env = env.map_err(failed("read a task's services"))?;
+            if let (Some(owner), Some(app), Some(droplet)) = (owner, app, droplet) {
                 pending.push(PendingTask {
                     task,
                     owner,

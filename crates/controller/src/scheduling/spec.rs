@@ -5,7 +5,6 @@ use crate::config::Config;
 use model::health::Probe;
 use model::id::VersionId;
 use model::limits::Limits;
-use model::resource::App;
 use model::secret::SecretEnv;
 use model::staging::{BuildFailure, BuildInput, BuildpackMount, FailureClass};
 use model::work::{BuildSpec, InstanceSpec, Owner, TaskSpec, WorkKind, WorkSpec};
@@ -59,13 +58,12 @@ pub(super) fn version(of: &DesiredProcess, id: VersionId) -> Option<&DesiredVers
     of.versions.iter().find(|version| version.version.id == id)
 }
 
-/// A build.
+/// A build. `env` is the app's with that of its services.
 ///
 /// # Errors
 /// What to tell the user where it names a buildpack that the platform does not have.
-pub(super) fn build(config: &Config, pending: &PendingBuild) -> Result<WorkSpec, BuildFailure> {
+pub(super) fn build(config: &Config, pending: &PendingBuild, mut env: SecretEnv) -> Result<WorkSpec, BuildFailure> {
     let PendingBuild { build, app, owner, .. } = pending;
-    let mut env = app.env.clone();
     platform_env(&mut env, &application(config, owner, &build.limits, &[]));
     env.set("CF_STACK", build.stack.to_string());
     let buildpacks = mounts(config, &build.buildpacks)?;
@@ -93,16 +91,11 @@ pub(super) fn build(config: &Config, pending: &PendingBuild) -> Result<WorkSpec,
     })
 }
 
-/// A task.
-pub(super) fn task(config: &Config, pending: &PendingTask) -> WorkSpec {
+/// A task. `env` is the app's with that of its services.
+pub(super) fn task(config: &Config, pending: &PendingTask, mut env: SecretEnv) -> WorkSpec {
     let PendingTask {
-        task,
-        owner,
-        droplet,
-        app,
+        task, owner, droplet, ..
     } = pending;
-    let App { env, .. } = app;
-    let mut env = env.clone();
     platform_env(&mut env, &application(config, owner, &task.limits, &[]));
     WorkSpec {
         owner: owner.clone(),
