@@ -1,10 +1,11 @@
 //! What is kept on disk about each sandbox so that a later agent finds its way:
 //! `<state>/sandboxes/<id>/`. Nothing secret is written here.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub const EXIT: &str = "exit.json";
 /// Mount point for init's private scratch.
 pub const SCRATCH: &str = "scratch";
 const STATE: &str = "state.json";
+/// No record is larger.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The record of one sandbox; `pid` is missing until it has been started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,13 +157,36 @@ pub fn write_in(dir: &Path, record: &Record) -> Result<()> {
     write_json(dir, STATE, record)
 }
 
-/// A value from a file; `None` if it is missing or not whole.
+/// A value from a plain file; `None` if there is none, or it is not whole or larger than any record.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).at("read", path),
+    let file = match open_plain(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound || is_no_file(&e) => return Ok(None),
+        other => other.at("read", path)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).at("read", path)?;
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+/// Opens a plain file and nothing else: some folders belong to the root of a sandbox, which must not have the host's
+/// files read through a link, nor the agent wait at a pipe.
+pub fn open_plain(path: &Path) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(rustix::io::Errno::ISDIR.into())
     }
+}
+
+/// Whether [`open_plain`] found something else than a plain file: a link, a pipe, a socket, a folder.
+fn is_no_file(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error();
+    [Errno::LOOP, Errno::NXIO, Errno::ISDIR]
+        .iter()
+        .any(|other| errno == Some(other.raw_os_error()))
 }
 
 /// Replaces `dir/name` in one step.
@@ -168,7 +194,13 @@ pub fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()>
     let path = dir.join(name);
     let draft = dir.join(format!("{name}.new"));
     let bytes = serde_json::to_vec(value).map_err(io::Error::from).at("encode", &path)?;
-    std::fs::write(&draft, bytes).at("write", &draft)?;
+    // Whatever is there is another's or of a write that was cut off; what is made here is new, and no link is followed.
+    match std::fs::remove_file(&draft) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("replace", &draft),
+        _ => {}
+    }
+    let mut file = std::fs::File::create_new(&draft).at("write", &draft)?;
+    file.write_all(&bytes).at("write", &draft)?;
     std::fs::rename(&draft, &path).at("write", path)
 }
 
@@ -218,6 +250,38 @@ mod tests {
         let own = start_ticks(std::process::id() as i32).unwrap();
         assert!(own > start_ticks(1).unwrap());
         assert_eq!(start_ticks(-1), None);
+    }
+
+    #[test]
+    fn nothing_is_read_or_written_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = dir.path().join("host");
+        std::fs::write(&host, "7").unwrap();
+        let link = dir.path().join("exit.json");
+        std::os::unix::fs::symlink(&host, &link).unwrap();
+        assert_eq!(read_json::<u32>(&link).unwrap(), None);
+        std::os::unix::fs::symlink(&host, dir.path().join("exit.json.new")).unwrap();
+        write_json(dir.path(), "exit.json", &8u32).unwrap();
+        assert_eq!(std::fs::read_to_string(&host).unwrap(), "7");
+        assert_eq!(read_json::<u32>(&link).unwrap(), Some(8));
+    }
+
+    #[test]
+    fn pipes_folders_and_endless_files_are_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read_json::<u32>(&pipe).unwrap(), None);
+        assert_eq!(read_json::<u32>(dir.path()).unwrap(), None);
+        let large = dir.path().join("large");
+        std::fs::write(&large, "1".to_owned() + &" ".repeat(MAX_BYTES as usize) + "x").unwrap();
+        assert_eq!(
+            read_json::<u32>(&large).unwrap(),
+            Some(1),
+            "what is beyond the bound is not looked at"
+        );
+        std::fs::write(&large, " ".repeat(MAX_BYTES as usize) + "1").unwrap();
+        assert_eq!(read_json::<u32>(&large).unwrap(), None);
     }
 
     #[test]

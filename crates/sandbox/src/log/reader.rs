@@ -1,12 +1,12 @@
 //! Reads records from a mark that the caller keeps; safe while init writes and deletes.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{segment_name, segment_number};
+use crate::record::open_plain;
 
 /// A mark in the log: everything before it has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl Reader {
     /// Appends the complete records after `batch.next`; returns the bytes they took and
     /// whether the segment holds no more for now.
     fn read_segment(&self, batch: &mut Batch, max_bytes: usize) -> io::Result<(usize, bool)> {
-        let mut file = match File::open(self.dir.join(segment_name(batch.next.segment))) {
+        let mut file = match open_plain(&self.dir.join(segment_name(batch.next.segment))) {
             Ok(file) => file,
             // Deleted since the folder was listed: the next segment goes on.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -195,6 +195,14 @@ mod tests {
         assert_eq!(batch.records.len(), 1);
         assert_eq!(batch.records[0].payload, b"four");
         assert!(reader.read(batch.next, 1 << 20).unwrap().records.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_read_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("host"), "1 O secret\n").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("host"), dir.path().join(segment_name(1))).unwrap();
+        assert!(Reader::new(dir.path()).read(Position::default(), 100).is_err());
     }
 
     #[test]
