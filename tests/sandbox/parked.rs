@@ -33,6 +33,7 @@ fn again(start: &str) {
         "lifecycle::",
         "logs::",
         "network::",
+        "escapes::every_",
     ];
     let output = Command::new(std::env::current_exe().unwrap())
         .args(groups)

@@ -3,6 +3,7 @@
 //!
 //! It looks with the eyes of an attacker: raw system calls, no wrappers that would fall back.
 
+mod escape;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ fn main() {
         "daemon" => daemon(),
         "serve" => serve(arg(1)),
         "connect" => connect(&args[1..]),
+        _ if escape::run(&args) => {}
         _ if resources::run(&args) => {}
         other => {
             eprintln!("probe: unknown subcommand {other:?}");
