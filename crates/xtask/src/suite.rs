@@ -4,13 +4,16 @@ use crate::leftovers::Snapshot;
 use crate::needs::{self, Purpose};
 use crate::postgres::{self, Postgres};
 use crate::workspace::{cargo, root};
-use crate::{dist, shell, tidy, v2};
+use crate::{dist, fuzz, shell, tidy, v2};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufReader, IsTerminal as _, Read as _, Write as _};
 use std::process::Stdio;
 
 /// Bytes of nextest's output that are kept to find its last line.
 const TAIL: usize = 4096;
+/// Seconds for each fuzz target: enough to run the kept findings and to notice what breaks at once; long runs are made
+/// by hand with `cargo xtask fuzz`.
+const FUZZ: u64 = 8;
 
 /// The whole suite. `arguments` go to nextest, to run a part of it.
 pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
@@ -49,7 +52,8 @@ pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
     }
 }
 
-/// What has to pass before a change is merged: format and lints, then the invariants and the whole suite.
+/// What has to pass before a change is merged: format and lints, then the invariants, the whole suite, and some minutes
+/// of made-up inputs.
 pub fn ci(profile: &str) -> Result<()> {
     let root = root();
     shell::run(cargo(&root).args(["fmt", "--all", "--check"]))?;
@@ -64,7 +68,8 @@ pub fn ci(profile: &str) -> Result<()> {
         "warnings",
     ];
     shell::run(cargo(&root).args(clippy))?;
-    test(profile, &[])
+    test(profile, &[])?;
+    fuzz::run(None, FUZZ)
 }
 
 /// Runs the tests, shows what nextest shows, and reads its last line: a skipped test is not a passed one.
