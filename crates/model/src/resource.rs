@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::health::HealthCheck;
 use crate::id::{
     AppId, BindingId, BuildId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId, OrgId,
-    PackageId, ProcessId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId, VersionId,
+    PackageId, ProcessId, RevisionId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId, VersionId,
 };
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
@@ -475,6 +475,24 @@ pub struct Binding {
     pub app: AppId,
     /// The name that the app sees instead of the instance's.
     pub name: Option<String>,
+    pub metadata: Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What an app ran: it can be rolled back to while its droplet is kept.
+#[derive(Debug, Clone)]
+pub struct Revision {
+    pub id: RevisionId,
+    pub app: AppId,
+    /// Counted per app, from 1.
+    pub version: u32,
+    pub droplet: DropletId,
+    pub env: SecretEnv,
+    /// The app's own command by process type; `None` is the droplet's.
+    pub commands: BTreeMap<ProcessType, Option<String>>,
+    /// What was new.
+    pub description: String,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

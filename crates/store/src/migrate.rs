@@ -27,7 +27,11 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_first"), migration!(2, "0002_services")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_first"),
+    migration!(2, "0002_services"),
+    migration!(4, "0004_revisions"),
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";
 /// Keeps two controllers that start at once from migrating side by side (PostgreSQL; SQLite has its own lock).

@@ -75,6 +75,7 @@ id_args!(
     BuildId,
     DropletId,
     DeploymentId,
+    RevisionId,
     TaskId,
     RouteId,
     DestinationId,

@@ -2,7 +2,7 @@
 
 use super::{Guid, Links, Metadata, ToOne};
 use model::Timestamp;
-use model::id::{AppId, DeploymentId, DropletId, ProcessId};
+use model::id::{AppId, DeploymentId, DropletId, ProcessId, RevisionId};
 use serde::{Deserialize, Serialize};
 
 /// A deployment.
@@ -79,6 +79,9 @@ pub struct DeploymentCreate {
     /// Absent: the app's current droplet, restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub droplet: Option<Guid<DropletId>>,
+    /// Instead of a droplet: what the app ran once, with environment and commands of then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Guid<RevisionId>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! Apps: made, changed, started, stopped, scaled, deleted.
 
-use super::{By, fresh, rollout};
+use super::{By, fresh, revision, rollout};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use api::v3;
@@ -192,6 +192,7 @@ async fn start_on(tx: &Tx, app: &mut App, space: &Space, by: &By) -> Answer<()> 
     let droplet = rollout::current_droplet(tx, app).await?;
     app.state = AppState::Started;
     rollout::assign_droplet(tx, app, &droplet, by).await?;
+    revision::record(tx, app, &droplet, None, by).await?;
     rollout::refresh_versions(tx, app, &droplet, by).await?;
     tx.event(by.app_event("audit.app.start", app, space, json!({"droplet": droplet.id})));
     Ok(())

@@ -7,6 +7,7 @@ pub mod app;
 pub mod build;
 pub mod manifest;
 pub mod package;
+pub mod revision;
 pub mod rollout;
 pub mod route;
 pub mod service;

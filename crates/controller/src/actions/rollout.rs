@@ -5,7 +5,7 @@
 //! Only `web` has deployments; the control loop gives the other processes of the app their new version when that of
 //! `web` is deployed.
 
-use super::{By, fresh};
+use super::{By, fresh, revision};
 use crate::error::{Answer, Failure};
 use crate::services;
 use api::error::Code;
@@ -134,6 +134,19 @@ pub async fn deploy(
     max_in_flight: u32,
     by: &By,
 ) -> Answer<Deployment> {
+    deploy_revision(tx, app, space, droplet, max_in_flight, None, by).await
+}
+
+/// As [`deploy`]; the new revision says which earlier one it goes back to.
+pub async fn deploy_revision(
+    tx: &Tx,
+    app: &mut App,
+    space: &Space,
+    droplet: &Droplet,
+    max_in_flight: u32,
+    back_to: Option<u32>,
+    by: &By,
+) -> Answer<Deployment> {
     let was_started = app.state == AppState::Started;
     let previous_droplet = app.droplet;
     app.state = AppState::Started;
@@ -154,6 +167,7 @@ pub async fn deploy(
         tx.deployment_step(&active, from).await?;
         tx.event(finished_event(&active, app, space, by));
     }
+    revision::record(tx, app, droplet, back_to, by).await?;
     let version = version_now(&web, services::environment(tx, app).await?, droplet, by);
     tx.version_create(&version).await?;
     tx.process_set_version(web.id, Some(version.id)).await?;

@@ -164,7 +164,7 @@ async fn routes_of_app(
     super::routes::present_list(&context, &query, listed).await.map(Json)
 }
 
-/// None of CF's features can be switched on yet, so none can be switched.
+/// None of CF's features can be switched yet: revisions are on, the others off.
 fn all_features() -> Vec<v3::AppFeature> {
     [
         ("ssh", "Enable SSHing into the app."),
@@ -179,7 +179,8 @@ fn all_features() -> Vec<v3::AppFeature> {
     .map(|(name, description)| v3::AppFeature {
         name: name.to_owned(),
         description: description.to_owned(),
-        enabled: false,
+        // Revisions are always kept.
+        enabled: name == "revisions",
     })
     .collect()
 }

@@ -1,7 +1,7 @@
 //! `/v3/deployments`.
 
 use super::links::{links, post};
-use crate::actions::{By, app as apps, rollout};
+use crate::actions::{By, app as apps, revision as revisions, rollout};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -11,9 +11,9 @@ use axum::extract::{Path, State};
 use axum::routing::{get, post as on_post};
 use axum::{Json, Router};
 use http::StatusCode;
-use model::id::DeploymentId;
-use model::resource::{Deployment, DeploymentState};
-use store::DeploymentFilter;
+use model::id::{DeploymentId, DropletId};
+use model::resource::{App, Deployment, DeploymentState, Droplet, Revision};
+use store::{DeploymentFilter, Tx};
 
 const WHAT: &str = "Deployment";
 /// Most new instances at a time.
@@ -157,7 +157,11 @@ async fn create(
     Body(body): Body<v3::DeploymentCreate>,
 ) -> Answer<(StatusCode, Json<v3::Deployment>)> {
     rollout::check_strategy(body.strategy.as_deref())?;
-    let in_flight = body.options.and_then(|options| options.max_in_flight).unwrap_or(1);
+    let in_flight = body
+        .options
+        .as_ref()
+        .and_then(|options| options.max_in_flight)
+        .unwrap_or(1);
     if !(1..=MAX_IN_FLIGHT).contains(&in_flight) {
         return Err(Failure::refused(format!(
             "Options: max in flight must be between 1 and {MAX_IN_FLIGHT}"
@@ -172,26 +176,50 @@ async fn create(
     let by = By::caller(&caller, &context);
     let tx = context.store.begin().await?;
     let mut app = apps::locked(&tx, app.id).await?;
-    let droplet = match body.droplet {
-        Some(droplet) => {
-            let found = tx
-                .droplet_fetch(droplet.guid)
-                .await?
-                .filter(|droplet| droplet.app == app.id);
-            found.ok_or_else(|| {
-                Failure::refused("Invalid droplet. Please specify a droplet that belongs to the app you are deploying.")
-            })?
-        }
-        None => rollout::current_droplet(&tx, &app).await.map_err(|_| {
-            Failure::refused(
-                "Invalid droplet. Please specify a droplet in the request or set a current droplet for the app.",
-            )
-        })?,
-    };
-    let deployment = rollout::deploy(&tx, &mut app, &space, &droplet, in_flight, &by).await?;
+    let revision = named(&tx, &app, &body).await?;
+    let droplet = chosen(&tx, &mut app, body.droplet, revision.as_ref(), &by).await?;
+    let back_to = revision.map(|revision| revision.version);
+    let deployment = rollout::deploy_revision(&tx, &mut app, &space, &droplet, in_flight, back_to, &by).await?;
     tx.commit().await?;
     context.wake.scheduler();
     Ok((StatusCode::CREATED, Json(present(&context, deployment))))
+}
+
+/// The revision to go back to, where one is named.
+async fn named(tx: &Tx, app: &App, body: &v3::DeploymentCreate) -> Answer<Option<Revision>> {
+    let Some(of) = body.revision else { return Ok(None) };
+    if body.droplet.is_some() {
+        return Err(Failure::refused("Cannot set both fields 'droplet' and 'revision'"));
+    }
+    let found = tx.revision_fetch(of.guid).await?.filter(|found| found.app == app.id);
+    found.map(Some).ok_or_else(|| {
+        Failure::refused("The revision does not exist").hint("Take one of those that the app's revisions list")
+    })
+}
+
+/// What is to be deployed: the revision's droplet with its environment and commands, the droplet that is named, or the
+/// current one.
+async fn chosen(
+    tx: &Tx,
+    app: &mut App,
+    droplet: Option<v3::Guid<DropletId>>,
+    revision: Option<&Revision>,
+    by: &By,
+) -> Answer<Droplet> {
+    if let Some(revision) = revision {
+        return revisions::restore(tx, app, revision, by).await;
+    }
+    let Some(droplet) = droplet else {
+        return rollout::current_droplet(tx, app).await.map_err(|_| {
+            Failure::refused(
+                "Invalid droplet. Please specify a droplet in the request or set a current droplet for the app.",
+            )
+        });
+    };
+    let found = tx.droplet_fetch(droplet.guid).await?;
+    found.filter(|droplet| droplet.app == app.id).ok_or_else(|| {
+        Failure::refused("Invalid droplet. Please specify a droplet that belongs to the app you are deploying.")
+    })
 }
 
 async fn cancel(

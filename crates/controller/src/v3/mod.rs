@@ -15,6 +15,7 @@ mod manifests;
 mod orgs;
 mod packages;
 mod processes;
+mod revisions;
 mod roles;
 mod root;
 mod routes;
@@ -46,6 +47,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(droplets::routes())
         .merge(deployments::routes())
         .merge(tasks::routes())
+        .merge(revisions::routes())
         .merge(manifests::routes())
         .merge(jobs::routes())
         .merge(events::routes())

@@ -4,6 +4,7 @@ mod client;
 mod manifests;
 mod oauth;
 mod push;
+mod revisions;
 mod routes;
 mod run;
 mod services;

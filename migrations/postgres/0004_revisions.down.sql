@@ -1,0 +1,2 @@
+-- Undoes 0004.
+DROP TABLE revisions;
