@@ -4,11 +4,12 @@ use super::push::follow::Follow;
 use super::push::track::Track;
 use super::{Cx, InFlight, Target};
 use crate::client::Client;
+use crate::client::v3::Of;
 use crate::client::wire::{App, Deployment};
 use crate::errors::Error;
 use std::time::{Duration, Instant};
 
-/// Begins a rollout of `droplet`, or of the app as it is, and waits for its end unless `detach` is set.
+/// Begins a rollout and waits for its end unless `detach` is set.
 ///
 /// # Errors
 /// Where it can't be begun, or fails.
@@ -16,11 +17,11 @@ pub async fn roll_out(
     cx: &Cx,
     client: &Client,
     app: &App,
-    droplet: Option<&str>,
+    of: Of<'_>,
     follow: &mut Follow,
     detach: bool,
 ) -> Result<Deployment, Error> {
-    let deployment = client.create_deployment(&app.guid, droplet).await?;
+    let deployment = client.create_deployment(&app.guid, of).await?;
     watch(cx, client, app, &deployment, follow, detach).await
 }
 
@@ -65,6 +66,32 @@ pub async fn restart(
     detach: bool,
     timeout: Duration,
 ) -> Result<Deployment, Error> {
+    of_app(cx, target, app, Of::Current, detach, timeout).await
+}
+
+/// Replaces all instances of an app by those of an earlier revision.
+///
+/// # Errors
+/// As [`roll_out`].
+pub async fn roll_back(
+    cx: &Cx,
+    target: &Target,
+    app: &App,
+    revision: &str,
+    detach: bool,
+    timeout: Duration,
+) -> Result<Deployment, Error> {
+    of_app(cx, target, app, Of::Revision(revision), detach, timeout).await
+}
+
+async fn of_app(
+    cx: &Cx,
+    target: &Target,
+    app: &App,
+    of: Of<'_>,
+    detach: bool,
+    timeout: Duration,
+) -> Result<Deployment, Error> {
     let client = &target.client;
     let stream = client.stream(&app.guid, true, None).await?;
     let started = Instant::now();
@@ -77,7 +104,7 @@ pub async fn restart(
         started,
         timeout,
     );
-    roll_out(cx, client, app, None, &mut follow, detach).await
+    roll_out(cx, client, app, of, &mut follow, detach).await
 }
 
 /// Waits for the rollout that a change of an app began; `before` was the newest one then. Where the server began none,
@@ -100,7 +127,7 @@ pub async fn after_change(
     // Asked for after the stream was opened: its end can't be missed.
     match client.latest_deployment(&app.guid).await? {
         Some(begun) if Some(begun.guid.as_str()) != before => watch(cx, client, app, &begun, &mut follow, false).await,
-        _ => roll_out(cx, client, app, None, &mut follow, false).await,
+        _ => roll_out(cx, client, app, Of::Current, &mut follow, false).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Listing;
 use super::push::parse_size;
 use crate::ui::format::parse_duration;
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::time::Duration;
 
 /// List the apps of the space.
@@ -251,4 +251,80 @@ pub struct Exec {
     /// The command with its arguments; a shell where there is none.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  paas run shop -- rake db:migrate       run it in the app's droplet, show its log, end as it ends
+  paas run shop -m 1G --name import -- python import.py
+  paas run shop --detach -- ./report     return at once; `paas tasks shop` shows how it goes";
+
+/// Run a command once in an app's droplet, beside its instances.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct Run {
+    /// The app.
+    pub app: String,
+    /// A name, which its log lines carry.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Memory, such as 256M.
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<String>,
+    /// Return at once; the task goes on.
+    #[arg(long)]
+    pub detach: bool,
+    /// Longest time to wait for its end, such as 10m or 2h; the task itself goes on.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "24h")]
+    pub timeout: Duration,
+    /// The command with its arguments; a shell reads it.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// List the tasks of an app, or cancel one.
+#[derive(Debug, Args)]
+pub struct Tasks {
+    /// The app.
+    pub app: String,
+    #[command(flatten)]
+    pub listing: Listing,
+    #[command(subcommand)]
+    pub command: Option<TasksCommand>,
+}
+
+/// What to do with a task.
+#[derive(Debug, Subcommand)]
+pub enum TasksCommand {
+    /// End a task that is not over.
+    Cancel {
+        /// Its number.
+        number: u32,
+    },
+}
+
+/// List what an app ran: droplet, environment and commands, the newest first.
+#[derive(Debug, Args)]
+pub struct Revisions {
+    /// The app.
+    pub app: String,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+const ROLLBACK_EXAMPLES: &str = "\
+Examples:
+  paas rollback shop             to what it ran before
+  paas rollback shop 12          to revision 12, as `paas revisions shop` lists it";
+
+/// Return to an earlier revision of an app, without downtime.
+#[derive(Debug, Args)]
+#[command(after_help = ROLLBACK_EXAMPLES)]
+pub struct Rollback {
+    /// The app.
+    pub app: String,
+    /// The revision; the newest one before that which runs where none is named.
+    pub revision: Option<u32>,
+    #[command(flatten)]
+    pub wait: Wait,
 }

@@ -217,6 +217,30 @@ resource! {
         #[serde(default)]
         buildpacks: Option<Vec<Value>>,
     }
+    /// A one-off run of a droplet.
+    Task {
+        guid: String,
+        sequence_id: u32,
+        name: String,
+        state: String,
+        #[serde(default)]
+        command: Option<String>,
+        #[serde(default)]
+        created_at: String,
+        #[serde(default)]
+        result: TaskResult,
+    }
+    /// What an app ran.
+    Revision {
+        guid: String,
+        version: u32,
+        #[serde(default)]
+        description: String,
+        #[serde(default)]
+        deployable: bool,
+        #[serde(default)]
+        created_at: String,
+    }
     /// A rollout.
     Deployment {
         guid: String,
@@ -297,6 +321,25 @@ pub struct DeploymentStatus {
     pub reason: String,
     #[serde(default)]
     pub details: Map<String, Value>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResult {
+    #[serde(default)]
+    pub failure_reason: Option<String>,
+}
+
+impl Task {
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        self.state == "SUCCEEDED" || self.state == "FAILED"
+    }
+
+    /// Why it failed.
+    pub fn reason(&self) -> Option<&str> {
+        self.result.failure_reason.as_deref()
+    }
 }
 
 impl DeploymentStatus {

@@ -14,10 +14,12 @@ mod exec;
 mod login;
 mod logs;
 mod push;
+mod revisions;
 mod routes;
 mod scale;
 mod state;
 mod target;
+mod tasks;
 mod tenants;
 mod version;
 mod why;
@@ -56,6 +58,10 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::MapRoute(args) => routes::map(cx, args).await,
         Command::UnmapRoute(args) => routes::unmap(cx, args).await,
         Command::Routes(args) => routes::list(cx, args).await,
+        Command::Run(args) => tasks::run(cx, args).await,
+        Command::Tasks(args) => tasks::tasks(cx, args).await,
+        Command::Revisions(args) => revisions::list(cx, args).await,
+        Command::Rollback(args) => revisions::rollback(cx, args).await,
         Command::Deploy(args) => deploy::run(cx, args).await,
         Command::Orgs(args) => tenants::orgs(cx, args).await,
         Command::Spaces(args) => tenants::spaces(cx, args).await,

@@ -206,6 +206,12 @@ pub enum Error {
         app: String,
         cause: String,
     },
+    /// A task ran and failed.
+    TaskFailed {
+        app: String,
+        sequence: u32,
+        reason: String,
+    },
     /// A command inside the app could not be run.
     ExecFailed {
         detail: String,

@@ -295,6 +295,13 @@ impl Error {
             .hint(format!(
                 "`paas why {app}` says why, `paas logs {app} --recent` what they wrote"
             )),
+            Self::TaskFailed { app, sequence, reason } => {
+                Draft::new("task_failed", Exit::Failed, format!("task {sequence} of {app} failed"))
+                    .cause(reason.clone())
+                    .hint(format!(
+                        "`paas logs {app} --recent --source APP/TASK` shows what it wrote"
+                    ))
+            }
             Self::ExecFailed { detail } => {
                 Draft::new("exec_failed", Exit::Failed, "the command could not be run").cause(detail.clone())
             }

@@ -11,7 +11,7 @@ pub mod send;
 pub mod track;
 
 use super::{Cx, InFlight, Target};
-use crate::client::v3::guid_of;
+use crate::client::v3::{Of, guid_of};
 use crate::client::wire::{App, Deployment, Instance, Process};
 use crate::errors::Error;
 use crate::manifest::Entry;
@@ -226,7 +226,7 @@ async fn roll_out(
             cx.ui.say("an equal rollout is under way; watching that one");
             same.clone()
         }
-        None => client.create_deployment(&app.guid, Some(droplet)).await?,
+        None => client.create_deployment(&app.guid, Of::Droplet(droplet)).await?,
     };
     flight::note(config, &app.guid, &deployment.guid, &intent.fingerprint);
     super::deploy::watch(cx, client, app, &deployment, follow, intent.plan.detach).await
@@ -294,7 +294,7 @@ pub async fn attach(cx: &Cx, target: &Target, app: &App, timeout: Duration) -> R
         _ => return Err(Error::NothingInFlight { app: app.name.clone() }),
     }
     let staged = follow.staged(&build).await?;
-    super::deploy::roll_out(cx, client, app, Some(&staged.droplet), &mut follow, false).await
+    super::deploy::roll_out(cx, client, app, Of::Droplet(&staged.droplet), &mut follow, false).await
 }
 
 /// Runs blocking work beside the runtime.

@@ -3,7 +3,10 @@
 mod apps;
 mod push;
 mod routes;
+mod tasks;
 mod tenants;
+
+pub use push::Of;
 
 use super::JOB;
 use super::http::{Answer, Call, Client};

@@ -23,6 +23,17 @@ struct Chunk<'a> {
     resources: &'a [Resource],
 }
 
+/// What is rolled out.
+#[derive(Debug, Clone, Copy)]
+pub enum Of<'a> {
+    /// The app as it is.
+    Current,
+    /// Another droplet.
+    Droplet(&'a str),
+    /// What it ran once, with environment and commands of then.
+    Revision(&'a str),
+}
+
 impl Client {
     /// Applies a manifest and waits until it is.
     pub async fn apply_manifest(&self, space: &str, yaml: String) -> Result<(), Error> {
@@ -102,11 +113,13 @@ impl Client {
     /// Begins a rollout, of the droplet that the app has where none is named.
     ///
     /// Where the answer is lost, finds the one that was begun: the newest one of the app that is none of `before`.
-    pub async fn create_deployment(&self, app: &str, droplet: Option<&str>) -> Result<Deployment, Error> {
+    pub async fn create_deployment(&self, app: &str, of: Of<'_>) -> Result<Deployment, Error> {
         let before = self.latest_deployment(app).await?.map(|deployment| deployment.guid);
         let mut body = json!({"strategy": "rolling", "relationships": {"app": {"data": {"guid": app}}}});
-        if let Some(droplet) = droplet {
-            body["droplet"] = json!({"guid": droplet});
+        match of {
+            Of::Current => {}
+            Of::Droplet(guid) => body["droplet"] = json!({"guid": guid}),
+            Of::Revision(guid) => body["revision"] = json!({"guid": guid}),
         }
         let call = Call::new(Method::POST, "/v3/deployments").json(body);
         self.create_once(call, || async {
