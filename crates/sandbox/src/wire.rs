@@ -61,7 +61,7 @@ pub enum Answer {
     Created { pid: i32 },
     /// To `Status`: unknown, running, or how it ended.
     Status { known: bool, ended: Option<Ended> },
-    /// To the others; `Upper` has a descriptor if there is one.
+    /// To the others; `Upper` and `Forget` have a descriptor if there is one.
     Done,
     /// The request failed.
     Failed { stage: String, errno: i32 },

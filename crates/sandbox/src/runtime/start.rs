@@ -319,22 +319,25 @@ impl Inner {
             fill_address(&mut told.process.env, lease.address);
             self.lock_adopted().insert(id.clone());
         }
-        unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
-        clock.step("told");
-        // All of this while init does its part.
+        let mut steps = Vec::new();
         if let Some(inside) = &seat.inside {
             self.fit(seat, inside, &told, &want.limits)?;
             clock.step("files and name");
-        }
-        self.bound(seat, spec, &want.limits)?;
-        clock.step("limits and policy");
-        let (mut steps, terminal) = match &seat.inside {
-            Some(_) => (Vec::new(), None),
-            None => await_ready(seat, id, parked)?,
-        };
-        unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
-        if let Some(terminal) = terminal {
-            unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
+            self.bound(seat, spec, &want.limits)?;
+            clock.step("limits and policy");
+            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+        } else {
+            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
+            clock.step("told");
+            // While init raises the root.
+            self.bound(seat, spec, &want.limits)?;
+            clock.step("limits and policy");
+            let (init, terminal) = await_ready(seat, id, parked)?;
+            steps = init;
+            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+            if let Some(terminal) = terminal {
+                unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
+            }
         }
         clock.step("app told");
         // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
@@ -342,6 +345,10 @@ impl Inner {
         record::write_in(&seat.dir, &record)?;
         clock.step("recorded");
         steps.extend(await_program(seat, spec)?);
+        if seat.inside.is_some() {
+            // Init has only to watch, and would have been in the app's way before.
+            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
+        }
         Ok((record, steps))
     }
 
@@ -365,12 +372,14 @@ impl Inner {
             io: IoLimits::default(),
             ..*before
         };
-        let devices = if spec.limits.io == laid.io {
-            Vec::new()
-        } else {
-            self.devices(Some(&seat.upper))
-        };
-        self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
+        if spec.limits != laid {
+            let devices = if spec.limits.io == laid.io {
+                Vec::new()
+            } else {
+                self.devices(Some(&seat.upper))
+            };
+            self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
+        }
         match (&spec.network, &seat.lease) {
             (Network::Isolated { policy }, Some(lease)) => self.admit(&spec.id, lease.address, policy),
             _ => Ok(()),

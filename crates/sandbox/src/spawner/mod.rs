@@ -6,6 +6,7 @@
 
 mod client;
 mod server;
+mod spares;
 
 pub(crate) use client::Client;
 pub use server::serve;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
@@ -11,10 +12,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SocketFlags, accept_with};
 
+use super::spares::Spares;
 use crate::inside::{self, Birth};
 use crate::sys::{self, Forked};
 use crate::users;
-use crate::wire::{self, Answer, Ask, Ended, PROTOCOL, Program};
+use crate::wire::{self, Answer, Ask, Ended, PROTOCOL, Program, timespec};
 
 const MAX_CONNECTIONS: usize = 16;
 
@@ -27,7 +29,7 @@ struct Kept {
 
 struct Server {
     program: Program,
-    netns: OwnedFd,
+    spares: Spares,
     userns: HashMap<u32, OwnedFd>,
     kept: HashMap<String, Kept>,
     /// Inits to be reaped whose status nobody wants.
@@ -56,11 +58,10 @@ pub fn serve() -> io::Result<()> {
     mask.add(Signal::SIGCHLD);
     mask.thread_block()?;
     let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let netns = std::fs::File::open("/proc/self/ns/net")?.into();
     let program = Program::of(Path::new("/proc/self/exe"))?;
     let mut server = Server {
         program,
-        netns,
+        spares: Spares::new()?,
         userns: HashMap::new(),
         kept: HashMap::new(),
         forgotten: Vec::new(),
@@ -89,7 +90,12 @@ impl Server {
     fn run(&mut self, listener: &OwnedFd, children: &SignalFd) -> io::Result<()> {
         let mut connections: Vec<OwnedFd> = Vec::new();
         loop {
-            let ready = wait(listener, children, &connections)?;
+            // What nobody waits for is done when nobody asks for anything.
+            let patience = self.spares.wants_more().then_some(Duration::from_millis(1));
+            let Some(ready) = wait(listener, children, &connections, patience)? else {
+                self.spares.make();
+                continue;
+            };
             if ready[1] {
                 while children.read_signal()?.is_some() {}
                 self.reap();
@@ -192,10 +198,15 @@ impl Server {
             }
             Ask::Forget { id } => {
                 self.reap();
-                if let Some(kept) = self.kept.remove(&id).filter(|kept| kept.ended.is_none()) {
+                let Some(kept) = self.kept.remove(&id) else {
+                    return Ok((Answer::Done, None));
+                };
+                if kept.ended.is_none() {
                     self.forgotten.push(kept.pidfd);
                 }
-                Ok((Answer::Done, None))
+                // Closing the last one takes the layer's file system down, which takes milliseconds:
+                // the agent's time, not that of who wants to start something.
+                Ok((Answer::Done, kept.upper))
             }
             Ask::Retire => Ok((Answer::Done, None)),
         }
@@ -217,8 +228,9 @@ impl Server {
         };
         let userns = self.userns(uid_base)?;
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        match &netns_fd {
-            Some(netns) => enter_netns(netns).map_err(|e| ("enter network namespace", e))?,
+        let netns = netns_fd.or_else(|| self.spares.take());
+        match &netns {
+            Some(netns) => self.spares.visit(netns).map_err(|e| ("enter network namespace", e))?,
             None => namespaces |= libc::CLONE_NEWNET,
         }
         // SAFETY: the spawner has one thread.
@@ -232,11 +244,8 @@ impl Server {
                 userns,
             });
         }
-        if netns_fd.is_some() {
-            // To stay in a sandbox's namespace would start the next one there: better to end.
-            enter_netns(&self.netns)
-                .map_err(|e| ("leave network namespace", e))
-                .inspect_err(|_| sys::exit_now(1))?;
+        if netns.is_some() {
+            self.spares.go_home();
         }
         match forked.map_err(|e| ("fork", e))? {
             Forked::Parent(pid, Some(pidfd)) => {
@@ -289,26 +298,30 @@ impl Server {
     }
 }
 
-fn enter_netns(netns: &OwnedFd) -> io::Result<()> {
-    Ok(nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)?)
-}
-
 /// A user namespace that maps 0..65536 to the range from `uid_base` on.
 fn make_userns(uid_base: u32) -> io::Result<OwnedFd> {
     let map = format!("0 {uid_base} 65536\n");
     users::make(&map, &map)
 }
 
-/// Which of listener, signals and connections can be read, in that order.
-fn wait(listener: &OwnedFd, children: &SignalFd, connections: &[OwnedFd]) -> io::Result<Vec<bool>> {
+/// Which of listener, signals and connections can be read, in that order; `None` if nothing
+/// comes for as long as `patience`.
+fn wait(
+    listener: &OwnedFd,
+    children: &SignalFd,
+    connections: &[OwnedFd],
+    patience: Option<Duration>,
+) -> io::Result<Option<Vec<bool>>> {
     let mut fds = vec![
         PollFd::new(listener, PollFlags::IN),
         PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN),
     ];
     fds.extend(connections.iter().map(|c| PollFd::new(c, PollFlags::IN)));
+    let limit = patience.map(timespec);
     loop {
-        match poll(&mut fds, None) {
-            Ok(_) => return Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect()),
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(fds.iter().map(|fd| !fd.revents().is_empty()).collect())),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
