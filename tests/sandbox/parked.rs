@@ -211,7 +211,14 @@ fn one_of_which_only_half_lives_is_made_up_for() {
     // Its init is the host's root still, so that only the app's process has a user of the range.
     host.runtime().park(&ParkSpec::shape(&spec), 1).unwrap();
     wait(&host);
-    kill(&host.processes());
+    // It is on its way to being that user when its init says that all is done.
+    let mut half = Vec::new();
+    eventually("the app's process waits", || {
+        half = host.processes();
+        !half.is_empty()
+    });
+    kill(&half);
+    eventually("it is dead", || host.processes().is_empty());
     let sandbox = host.create(&spec);
     printed(&sandbox, "ready");
     assert!(!sandbox.was_parked());

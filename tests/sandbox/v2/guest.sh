@@ -3,9 +3,10 @@
 # control groups v2 alone, runs the tests named in $W/tests one by one, and powers off.
 # Not for use by hand: `cargo xtask v2` prepares the folder $W and reads what is written to it.
 #
-# $W/tests    a line `<program> <name>` for each test; programs are links in $W/program
-# $W/results  a line `ok|FAIL <seconds> <name>` for each that ran
-# $W/log/NAME its output
+# $W/tests    a line `<program> <label> <name> [<starts>]` for each test; programs are links in $W/program, and
+#             <starts> says out of which kind of parked sandbox every start is made, if out of any
+# $W/results  a line `ok|FAIL <seconds> <label>` for each that ran
+# $W/log/LABEL its output
 # $W/error    why it could not begin
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -38,16 +39,21 @@ busybox ip link set lo up
 mount -t ext4 -o noatime /dev/ubda /run/tmp || die "no disk"
 
 export TMPDIR=/run/tmp HOME=/run/tmp
-while read -r program name; do
+while read -r program label name starts; do
+    if [ -n "$starts" ]; then
+        export SANDBOX_TEST_STARTS="$starts"
+    else
+        unset SANDBOX_TEST_STARTS
+    fi
     begun=$(busybox cut -d' ' -f1 /proc/uptime)
     if busybox timeout -s KILL "$SECONDS_EACH" "/run/out/program/$program" --exact "$name" --nocapture \
-        >"/run/out/log/$name" 2>&1 </dev/null; then
+        >"/run/out/log/$label" 2>&1 </dev/null; then
         verdict=ok
     else
         verdict=FAIL
     fi
     ended=$(busybox cut -d' ' -f1 /proc/uptime)
-    echo "$verdict $(busybox awk "BEGIN { print $ended - $begun }") $name" >>/run/out/results
+    echo "$verdict $(busybox awk "BEGIN { print $ended - $begun }") $label" >>/run/out/results
 done </run/out/tests
 busybox sync
 busybox poweroff -f
