@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no async, no clock, no randomness. Time and fresh ids are arguments.
 
+pub mod canary;
 pub mod digest;
 pub mod health;
 pub mod id;

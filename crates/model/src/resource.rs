@@ -1,6 +1,7 @@
 //! What users and operators create: the desired state. Field names are those of the CF v3 API where it has them.
 
 use crate::Timestamp;
+use crate::canary::Canary;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
 use crate::id::{
@@ -223,6 +224,8 @@ pub struct BuildCache {
 pub enum DeploymentState {
     /// New instances come up, old ones leave.
     Deploying,
+    /// A step of a canary is reached, and nothing moves until a user says so.
+    Paused,
     /// All instances are of the new version.
     Deployed,
     /// The old version is being restored.
@@ -231,6 +234,27 @@ pub enum DeploymentState {
     Canceled,
     /// A newer deployment took over.
     Superseded,
+}
+
+impl DeploymentState {
+    /// Each of them.
+    pub const ALL: [Self; 6] = [
+        Self::Deploying,
+        Self::Paused,
+        Self::Deployed,
+        Self::Canceling,
+        Self::Canceled,
+        Self::Superseded,
+    ];
+
+    /// Whether it is under way.
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        match self {
+            Self::Deploying | Self::Paused | Self::Canceling => true,
+            Self::Deployed | Self::Canceled | Self::Superseded => false,
+        }
+    }
 }
 
 /// A rollout of a version of the web process.
@@ -246,6 +270,11 @@ pub struct Deployment {
     /// To return to; `None` where nothing ran before.
     pub previous_version: Option<VersionId>,
     pub max_in_flight: u32,
+    /// Its steps, where it is to stop for a look.
+    pub canary: Option<Canary>,
+    /// The revision that it deploys: its id, and its number in the app.
+    pub revision: Option<(RevisionId, u32)>,
+    pub metadata: Metadata,
     /// Why it was cancelled by the platform.
     pub error: Option<String>,
     pub created_by: UserId,

@@ -18,6 +18,30 @@ pub(crate) struct Aim {
     pub budget: usize,
     /// Crashes of the target before do not count.
     pub since: Option<model::Timestamp>,
+    /// How many indices the target takes for now; those after them are the fallback's.
+    pub reach: u32,
+    /// The index at which the fallback stays beside the target, so that a canary takes nothing from what served before.
+    pub beside: Option<u32>,
+}
+
+impl Aim {
+    /// The version that is to serve at the index.
+    pub(crate) fn lead(&self, index: u32) -> VersionId {
+        match self.fallback {
+            Some(fallback) if index >= self.reach => fallback,
+            _ => self.target,
+        }
+    }
+
+    /// Whether an instance of the version stays at the index, whatever serves there.
+    pub(crate) fn wants(&self, index: u32, version: VersionId) -> bool {
+        version == self.lead(index) || (self.beside == Some(index) && self.fallback == Some(version))
+    }
+
+    /// Whether it goes only as far as a canary does.
+    pub(crate) const fn is_canary(&self) -> bool {
+        self.reach != u32::MAX
+    }
 }
 
 impl Planner<'_> {
@@ -30,7 +54,7 @@ impl Planner<'_> {
         };
         if process.instances > 0 && !deployment.canceling {
             let Some(error) = self.failure(deployment) else {
-                return Some(rolling(deployment));
+                return Some(rolling(process, deployment));
             };
             let version = deployment.previous.unwrap_or(deployment.version);
             self.finish(deployment, version, Some(error));
@@ -42,6 +66,8 @@ impl Planner<'_> {
                 fallback: None,
                 budget: deployment.max_in_flight.max(1) as usize,
                 since: None,
+                reach: u32::MAX,
+                beside: None,
             });
         }
         // Taken back with nothing to return to: what there is stays wanted.
@@ -49,7 +75,7 @@ impl Planner<'_> {
             self.finish(deployment, deployment.version, Some("canceled on request".to_owned()));
             return Some(settled(process, deployment.version));
         }
-        Some(rolling(deployment))
+        Some(rolling(process, deployment))
     }
 
     /// Why the deployment can't succeed, if so.
@@ -90,12 +116,20 @@ impl Planner<'_> {
     }
 }
 
-fn rolling(deployment: &Deployment) -> Aim {
+fn rolling(process: &Process, deployment: &Deployment) -> Aim {
+    let fallback = deployment.previous.filter(|previous| *previous != deployment.version);
+    // Where nothing ran before there is nothing to compare with, and so nothing to wait for.
+    let canary = deployment.canary.filter(|_| fallback.is_some());
+    let reach = canary.map_or(u32::MAX, |share| share.of(process.instances));
     Aim {
         target: deployment.version,
-        fallback: deployment.previous.filter(|previous| *previous != deployment.version),
+        fallback,
         budget: deployment.max_in_flight.max(1) as usize,
         since: Some(deployment.created_at),
+        reach,
+        beside: canary
+            .filter(|share| !share.is_whole())
+            .map(|_| reach.saturating_sub(1)),
     }
 }
 
@@ -106,5 +140,7 @@ fn settled(process: &Process, version: VersionId) -> Aim {
         fallback: None,
         budget: if process.routable { 1 } else { usize::MAX },
         since: None,
+        reach: u32::MAX,
+        beside: None,
     }
 }

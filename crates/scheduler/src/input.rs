@@ -2,6 +2,7 @@
 
 use crate::crash::{CrashPolicy, History};
 use model::Timestamp;
+use model::canary::Share;
 use model::digest::Digest;
 use model::id::{AppId, BuildId, CellId, DeploymentId, ProcessId, TaskId, VersionId, WorkId};
 use model::name::StackName;
@@ -14,7 +15,7 @@ use time::Duration;
 pub struct Desired {
     /// Every process of every app, also of stopped ones.
     pub processes: Vec<Process>,
-    /// Deployments under way: `DEPLOYING` or `CANCELING`. At most one for a process.
+    /// Deployments under way: `DEPLOYING`, `PAUSED` or `CANCELING`. At most one for a process.
     pub deployments: Vec<Deployment>,
     /// Builds and tasks that have not ended.
     pub jobs: Vec<Job>,
@@ -63,6 +64,10 @@ pub struct Deployment {
     pub previous: Option<VersionId>,
     /// New instances that may be on their way at once.
     pub max_in_flight: u32,
+    /// How far it goes for now; `None`: to the end.
+    pub canary: Option<Share>,
+    /// Whether it is known to have got that far.
+    pub paused: bool,
     /// Whether it is being taken back.
     pub canceling: bool,
     /// When it began: crashes before do not count against it.

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub struct Plan {
     /// Deployments that reached their end; executed before everything else.
     pub finished: Vec<Finished>,
+    /// Deployments that reached the step of their canary, and wait there.
+    pub paused: Vec<DeploymentId>,
     /// Builds and tasks that need nothing more.
     pub settled: Vec<Settled>,
     /// Work that is given up because its cell is gone; executed together with `placements`.
@@ -34,6 +36,7 @@ impl Plan {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.finished.is_empty()
+            && self.paused.is_empty()
             && self.settled.is_empty()
             && self.lost.is_empty()
             && self.placements.is_empty()

@@ -1,8 +1,9 @@
 //! Plans the instances of one process: which stay, which leave, which are to be started.
 //!
-//! Each index below the wanted count is a slot. An instance of another version keeps its slot until the target's
-//! instance at the same index serves; only then it drains. Starting a target beside an instance that serves takes
-//! from the rollout's budget; starting one in an empty slot does not.
+//! Each index below the wanted count is a slot, and one version leads there: the target, or beyond the reach of a canary
+//! the version before. An instance of another version keeps its slot until the leader's instance at the same index
+//! serves; only then it drains. Starting a leader beside an instance that serves takes from the rollout's budget;
+//! starting one in an empty slot does not.
 
 use crate::crash::NextStart;
 use crate::deployment::Aim;
@@ -53,21 +54,38 @@ impl Planner<'_> {
         leaving.extend(gone);
         self.leave(process.routable, &leaving);
         self.demand(process, &aim, &stay);
-        let complete = (0..process.instances).all(|index| self.target_serves(process, &aim, &stay, index));
-        if let (Some(deployment), true, false) = (deployment, complete, ended) {
+        if let (Some(deployment), false) = (deployment, ended) {
+            self.arrive(process, deployment, &aim, &stay);
+        }
+    }
+
+    /// Ends a deployment that is where it is to be, or notes that a step of its canary is reached.
+    fn arrive(&mut self, process: &Process, deployment: &Deployment, aim: &Aim, stay: &Slots<'_>) {
+        let within = process.instances.min(aim.reach);
+        if !(0..within).all(|index| self.lead_serves(process, aim, stay, index)) {
+            return;
+        }
+        if !aim.is_canary() {
             let canceled = deployment.canceling.then(|| "canceled on request".to_owned());
             self.finish(deployment, aim.target, canceled);
+        } else if !deployment.paused {
+            self.plan.paused.push(deployment.id);
         }
     }
 
     /// A deployment of an app of which nothing is to run: there is nothing to wait for.
     fn finish_empty(&mut self, deployment: &Deployment) {
-        match (deployment.canceling, deployment.previous) {
-            (true, previous) => {
+        match (deployment.canceling, deployment.previous, deployment.canary) {
+            (true, previous, _) => {
                 let version = previous.unwrap_or(deployment.version);
                 self.finish(deployment, version, Some("canceled on request".to_owned()));
             }
-            (false, _) => self.finish(deployment, deployment.version, None),
+            // Nobody said that it is good.
+            (false, Some(previous), Some(_)) => {
+                let why = "no instance was left to try it with".to_owned();
+                self.finish(deployment, previous, Some(why));
+            }
+            (false, _, _) => self.finish(deployment, deployment.version, None),
         }
     }
 
@@ -110,9 +128,9 @@ impl Planner<'_> {
         for (&(index, version), &work) in slots {
             if index >= process.instances {
                 above.push(work);
-            } else if version == aim.target {
+            } else if aim.wants(index, version) {
                 stay.insert((index, version), work);
-            } else if self.target_serves(process, aim, slots, index) {
+            } else if self.lead_serves(process, aim, slots, index) {
                 leave.push(work);
             } else if Some(version) == aim.fallback || self.healthy(process, work) {
                 stay.insert((index, version), work);
@@ -142,9 +160,9 @@ impl Planner<'_> {
         self.sight(work) == Sight::Confirmed && self.healthy(process, work) && (work.routed || !process.routable)
     }
 
-    fn target_serves(&self, process: &Process, aim: &Aim, slots: &Slots<'_>, index: u32) -> bool {
+    fn lead_serves(&self, process: &Process, aim: &Aim, slots: &Slots<'_>, index: u32) -> bool {
         slots
-            .get(&(index, aim.target))
+            .get(&(index, aim.lead(index)))
             .is_some_and(|work| self.serves(process, work))
     }
 
@@ -153,24 +171,25 @@ impl Planner<'_> {
         let mut bare = !stay.values().any(|work| self.healthy(process, work));
         let beside: BTreeSet<u32> = stay
             .iter()
-            .filter(|((_, version), work)| *version != aim.target && self.healthy(process, work))
+            .filter(|((index, version), work)| *version != aim.lead(*index) && self.healthy(process, work))
             .map(|((index, _), _)| *index)
             .collect();
         let mut in_flight = beside
             .iter()
-            .filter(|index| self.begun(process, aim, stay, **index) && !self.target_serves(process, aim, stay, **index))
+            .filter(|index| self.begun(process, aim, stay, **index) && !self.lead_serves(process, aim, stay, **index))
             .count();
         for index in 0..process.instances {
-            if self.missing(stay, index, aim.target).is_some() {
+            let lead = aim.lead(index);
+            if self.missing(stay, index, lead).is_some() {
                 let counts = beside.contains(&index) && !self.begun(process, aim, stay, index);
-                if (!counts || in_flight < aim.budget) && self.start(process, aim.target, index, stay, bare) {
+                if (!counts || in_flight < aim.budget) && self.start(process, lead, index, stay, bare) {
                     in_flight += usize::from(counts);
                     bare = false;
                 }
             }
             if let Some(fallback) = aim.fallback
-                && !self.target_serves(process, aim, stay, index)
-                && self.fallback_fell(process, aim, stay, index)
+                && fallback != lead
+                && self.fallback_owed(process, aim, stay, index)
                 && self.start(process, fallback, index, stay, bare)
             {
                 bare = false;
@@ -178,9 +197,18 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether the target was started at the index in this rollout: it is there, or crashed there.
+    /// Whether the version to keep has to be started anew beside the target.
+    fn fallback_owed(&self, process: &Process, aim: &Aim, stay: &Slots<'_>, index: u32) -> bool {
+        match aim.fallback {
+            Some(fallback) if aim.beside == Some(index) => self.missing(stay, index, fallback).is_some(),
+            _ => !self.lead_serves(process, aim, stay, index) && self.fallback_fell(process, aim, stay, index),
+        }
+    }
+
+    /// Whether the leader was started at the index in this rollout: it is there, or crashed there.
     fn begun(&self, process: &Process, aim: &Aim, stay: &Slots<'_>, index: u32) -> bool {
-        stay.contains_key(&(index, aim.target)) || self.crashed_since(process, aim.target, aim, index)
+        let lead = aim.lead(index);
+        stay.contains_key(&(index, lead)) || self.crashed_since(process, lead, aim, index)
     }
 
     fn crashed_since(&self, process: &Process, version: VersionId, aim: &Aim, index: u32) -> bool {

@@ -1,6 +1,7 @@
 //! Single decisions, each from a state written by hand; and properties of plans from arbitrary states.
 
 use model::Timestamp;
+use model::canary::Share;
 use model::id::*;
 use model::name::StackName;
 use model::work::{Cause, Wanted, WorkState};
@@ -71,6 +72,8 @@ fn deployment(n: u128, max_in_flight: u32) -> Deployment {
         version: id(NEW),
         previous: Some(id(OLD)),
         max_in_flight,
+        canary: None,
+        paused: false,
         canceling: false,
         created_at: at(-10),
     }
@@ -421,17 +424,28 @@ prop_compose! {
     }
 }
 
+fn any_canary() -> impl Strategy<Value = (Option<Share>, bool)> {
+    let share = prop_oneof![
+        Just(None),
+        Just(Some(Share::One)),
+        (1_u8..=100).prop_map(|weight| Some(Share::Percent(weight)))
+    ];
+    (share, any::<bool>())
+}
+
 prop_compose! {
     fn any_input()(
         works in prop::collection::vec(any_work(), 0..25),
         counts in prop::collection::vec(0_u32..6, 3),
-        rolling in prop::collection::vec((any::<bool>(), any::<bool>(), 1_u32..4), 3),
+        rolling in prop::collection::vec((any::<bool>(), any::<bool>(), 1_u32..4, any_canary()), 3),
         leases in prop::collection::vec((-10_i64..10, 300_u64..2000, any::<bool>(), any::<bool>()), 3),
         crashes in prop::collection::vec((10_u128..13, 0_u32..5, -2000_i64..0), 0..12),
     ) -> (Desired, Observed, Vec<CellView>) {
         let processes = (10..13).zip(&counts).map(|(n, count)| process(n, *count, NEW)).collect();
         let deployments = (10..13).zip(&rolling).filter(|(_, (rolls, ..))| *rolls)
-            .map(|(n, (_, canceling, budget))| Deployment { canceling: *canceling, ..deployment(n, *budget) }).collect();
+            .map(|(n, (_, canceling, budget, (canary, paused)))| Deployment {
+                canceling: *canceling, canary: *canary, paused: *paused, ..deployment(n, *budget)
+            }).collect();
         let cells = (1..4).zip(&leases).map(|(n, (lease, memory, cordoned, synced))| CellView {
             lease_until: at(*lease), cordoned: *cordoned, synced: *synced, ..cell(n, "a", *memory)
         }).collect();
@@ -474,5 +488,14 @@ proptest! {
             prop_assert!(slots.insert(placement.slot), "{:?} is placed beside another", placement.slot);
         }
         prop_assert!(plan.next.is_none_or(|next| next > at(0)));
+        for deployment in desired.deployments.iter().filter(|deployment| !deployment.canceling) {
+            let Some(share) = deployment.canary else { continue };
+            let process = desired.processes.iter().find(|process| process.id == deployment.process).expect("there");
+            let beyond = plan.placements.iter().find(|placement| matches!(placement.slot,
+                Slot::Instance { process: of, version, index }
+                    if of == process.id && version == deployment.version && index >= share.of(process.instances)));
+            let ended = plan.finished.iter().any(|finished| finished.deployment == deployment.id);
+            prop_assert!(ended || beyond.is_none(), "{beyond:?} is beyond the canary");
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
 use crate::page::{Order, Page, Paged, Scope};
-use crate::sql::{Query, Row, word};
+use crate::sql::{Query, Row, json, word};
 use crate::tx::Tx;
 use model::id::{AppId, DeploymentId, ProcessId};
 use model::resource::{Deployment, DeploymentState};
@@ -16,8 +16,12 @@ pub struct DeploymentFilter {
     pub states: Option<Vec<DeploymentState>>,
 }
 
+/// The states of deployments under way, as the index of them has it.
+pub(crate) const ACTIVE: &str = "('DEPLOYING', 'PAUSED', 'CANCELING')";
+
 const DEPLOYMENT: &str = "t.id, t.app_id, t.state, t.droplet_id, t.previous_droplet_id, t.process_id, t.version_id, \
-                          t.previous_version_id, t.max_in_flight, t.error, t.created_by, t.created_at, t.updated_at";
+                          t.previous_version_id, t.max_in_flight, t.canary, t.revision_id, t.revision_version, \
+                          t.metadata, t.error, t.created_by, t.created_at, t.updated_at";
 
 fn deployment(_: &Db, row: &Row) -> Result<Deployment> {
     Ok(Deployment {
@@ -30,6 +34,9 @@ fn deployment(_: &Db, row: &Row) -> Result<Deployment> {
         version: row.id("version_id")?,
         previous_version: row.id_opt("previous_version_id")?,
         max_in_flight: row.int("max_in_flight")?,
+        canary: row.json_opt("canary")?,
+        revision: row.id_opt("revision_id")?.zip(row.int_opt("revision_version")?),
+        metadata: row.json("metadata")?,
         error: row.text_opt("error")?,
         created_by: row.id("created_by")?,
         created_at: row.time("created_at")?,
@@ -46,11 +53,11 @@ impl Db {
         self.find(query, deployment).await
     }
 
-    /// The deployment of a process that is under way (DEPLOYING or CANCELING): at most one.
+    /// The deployment of a process that is under way : at most one.
     pub async fn deployment_active(&self, process: ProcessId) -> Result<Option<Deployment>> {
         let query = Query::new("deployment_active", process, "")
             .push(&format!(
-                "SELECT {DEPLOYMENT} FROM deployments t WHERE t.state IN ('DEPLOYING', 'CANCELING') AND t.process_id = "
+                "SELECT {DEPLOYMENT} FROM deployments t WHERE t.state IN {ACTIVE} AND t.process_id = "
             ))
             .push_arg(process);
         self.find(query, deployment).await
@@ -59,7 +66,7 @@ impl Db {
     /// All deployments under way, oldest first.
     pub async fn deployments_active(&self) -> Result<Vec<Deployment>> {
         let query = Query::new("deployments_active", "all", "").push(&format!(
-            "SELECT {DEPLOYMENT} FROM deployments t WHERE t.state IN ('DEPLOYING', 'CANCELING') ORDER BY t.created_at"
+            "SELECT {DEPLOYMENT} FROM deployments t WHERE t.state IN {ACTIVE} ORDER BY t.created_at"
         ));
         self.map(query, deployment).await
     }
@@ -93,8 +100,9 @@ impl Tx {
             "deployment_create",
             deployment.id,
             "INSERT INTO deployments (id, app_id, state, droplet_id, previous_droplet_id, process_id, version_id, \
-             previous_version_id, max_in_flight, error, created_by, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             previous_version_id, max_in_flight, error, created_by, created_at, updated_at, canary, revision_id, \
+             revision_version, metadata) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .taken("active deployment")
         .arg(deployment.id)
@@ -109,21 +117,38 @@ impl Tx {
         .arg(deployment.error.clone())
         .arg(deployment.created_by)
         .arg(deployment.created_at)
-        .arg(deployment.updated_at);
+        .arg(deployment.updated_at)
+        .arg(deployment.canary.as_ref().map(json).transpose()?)
+        .arg(deployment.revision.map(|(id, _)| id))
+        .arg(deployment.revision.map(|(_, version)| i64::from(version)))
+        .arg(json(&deployment.metadata)?);
         self.touch(Topic::Desired);
         self.execute(query).await.map(drop)
     }
 
-    /// State and error as given, where the deployment is still in state `from`.
+    /// Metadata as given.
+    pub async fn deployment_update(&self, deployment: &Deployment) -> Result<bool> {
+        let query = Query::new(
+            "deployment_update",
+            deployment.id,
+            "UPDATE deployments SET metadata = $1 WHERE id = $2",
+        )
+        .arg(json(&deployment.metadata)?)
+        .arg(deployment.id);
+        Ok(self.execute(query).await? > 0)
+    }
+
+    /// State, step and error as given, where the deployment is still in state `from`.
     pub async fn deployment_step(&self, deployment: &Deployment, from: DeploymentState) -> Result<bool> {
         let query = Query::new(
             "deployment_step",
             deployment.id,
-            "UPDATE deployments SET state = $1, error = $2, updated_at = $3 WHERE id = $4 AND state = $5",
+            "UPDATE deployments SET state = $1, error = $2, updated_at = $3, canary = $4 WHERE id = $5 AND state = $6",
         )
         .arg(word(&deployment.state)?)
         .arg(deployment.error.clone())
         .arg(deployment.updated_at)
+        .arg(deployment.canary.as_ref().map(json).transpose()?)
         .arg(deployment.id)
         .arg(word(&from)?);
         self.touch(Topic::Desired);

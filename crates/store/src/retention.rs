@@ -30,8 +30,8 @@ fn older(table: &'static str, owner: &str, keep: u32, before: Timestamp, in_use:
 }
 
 const VERSIONS_IN_USE: &str = " AND id NOT IN (SELECT version_id FROM processes WHERE version_id IS NOT NULL) \
-     AND id NOT IN (SELECT version_id FROM deployments WHERE state IN ('DEPLOYING', 'CANCELING')) \
-     AND id NOT IN (SELECT previous_version_id FROM deployments WHERE state IN ('DEPLOYING', 'CANCELING') \
+     AND id NOT IN (SELECT version_id FROM deployments WHERE state IN ('DEPLOYING', 'PAUSED', 'CANCELING')) \
+     AND id NOT IN (SELECT previous_version_id FROM deployments WHERE state IN ('DEPLOYING', 'PAUSED', 'CANCELING') \
      AND previous_version_id IS NOT NULL)";
 const DROPLETS_IN_USE: &str = " AND id NOT IN (SELECT droplet_id FROM apps WHERE droplet_id IS NOT NULL) \
      AND id NOT IN (SELECT droplet_id FROM process_versions) \
@@ -49,7 +49,7 @@ impl Tx {
                 "app_id",
                 keep.deployments,
                 before,
-                " AND state NOT IN ('DEPLOYING', 'CANCELING')",
+                " AND state NOT IN ('DEPLOYING', 'PAUSED', 'CANCELING')",
             ),
             // Versions before droplets: a version keeps its droplet.
             older("process_versions", "process_id", keep.versions, before, VERSIONS_IN_USE),

@@ -41,6 +41,7 @@ args! {
     u32 => |v| Arg::Int(Some(i64::from(v)));
     u8 => |v| Arg::Int(Some(i64::from(v)));
     u64 => |v| Arg::Int(Some(i64::try_from(v).unwrap_or(i64::MAX)));
+    Option<i64> => |v| Arg::Int(v);
     Option<u16> => |v| Arg::Int(v.map(i64::from));
     Vec<u8> => |v| Arg::Bytes(v);
     Timestamp => |v| Arg::Int(Some(micros(v)));

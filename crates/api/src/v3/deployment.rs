@@ -14,12 +14,15 @@ pub struct Deployment {
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: Timestamp,
     pub status: DeploymentStatus,
-    /// `rolling`.
+    /// `rolling` or `canary`.
     pub strategy: String,
     pub options: DeploymentOptions,
     pub droplet: Guid<DropletId>,
     #[serde(default)]
     pub previous_droplet: Option<Guid<DropletId>>,
+    /// What it deploys, as the app's revisions list it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<DeploymentRevision>,
     #[serde(default)]
     pub new_processes: Vec<DeploymentProcess>,
     pub relationships: DeploymentRelationships,
@@ -34,9 +37,33 @@ pub struct Deployment {
 pub struct DeploymentStatus {
     /// `ACTIVE` or `FINALIZED`.
     pub value: String,
-    /// `DEPLOYING`, `CANCELING`; `DEPLOYED`, `CANCELED`, `SUPERSEDED`.
+    /// `DEPLOYING`, `PAUSED`, `CANCELING`; `DEPLOYED`, `CANCELED`, `SUPERSEDED`.
     pub reason: String,
     pub details: DeploymentDetails,
+    /// How far a canary is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+}
+
+/// How far a canary is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    pub steps: CanaryProgress,
+}
+
+/// The step that a canary is at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CanaryProgress {
+    /// From 1.
+    pub current: u32,
+    pub total: u32,
+}
+
+/// The revision that a deployment deploys.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeploymentRevision {
+    pub guid: RevisionId,
+    pub version: u32,
 }
 
 /// More about the status.
@@ -57,6 +84,29 @@ pub struct DeploymentOptions {
     /// New instances at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
+    /// Web instances to end up with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_instances: Option<u32>,
+    /// Where a canary stops for a look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryOptions>,
+}
+
+/// The steps of a canary.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryOptions {
+    /// Absent or empty: one step, of one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Vec<CanaryStep>>,
+}
+
+/// A step of a canary.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryStep {
+    /// Percent of the instances, 1 to 100.
+    pub instance_weight: i64,
 }
 
 /// A process that a deployment changes.
@@ -86,5 +136,7 @@ pub struct DeploymentCreate {
     pub strategy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<DeploymentOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
     pub relationships: DeploymentRelationships,
 }

@@ -1,5 +1,6 @@
 //! Apps: made, changed, started, stopped, scaled, deleted.
 
+use super::rollout::How;
 use super::{By, fresh, revision, rollout};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -221,7 +222,7 @@ pub async fn restart(context: &Context, id: AppId, space: &Space, by: &By) -> An
     if app.state == AppState::Started {
         let droplet = rollout::current_droplet(&tx, &app).await?;
         tx.event(by.app_event("audit.app.restart", &app, space, json!({"droplet": droplet.id})));
-        rollout::deploy(&tx, &mut app, space, &droplet, 1, by).await?;
+        rollout::deploy(&tx, &mut app, space, &droplet, How::default(), by).await?;
     } else {
         start_on(&tx, &mut app, space, by).await?;
     }
@@ -295,7 +296,7 @@ pub async fn scale(
     if resized && app.state == AppState::Started {
         let droplet = rollout::current_droplet(&tx, &app).await?;
         if process.process_type.as_str() == "web" {
-            rollout::deploy(&tx, &mut app, space, &droplet, 1, by).await?;
+            rollout::deploy(&tx, &mut app, space, &droplet, How::default(), by).await?;
         } else {
             rollout::refresh_versions_but_web(&tx, &app, &droplet, by).await?;
         }
@@ -303,6 +304,21 @@ pub async fn scale(
     tx.commit().await?;
     context.wake.scheduler();
     Ok(process)
+}
+
+/// How many instances the web process is to have, without a rollout of its own.
+pub async fn set_web_instances(tx: &Tx, app: &App, instances: u32, by: &By) -> Answer<()> {
+    if !(1..=MAX_INSTANCES).contains(&instances) {
+        return Err(Failure::refused(format!(
+            "Options: web instances must be between 1 and {MAX_INSTANCES}"
+        )));
+    }
+    if let Some(mut web) = tx.process_by_type(app.id, "web").await? {
+        web.instances = instances;
+        web.updated_at = by.now;
+        tx.process_update(&web).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn scaled_limits(limits: Limits, scale: &v3::Scale) -> Answer<Limits> {

@@ -9,8 +9,8 @@ use store::Tx;
 /// How many are kept of each app.
 const KEEP: u32 = 100;
 
-/// Records what the app is about to run, where that is not what it ran last.
-pub async fn record(tx: &Tx, app: &App, droplet: &Droplet, back_to: Option<u32>, by: &By) -> Answer<()> {
+/// Records what the app is about to run, where that is not what it ran last; the revision that describes it.
+pub async fn record(tx: &Tx, app: &App, droplet: &Droplet, back_to: Option<u32>, by: &By) -> Answer<Revision> {
     let last = tx.revision_at(app.id, by.now).await?;
     let now = Revision {
         id: fresh::<RevisionId>(),
@@ -28,8 +28,8 @@ pub async fn record(tx: &Tx, app: &App, droplet: &Droplet, back_to: Option<u32>,
         None => vec!["Initial revision.".to_owned()],
         Some(last) => differences(last, &now),
     };
-    if news.is_empty() {
-        return Ok(());
+    if let (true, Some(last)) = (news.is_empty(), last) {
+        return Ok(last);
     }
     if let Some(version) = back_to {
         news.push(format!("Rolled back to revision {version}."));
@@ -39,7 +39,8 @@ pub async fn record(tx: &Tx, app: &App, droplet: &Droplet, back_to: Option<u32>,
         description: news.join(" "),
         ..now
     };
-    Ok(tx.revision_create(&now, KEEP).await?)
+    tx.revision_create(&now, KEEP).await?;
+    Ok(now)
 }
 
 fn commands(processes: &[Process]) -> std::collections::BTreeMap<model::name::ProcessType, Option<String>> {

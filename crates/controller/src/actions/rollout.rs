@@ -8,13 +8,13 @@
 use super::{By, fresh, revision};
 use crate::error::{Answer, Failure};
 use crate::services;
-use api::error::Code;
 use model::SecretEnv;
+use model::canary::Canary;
 use model::health::{HealthCheck, Probe};
 use model::id::{ProcessId, VersionId};
 use model::limits::Limits;
 use model::name::ProcessType;
-use model::resource::{App, AppState, Deployment, DeploymentState, Droplet, Process, ProcessVersion, Space};
+use model::resource::{App, AppState, Deployment, DeploymentState, Droplet, Metadata, Process, ProcessVersion, Space};
 use serde_json::json;
 use store::Tx;
 
@@ -124,29 +124,31 @@ async fn refresh_version(tx: &Tx, process: &Process, app: &App, droplet: &Drople
     Ok(())
 }
 
-/// Rolls the app out: a new version of `web`, and instances moved to it without a gap. Takes over from a deployment
-/// under way. The app is started where it was not.
-pub async fn deploy(
-    tx: &Tx,
-    app: &mut App,
-    space: &Space,
-    droplet: &Droplet,
-    max_in_flight: u32,
-    by: &By,
-) -> Answer<Deployment> {
-    deploy_revision(tx, app, space, droplet, max_in_flight, None, by).await
+/// How a rollout goes.
+pub struct How {
+    /// New instances on their way at once.
+    pub max_in_flight: u32,
+    /// Where it stops for a look.
+    pub canary: Option<Canary>,
+    /// The earlier revision that it goes back to, for the new one's description.
+    pub back_to: Option<u32>,
+    pub metadata: Metadata,
 }
 
-/// As [`deploy`]; the new revision says which earlier one it goes back to.
-pub async fn deploy_revision(
-    tx: &Tx,
-    app: &mut App,
-    space: &Space,
-    droplet: &Droplet,
-    max_in_flight: u32,
-    back_to: Option<u32>,
-    by: &By,
-) -> Answer<Deployment> {
+impl Default for How {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 1,
+            canary: None,
+            back_to: None,
+            metadata: Metadata::default(),
+        }
+    }
+}
+
+/// Rolls the app out: a new version of `web`, and instances moved to it without a gap. Takes over from a deployment
+/// under way. The app is started where it was not.
+pub async fn deploy(tx: &Tx, app: &mut App, space: &Space, droplet: &Droplet, how: How, by: &By) -> Answer<Deployment> {
     let was_started = app.state == AppState::Started;
     let previous_droplet = app.droplet;
     app.state = AppState::Started;
@@ -167,7 +169,7 @@ pub async fn deploy_revision(
         tx.deployment_step(&active, from).await?;
         tx.event(finished_event(&active, app, space, by));
     }
-    revision::record(tx, app, droplet, back_to, by).await?;
+    let revision = revision::record(tx, app, droplet, how.back_to, by).await?;
     let version = version_now(&web, services::environment(tx, app).await?, droplet, by);
     tx.version_create(&version).await?;
     tx.process_set_version(web.id, Some(version.id)).await?;
@@ -184,7 +186,10 @@ pub async fn deploy_revision(
         process: web.id,
         version: version.id,
         previous_version,
-        max_in_flight: max_in_flight.max(1),
+        max_in_flight: how.max_in_flight.max(1),
+        canary: how.canary,
+        revision: Some((revision.id, revision.version)),
+        metadata: how.metadata,
         error: None,
         created_by: by.user,
         created_at: by.now,
@@ -205,7 +210,7 @@ fn finished_event(deployment: &Deployment, app: &App, space: &Space, by: &By) ->
 /// A user takes a deployment back: its process returns to the version before, which never stopped serving.
 pub async fn cancel(tx: &Tx, deployment: &mut Deployment, app: &App, space: &Space, by: &By) -> Answer<()> {
     match deployment.state {
-        DeploymentState::Deploying => {}
+        DeploymentState::Deploying | DeploymentState::Paused => {}
         DeploymentState::Canceling => return Ok(()),
         DeploymentState::Deployed | DeploymentState::Canceled | DeploymentState::Superseded => {
             return Err(Failure::refused("Cannot cancel a FINALIZED deployment"));
@@ -215,12 +220,50 @@ pub async fn cancel(tx: &Tx, deployment: &mut Deployment, app: &App, space: &Spa
         return Err(Failure::refused("There is no earlier version to return to")
             .hint("Stop the app instead, or deploy another droplet"));
     }
+    let from = deployment.state;
     deployment.state = DeploymentState::Canceling;
     deployment.updated_at = by.now;
-    tx.deployment_step(deployment, DeploymentState::Deploying).await?;
+    tx.deployment_step(deployment, from).await?;
     let data = json!({"deployment": deployment.id});
     tx.event(by.app_event("audit.app.deployment.cancel", app, space, data));
     Ok(())
+}
+
+/// A user lets a canary go on: to its next step, or to the end.
+pub async fn go_on(tx: &Tx, deployment: &mut Deployment, app: &App, space: &Space, by: &By) -> Answer<()> {
+    let (DeploymentState::Paused, Some(canary)) = (deployment.state, deployment.canary.as_mut()) else {
+        return Err(Failure::refused(format!(
+            "Cannot continue a deployment with status: {} and reason: {}",
+            status(deployment.state),
+            reason(deployment.state)
+        )));
+    };
+    canary.step = canary.step.saturating_add(1);
+    let data = json!({"deployment": deployment.id, "step": canary.step, "steps": canary.total()});
+    deployment.state = DeploymentState::Deploying;
+    deployment.updated_at = by.now;
+    tx.deployment_step(deployment, DeploymentState::Paused).await?;
+    tx.event(by.app_event("audit.app.deployment.continue", app, space, data));
+    Ok(())
+}
+
+/// CF's word for whether a deployment is under way.
+#[must_use]
+pub const fn status(state: DeploymentState) -> &'static str {
+    if state.is_active() { "ACTIVE" } else { "FINALIZED" }
+}
+
+/// CF's word for how far a deployment is.
+#[must_use]
+pub const fn reason(state: DeploymentState) -> &'static str {
+    match state {
+        DeploymentState::Deploying => "DEPLOYING",
+        DeploymentState::Paused => "PAUSED",
+        DeploymentState::Deployed => "DEPLOYED",
+        DeploymentState::Canceling => "CANCELING",
+        DeploymentState::Canceled => "CANCELED",
+        DeploymentState::Superseded => "SUPERSEDED",
+    }
 }
 
 /// Ends a deployment because its app is stopped.
@@ -237,18 +280,4 @@ pub async fn abandon(tx: &Tx, app: &App, space: &Space, by: &By) -> Answer<()> {
         tx.event(finished_event(&active, app, space, by));
     }
     Ok(())
-}
-
-/// Refuses a strategy that is not served.
-pub fn check_strategy(strategy: Option<&str>) -> Answer<()> {
-    match strategy {
-        None | Some("rolling") => Ok(()),
-        Some("canary") => Err(
-            Failure::new(Code::NotImplemented, "Canary deployments are not available yet")
-                .hint("Use the strategy rolling"),
-        ),
-        Some(other) => Err(Failure::refused(format!(
-            "Strategy '{other}' is not a supported deployment strategy"
-        ))),
-    }
 }

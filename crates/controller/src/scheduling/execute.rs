@@ -35,6 +35,9 @@ impl Loop {
         for finished in &plan.finished {
             self.finish(&tx, finished, loaded).await?;
         }
+        for paused in &plan.paused {
+            self.pause(&tx, *paused, loaded).await?;
+        }
         for settled in &plan.settled {
             self.settle(&tx, settled, loaded).await?;
         }

@@ -2,6 +2,7 @@
 
 use super::{CycleError, Loop, failed};
 use model::Timestamp;
+use model::canary::Canary;
 use model::id::{ProcessId, TaskId, WorkId};
 use model::resource::{Cell, Deployment, DeploymentState, Droplet, Task, TaskState};
 use model::work::{Outcome, Owner, Wanted, Work, WorkKind, WorkState};
@@ -282,6 +283,8 @@ fn desired_deployment(deployment: &Deployment) -> scheduler::Deployment {
         version: deployment.version,
         previous: deployment.previous_version,
         max_in_flight: deployment.max_in_flight,
+        canary: deployment.canary.as_ref().and_then(Canary::share),
+        paused: deployment.state == DeploymentState::Paused,
         canceling: deployment.state == DeploymentState::Canceling,
         created_at: deployment.created_at,
     }

@@ -1,9 +1,9 @@
-//! The steps of a transaction that ends deployments.
+//! The steps of a transaction that pauses or ends deployments.
 
 use super::load::Loaded;
 use super::{CycleError, Loop, failed};
 use crate::events::record;
-use model::id::VersionId;
+use model::id::{DeploymentId, VersionId};
 use model::resource::{Deployment, DeploymentState, Process, ProcessVersion};
 use scheduler::Finished;
 use serde_json::json;
@@ -52,6 +52,35 @@ impl Loop {
                 "error": deployment.error,
             });
             tx.event(record::event(&owner, "deployment.finished", data, loaded.now));
+        }
+        Ok(())
+    }
+
+    /// Notes that the step of a canary is reached, unless the deployment was ended or taken back in between.
+    pub(super) async fn pause(&self, tx: &Tx, id: DeploymentId, loaded: &Loaded) -> Result<(), CycleError> {
+        let Some(before) = loaded.deployments.iter().find(|deployment| deployment.id == id) else {
+            return Ok(());
+        };
+        let mut deployment = before.clone();
+        deployment.state = DeploymentState::Paused;
+        deployment.updated_at = loaded.now;
+        let paused = tx
+            .deployment_step(&deployment, before.state)
+            .await
+            .map_err(failed("pause a deployment"))?;
+        let owner = tx
+            .app_owner(deployment.app)
+            .await
+            .map_err(failed("read an app's owner"))?;
+        if let (true, Some(owner), Some(canary)) = (paused, owner, &deployment.canary) {
+            let data = json!({
+                "deployment": deployment.id,
+                "version": deployment.version,
+                "droplet": deployment.droplet,
+                "step": canary.step,
+                "steps": canary.total(),
+            });
+            tx.event(record::event(&owner, "deployment.paused", data, loaded.now));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Desired state for tests, written as API actions would.
 
 use crate::platform::now;
+use model::canary::Canary;
 use model::health::HealthCheck;
 use model::id::*;
 use model::limits::Limits;
@@ -119,6 +120,11 @@ pub fn process(app: AppId, process_type: &str, instances: u32) -> Process {
 impl Seed {
     /// Deploys a version whose command tells the fake cell how it behaves: `good`, `crash`, `hang`.
     pub async fn deploy(&mut self, store: &TestStore, behaviour: &str) -> Deployment {
+        self.deploy_with(store, behaviour, None).await
+    }
+
+    /// As [`Self::deploy`], by a canary.
+    pub async fn deploy_with(&mut self, store: &TestStore, behaviour: &str, canary: Option<Canary>) -> Deployment {
         let at = now();
         let droplet = Droplet {
             id: id(),
@@ -161,6 +167,9 @@ impl Seed {
             version: version.id,
             previous_version: self.process.version,
             max_in_flight: 1,
+            canary,
+            revision: None,
+            metadata: model::resource::Metadata::default(),
             error: None,
             created_by: id(),
             created_at: at,

@@ -130,7 +130,36 @@ impl World {
                 return Err(format!("{} is given up although its cell is alive", lost.work));
             }
         }
+        self.check_canaries(plan)?;
         self.check_wants(plan)
+    }
+
+    /// No new instance beyond the step of a canary, and no pause before the step is there.
+    fn check_canaries(&self, plan: &Plan) -> Result<(), String> {
+        for deployment in self.deployments.iter().filter(|deployment| !deployment.canceling) {
+            let process = self.processes.iter().find(|process| process.id == deployment.process);
+            let (Some(process), Some(share), Some(_)) = (process, deployment.canary, deployment.previous) else {
+                continue;
+            };
+            let reach = share.of(process.instances);
+            let is_new = |slot: &Slot| matches!(slot, Slot::Instance { version, .. } if *version == deployment.version);
+            let beyond = |slot: &Slot| matches!(slot, Slot::Instance { index, .. } if *index >= reach);
+            let ended = plan
+                .finished
+                .iter()
+                .any(|finished| finished.deployment == deployment.id);
+            let mut placed = plan.placements.iter().map(|placement| &placement.slot);
+            if !ended && let Some(slot) = placed.find(|slot| is_new(slot) && beyond(slot)) {
+                return Err(format!("{slot:?} is placed beyond the {reach} of {}", deployment.id));
+            }
+            let news = self.rows.values().filter(|row| {
+                is_new(&row.slot) && !beyond(&row.slot) && row.wanted == Wanted::Run && row.state == WorkState::Running
+            });
+            if plan.paused.contains(&deployment.id) && news.count() < reach as usize {
+                return Err(format!("{} is paused before its {reach} run", deployment.id));
+            }
+        }
+        Ok(())
     }
 
     fn check_wants(&self, plan: &Plan) -> Result<(), String> {

@@ -117,6 +117,12 @@ impl World {
                 None => self.totals.deployed += 1,
             }
         }
+        for paused in plan.paused {
+            self.note(|| format!("paused {paused}"));
+            let deployment = self.deployments.iter_mut().find(|deployment| deployment.id == paused);
+            deployment.expect("it is under way").paused = true;
+            self.totals.paused += 1;
+        }
         for settled in plan.settled {
             self.note(|| format!("{settled:?}"));
             self.jobs.retain(|job| job.id != settled.job);

@@ -1,6 +1,7 @@
 //! Users who scale, push, stop, cancel; faults that partition, reboot and crash; and the quiet at the end.
 
 use crate::world::{Event, Fate, World};
+use model::canary::Canary;
 use model::id::{BuildId, DeploymentId, TaskId, VersionId, WorkId};
 use model::work::{Cause, Outcome, Wanted, WorkEvent, WorkState};
 use scheduler::{Deployment, Job, JobRef, Slot};
@@ -11,7 +12,7 @@ impl World {
             return;
         }
         let app = self.rng.index(self.processes.len());
-        match self.rng.range(0, 20) {
+        match self.rng.range(0, 26) {
             0..=5 => self.push(app, None),
             6..=8 => self.push_bad(app),
             9..=12 => {
@@ -28,6 +29,7 @@ impl World {
             }
             16 => self.cancel(app),
             17 | 18 => self.submit_job(),
+            19..=24 => self.go_on(app),
             _ if !self.strict => self.restart_instance(),
             _ => {}
         }
@@ -77,6 +79,15 @@ impl World {
             Some(position) => self.deployments.remove(position).previous,
             None => process.version,
         };
+        let canary = if self.settling || self.rng.chance(600) {
+            None
+        } else {
+            let mut weights: Vec<u8> = (0..self.rng.index(4))
+                .map(|_| u8::try_from(self.rng.range(1, 101)).expect("small"))
+                .collect();
+            weights.sort_unstable();
+            Some(Canary::new(weights))
+        };
         let max_in_flight = u32::try_from(self.rng.range(1, 4)).expect("small");
         self.deployments.push(Deployment {
             id,
@@ -84,18 +95,43 @@ impl World {
             version,
             previous,
             max_in_flight,
+            canary: canary.as_ref().and_then(Canary::share),
+            paused: false,
             canceling: false,
             created_at: self.now,
         });
+        if let Some(canary) = canary {
+            self.canaries.insert(id, canary);
+        }
         self.note(|| format!("user: push app {app} {process_id} version {version} {fate:?} previous {previous:?}"));
         self.started[app] = true;
         self.rescale(app);
+    }
+
+    /// Lets a canary go on that waits.
+    fn go_on(&mut self, app: usize) {
+        let id = self.processes[app].id;
+        let waiting = self
+            .deployments
+            .iter_mut()
+            .find(|deployment| deployment.process == id && deployment.paused);
+        if let Some(deployment) = waiting
+            && let Some(canary) = self.canaries.get_mut(&deployment.id)
+        {
+            canary.step += 1;
+            deployment.canary = canary.share();
+            deployment.paused = false;
+            let id = deployment.id;
+            self.totals.continued += 1;
+            self.note(|| format!("user: continue {id}"));
+        }
     }
 
     fn cancel(&mut self, app: usize) {
         let id = self.processes[app].id;
         if let Some(deployment) = self.deployments.iter_mut().find(|deployment| deployment.process == id) {
             deployment.canceling = true;
+            deployment.paused = false;
             let id = deployment.id;
             self.note(|| format!("user: cancel {id}"));
         }

@@ -51,6 +51,8 @@ fn invariants_hold_and_the_cluster_comes_to_rest() {
     if number("SIM_SEED").is_none() && number("SIM_SEEDS").is_none() {
         assert!(totals.deployed > 500, "{totals:?}");
         assert!(totals.canceled > 200, "{totals:?}");
+        assert!(totals.paused > 200, "{totals:?}");
+        assert!(totals.continued > 100, "{totals:?}");
         assert!(totals.crashes > 1000, "{totals:?}");
         assert!(totals.lost > 100, "{totals:?}");
         assert!(totals.settled > 200, "{totals:?}");

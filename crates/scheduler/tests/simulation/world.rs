@@ -4,7 +4,8 @@ use crate::cell::FakeCell;
 use crate::rng::Rng;
 use crate::router::FakeRouter;
 use model::Timestamp;
-use model::id::{ProcessId, VersionId, WorkId};
+use model::canary::Canary;
+use model::id::{DeploymentId, ProcessId, VersionId, WorkId};
 use model::name::StackName;
 use model::work::{Wanted, WorkState};
 use scheduler::{Deployment, History, Job, Needs, Policy, Process, Slot};
@@ -90,6 +91,8 @@ pub enum Event {
 pub struct Totals {
     pub deployed: u32,
     pub canceled: u32,
+    pub paused: u32,
+    pub continued: u32,
     pub crashes: u32,
     pub lost: u32,
     pub settled: u32,
@@ -100,6 +103,8 @@ impl Totals {
     pub fn add(&mut self, other: &Self) {
         self.deployed += other.deployed;
         self.canceled += other.canceled;
+        self.paused += other.paused;
+        self.continued += other.continued;
         self.crashes += other.crashes;
         self.lost += other.lost;
         self.settled += other.settled;
@@ -124,6 +129,7 @@ pub struct World {
     pub up: BTreeSet<ProcessId>,
     pub fates: BTreeMap<VersionId, Fate>,
     pub deployments: Vec<Deployment>,
+    pub canaries: BTreeMap<DeploymentId, Canary>,
     pub jobs: Vec<Job>,
     pub rows: BTreeMap<WorkId, Row>,
     pub history: BTreeMap<(ProcessId, VersionId), History>,
@@ -162,6 +168,7 @@ impl World {
             up: BTreeSet::new(),
             fates: BTreeMap::new(),
             deployments: Vec::new(),
+            canaries: BTreeMap::new(),
             jobs: Vec::new(),
             rows: BTreeMap::new(),
             history: BTreeMap::new(),
