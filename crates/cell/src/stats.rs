@@ -1,20 +1,16 @@
 //! What work uses of the host: figures of sandboxes, made into rates, and only those that changed noticeably.
 
-use crate::work::{Handle, Message};
 use api::cell::WorkStats;
 use model::id::WorkId;
 use sandbox::log::SEGMENT_BYTES;
-use sandbox::{Sandbox, Stats};
+use sandbox::{Pressure, Runtime, Stats};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Time between two measurements.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
-/// Time for an actor to answer.
-const ANSWER: Duration = Duration::from_secs(2);
 /// Change of CPU, in cores, that is noticeable.
 const CPU_STEP: f64 = 0.01;
 /// Change of memory or disk, in bytes, that is noticeable.
@@ -31,14 +27,6 @@ pub(crate) struct Measured {
     log_bytes: u64,
 }
 
-/// Measures a sandbox; `None` where it is gone. Blocking.
-pub(crate) fn look_at(sandbox: &Sandbox) -> Option<Measured> {
-    Some(Measured {
-        stats: sandbox.stats().ok()?,
-        log_bytes: log_bytes(&sandbox.log_dir()),
-    })
-}
-
 /// Segments are numbered from 1 and nearly full when the next begins; old ones are gone.
 fn log_bytes(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
@@ -52,21 +40,40 @@ fn log_bytes(dir: &Path) -> u64 {
         .map_or(0, |(number, size)| number.saturating_sub(1) * SEGMENT_BYTES + size)
 }
 
-/// Asks all of `works` at once; those that do not run, or do not answer in time, are left out.
-pub(crate) async fn measure(works: Vec<(WorkId, Handle)>) -> Vec<(WorkId, Instant, Measured)> {
-    let asked = works.into_iter().map(|(work, handle)| async move {
-        let (reply, answer) = oneshot::channel();
-        if !handle.tell(Message::Measure(reply)) {
-            return None;
-        }
-        let measured = tokio::time::timeout(ANSWER, answer).await.ok()?.ok()?;
-        Some((work, Instant::now(), measured))
+/// Measures those of `works` that have a sandbox, all in one go. Blocking.
+pub(crate) fn measure(runtime: &Runtime, works: &[WorkId]) -> Vec<(WorkId, Instant, Measured)> {
+    let mut all: HashMap<String, Stats> = runtime.stats_all().into_iter().collect();
+    let at = Instant::now();
+    let measured = works.iter().filter_map(|work| {
+        let id = work.to_string();
+        let stats = all.remove(&id)?;
+        let log_bytes = log_bytes(&runtime.log_dir(&id));
+        Some((*work, at, Measured { stats, log_bytes }))
     });
-    futures_util::future::join_all(asked)
-        .await
-        .into_iter()
-        .flatten()
-        .collect()
+    measured.collect()
+}
+
+/// Counts for whoever watches this cell: sums over all its sandboxes, by what they tell of trouble.
+pub(crate) fn publish(measured: &[(WorkId, Instant, Measured)]) {
+    let all = || measured.iter().map(|(_, _, measured)| &measured.stats);
+    let sum = |of: fn(&Stats) -> u64| all().map(of).sum::<u64>() as f64;
+    metrics::gauge!("paas_cell_sandboxes").set(measured.len() as f64);
+    metrics::gauge!("paas_cell_sandbox_memory_bytes").set(sum(|stats| stats.memory_bytes));
+    metrics::gauge!("paas_cell_sandbox_processes").set(sum(|stats| stats.pids));
+    metrics::gauge!("paas_cell_sandboxes_throttled").set(sum(|stats| u64::from(stats.throttled_periods > 0)));
+    metrics::gauge!("paas_cell_sandboxes_fork_refused").set(sum(|stats| u64::from(stats.pids_refused > 0)));
+    let worst = |of: fn(&Pressure) -> f32| {
+        let waits = all().filter_map(|stats| stats.pressure.as_ref().map(of));
+        f64::from(waits.fold(0.0, f32::max))
+    };
+    let waits: [f64; 3] = [
+        worst(|pressure| pressure.cpu.some_avg10),
+        worst(|pressure| pressure.memory.some_avg10),
+        worst(|pressure| pressure.io.some_avg10),
+    ];
+    for (resource, percent) in ["cpu", "memory", "io"].into_iter().zip(waits) {
+        metrics::gauge!("paas_cell_worst_pressure_percent", "resource" => resource).set(percent);
+    }
 }
 
 /// Remembers what was measured and what was told.

@@ -84,6 +84,16 @@ pub enum Error {
         /// The limit that was asked for.
         limit_bytes: u64,
     },
+    /// Files could not be copied into or out of it, or were refused.
+    #[error("copy {path} of sandbox {id}: {reason}")]
+    Copy {
+        /// The sandbox.
+        id: String,
+        /// The file or folder inside.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// This host has no means for it.
     #[error("{operation} sandbox {id}: {reason}")]
     Unsupported {

@@ -15,6 +15,7 @@
 
 mod cgroup;
 mod check;
+mod copy;
 mod disk;
 mod error;
 mod exec;
@@ -37,6 +38,7 @@ mod sys;
 mod users;
 mod wire;
 
+pub use copy::{Copied, Copy, CopyLimits, OpenHow};
 pub use error::{Error, Result};
 pub use exec::Exec;
 pub use park::{ParkSpec, ParkedRoot, Parking, Phase, StartReport};

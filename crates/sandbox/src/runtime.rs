@@ -193,6 +193,11 @@ impl Runtime {
         self.inner.gauges.read_all(&self.inner.spawner)
     }
 
+    /// The folder with the log segments of `id`.
+    pub fn log_dir(&self, id: &str) -> PathBuf {
+        self.inner.folders.sandbox(id).join(record::LOG)
+    }
+
     /// What is and what is not available on this host.
     pub fn isolation(&self) -> Isolation {
         let inner = &self.inner;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::cgroup::meter::BUFFER_BYTES;
+use crate::copy::{self, Copy, CopyLimits, CopyOrder, Errand, OpenHow};
 use crate::error::Context;
 use crate::exec::{self, Exec};
 use crate::gauge::Gauge;
@@ -255,6 +256,43 @@ impl Sandbox {
             fill_address(&mut spec.env, address);
         }
         exec::start(self.id(), self.connect()?, &spec, self.record.uid_base)
+    }
+
+    /// Opens a plain file or a folder, as `uid` inside would: links and forbidden places are for
+    /// it what they are for the app. The content remains the app's doing. The private layer stays
+    /// for as long as the descriptor is held.
+    pub fn open_file(&self, path: impl AsRef<Path>, how: OpenHow, uid: u32) -> Result<File> {
+        let none = CopyLimits {
+            bytes: 0,
+            entries: 0,
+            depth: 0,
+        };
+        let copy = self.copy(Errand::Open(how), path.as_ref(), uid, none)?;
+        let (_, mut fds) = copy.result(Instant::now() + ANSWER)?;
+        let fd = fds.pop().ok_or(io::ErrorKind::InvalidData).at("open", path.as_ref())?;
+        Ok(File::from(fd))
+    }
+
+    /// A file, or what is in a folder, as a tar stream; read by `uid` inside.
+    pub fn copy_out(&self, path: impl AsRef<Path>, uid: u32, limits: CopyLimits) -> Result<Copy> {
+        self.copy(Errand::Out, path.as_ref(), uid, limits)
+    }
+
+    /// Unpacks a tar stream into the folder `path`, which is made if missing; written by `uid`
+    /// inside.
+    pub fn copy_in(&self, path: impl AsRef<Path>, uid: u32, limits: CopyLimits) -> Result<Copy> {
+        self.copy(Errand::In, path.as_ref(), uid, limits)
+    }
+
+    fn copy(&self, errand: Errand, path: &Path, uid: u32, limits: CopyLimits) -> Result<Copy> {
+        let path = path.to_owned();
+        let order = CopyOrder {
+            errand,
+            path,
+            uid,
+            limits,
+        };
+        copy::start(self.id(), self.connect()?, &order)
     }
 
     /// The content of a file that the sandbox wrote; `None` if there is none. Content and

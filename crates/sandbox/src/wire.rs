@@ -16,6 +16,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::copy::CopyOrder;
+
 /// Spoken by agent and spawner; raised with every incompatible change.
 pub const PROTOCOL: u32 = 2;
 /// Largest message; bigger things travel in a memfd.
@@ -132,6 +134,8 @@ pub enum Command {
     /// Start a further process. Descriptors: its [`crate::ExecSpec`] in a memfd, then its
     /// standard input, output and error unless it gets a terminal.
     Exec,
+    /// Copy files, or open one. Descriptors: a socket for the result, and the stream.
+    Copy(CopyOrder),
 }
 
 /// Init to agent over the control socket.
@@ -140,7 +144,7 @@ pub enum Command {
 pub enum Reply {
     /// Done.
     Done,
-    /// To `Exec`: with its pidfd and, if asked for, the terminal.
+    /// To `Exec` and `Copy`: with its pidfd and, if asked for, the terminal.
     Running,
     /// The process of an exec ended.
     Ended(Ended),

@@ -5,6 +5,7 @@
 
 mod escape;
 mod resources;
+mod traps;
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_long, c_void};
@@ -46,7 +47,7 @@ fn main() {
         "serve" => serve(arg(1)),
         "connect" => connect(&args[1..]),
         _ if escape::run(&args) => {}
-        _ if resources::run(&args) => {}
+        _ if resources::run(&args) || traps::run(&args) => {}
         other => {
             eprintln!("probe: unknown subcommand {other:?}");
             std::process::exit(64);

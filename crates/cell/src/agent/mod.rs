@@ -287,7 +287,7 @@ impl State {
     }
 
     fn measure(&self, to: &mpsc::Sender<Vec<(WorkId, tokio::time::Instant, stats::Measured)>>) {
-        let running: Vec<(WorkId, Handle)> = self
+        let running: Vec<WorkId> = self
             .works
             .iter()
             .filter(|(work, _)| {
@@ -295,14 +295,18 @@ impl State {
                     .get(work)
                     .is_some_and(|seen| seen.state == WorkState::Running)
             })
-            .map(|(work, entry)| (*work, entry.handle.clone()))
+            .map(|(work, _)| *work)
             .collect();
         // At most one measurement at a time: a slow one is not joined by another.
         if let Ok(permit) = to.clone().try_reserve_owned()
             && !running.is_empty()
         {
-            let measuring = async move { drop(permit.send(stats::measure(running).await)) };
-            self.core.tasks.spawn(measuring);
+            let runtime = self.core.runtime.clone();
+            self.core.tasks.spawn_blocking(move || {
+                let measured = stats::measure(&runtime, &running);
+                stats::publish(&measured);
+                drop(permit.send(measured));
+            });
         }
     }
 

@@ -205,8 +205,6 @@ impl Actor {
                 exec::refuse(Arc::clone(&self.core), request, "the instance is not running");
                 false
             }
-            // Dropping the reply is the answer.
-            Message::Measure(_) => false,
         }
     }
 

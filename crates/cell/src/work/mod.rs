@@ -12,7 +12,6 @@ mod supervise;
 
 use crate::core::Core;
 use crate::ledger::Record;
-use crate::stats::Measured;
 use api::cell::Exec;
 use futures_util::FutureExt as _;
 use model::id::WorkId;
@@ -21,7 +20,7 @@ use sandbox::Sandbox;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Messages that wait for one actor.
 const INBOX: usize = 64;
@@ -41,8 +40,6 @@ pub(crate) enum Message {
     },
     /// Run a command in it.
     Exec(Exec),
-    /// Say what it uses; dropped where nothing runs.
-    Measure(oneshot::Sender<Measured>),
     /// The controller knows how it ended: nothing of it is needed any more.
     Forget,
 }

@@ -6,7 +6,6 @@ use crate::error::chain;
 use crate::exec;
 use crate::fd::readable;
 use crate::health::{Target, listening};
-use crate::stats;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use model::Timestamp;
@@ -115,16 +114,6 @@ async fn hear(actor: &mut Actor, sandbox: &Arc<Sandbox>, message: Message) -> bo
                 Arc::clone(sandbox),
                 request,
             );
-            false
-        }
-        Message::Measure(reply) => {
-            let sandbox = Arc::clone(sandbox);
-            drop(tokio::task::spawn_blocking(move || {
-                // Without an answer the agent leaves this work out.
-                if let Some(measured) = stats::look_at(&sandbox) {
-                    let _ = reply.send(measured);
-                }
-            }));
             false
         }
         message => {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::launch::{self, Launch};
-use super::{Failure, Stage};
+use super::{Failure, Stage, copy};
 use crate::wire::{self, Command, Ended, Reply};
 use crate::{ExecSpec, Rlimit, sys};
 
@@ -55,6 +55,10 @@ impl Connection {
                     .stage("signal")
             }
             Command::Exec => self.exec(fds, rlimits),
+            Command::Copy(order) => copy::start(order, fds, rlimits).map(|(pid, pidfd)| {
+                self.process = Some(pid);
+                (Reply::Running, vec![pidfd])
+            }),
         };
         let sent = match reply {
             Ok((reply, fds)) => {

@@ -151,8 +151,14 @@ pub fn narrow(launch: &Launch<'_>) -> Result<(), Failure> {
     if launch.terminal {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).stage("take the terminal")?;
     }
-    set_limits(launch.rlimits).stage("set resource limits")?;
-    let (uid, gid) = (Uid::from_raw(launch.uid), Gid::from_raw(launch.gid));
+    become_user(launch.uid, launch.gid, launch.rlimits)?;
+    enter(launch.cwd).stage(format!("enter {}", launch.cwd.display()))
+}
+
+/// In a child: the user inside, without any privilege, under its limits.
+pub fn become_user(uid: u32, gid: u32, rlimits: &[Rlimit]) -> Result<(), Failure> {
+    set_limits(rlimits).stage("set resource limits")?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     rustix::thread::set_thread_groups(&[]).stage("drop groups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).stage("change group")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).stage("change user")?;
@@ -162,8 +168,7 @@ pub fn narrow(launch: &Launch<'_>) -> Result<(), Failure> {
         permitted: none,
         inheritable: none,
     };
-    rustix::thread::set_capabilities(None, sets).stage("drop capabilities")?;
-    enter(launch.cwd).stage(format!("enter {}", launch.cwd.display()))
+    rustix::thread::set_capabilities(None, sets).stage("drop capabilities")
 }
 
 fn redirect(fd: BorrowedFd<'_>, at: usize) -> io::Result<()> {

@@ -12,6 +12,7 @@
 
 mod bud;
 mod control;
+mod copy;
 mod dev;
 mod init;
 mod launch;
