@@ -203,6 +203,23 @@ impl Client {
         })
     }
 
+    /// Saves what `url` answers as `file`, at most `limit` bytes of it, and says its SHA-256.
+    ///
+    /// # Errors
+    /// Where it cannot be had or is larger, or the file cannot be written.
+    pub fn save(&self, url: &str, file: &Path, limit: u64) -> Result<[u8; 32]> {
+        self.retry(url, |client| {
+            let body: Body = client.agent.get(url).call()?.into_body();
+            let mut hashing = Hashing::<_, Sha256> {
+                inner: body.into_with_config().limit(limit).reader(),
+                hash: sha2::Digest::new(),
+            };
+            let mut output = std::fs::File::create(file).map_err(ureq::Error::Io)?;
+            io::copy(&mut hashing, &mut output).map_err(ureq::Error::Io)?;
+            Ok(sha2::Digest::finalize(hashing.hash).into())
+        })
+    }
+
     fn retry<T>(&self, url: &str, mut attempt: impl FnMut(&Self) -> std::result::Result<T, ureq::Error>) -> Result<T> {
         let mut tries = 1;
         loop {

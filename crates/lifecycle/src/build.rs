@@ -13,7 +13,7 @@ use crate::cnb::process::Surroundings;
 use crate::cnb::sbom;
 use crate::export::{self, Exported, Folder};
 use crate::metadata::{LaunchBuildpack, LaunchMetadata, LaunchProcess};
-use crate::{Error, Paths, procfile, ui};
+use crate::{Error, Paths, procfile, source, ui};
 use choose::Chosen;
 use model::staging::{BuildInput, BuildResult, LayerTypes, PhaseTime, SbomFile, SidecarTemplate, UsedBuildpack};
 use std::collections::BTreeMap;
@@ -69,7 +69,11 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
 
     let around = Surroundings::prepare(&paths.app, tmp.path(), &input.stack, &input.env, environment.0)
         .map_err(Error::file("write", tmp.path()))?;
-    let chosen = choose::choose(input, &around, tmp.path())?;
+    let fetched = source::fetch(paths, input, &around, tmp.path())?;
+    if input.buildpacks.iter().any(|buildpack| buildpack.source.is_some()) {
+        clock.lap("fetch buildpacks");
+    }
+    let chosen = choose::choose(&fetched.buildpacks, input.detect, &around, tmp.path())?;
     clock.lap("detect");
 
     let mut parts = match &chosen {
@@ -78,6 +82,7 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
         }
         Chosen::Classic(buildpacks) => classic(paths, &around, buildpacks, tmp.path(), &mut clock)?,
     };
+    parts.layers.extend(fetched.caches);
     let metadata = merge(&mut parts, &procfile);
     metadata.write(paths)?;
     let exported = export::export(paths, input, &restored, &parts.folders, &parts.slices, &parts.layers)?;

@@ -36,6 +36,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A buildpack could not be had from where it is said to be.
+    #[error("get buildpack {buildpack}: {reason}")]
+    Source {
+        /// Name or URL, as the user wrote it.
+        buildpack: String,
+        /// Why.
+        reason: String,
+    },
     /// Classic buildpacks that do not work in the order given.
     #[error("buildpack {buildpack} cannot be used here: {reason}")]
     Chain {
@@ -138,7 +146,9 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input { .. } | Self::File { .. } | Self::Metadata { .. } | Self::Buildpack { .. } => 231,
+            Self::Input { .. } | Self::File { .. } | Self::Metadata { .. } | Self::Buildpack { .. } | Self::Source { .. } => {
+                231
+            },
             Self::NotDetected { .. } | Self::DetectFailed { .. } => 222,
             Self::BuildFailed { script, .. } | Self::Chain { script, .. } => match *script {
                 "release" => 224,
@@ -190,6 +200,13 @@ impl Error {
                 format!("Buildpack {buildpack} cannot be used"),
                 reason.clone(),
                 "Use a buildpack that follows the Cloud Native Buildpacks contract, Buildpack API 0.7 to 0.12.",
+            ),
+            Self::Source { buildpack, reason } => (
+                FailureClass::StagingError,
+                format!("Buildpack {buildpack} could not be had"),
+                reason.clone(),
+                "See whether it is there, is an archive of a buildpack, and has the digest that you name; builds reach \
+                 what the operator's network rules for staging allow.",
             ),
             Self::Chain { buildpack, reason, .. } => (
                 FailureClass::BuildpackCompileFailed,

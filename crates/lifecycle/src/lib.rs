@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod paths;
 pub mod procfile;
 pub mod runner;
+pub mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod ui;

@@ -12,7 +12,7 @@
 use crate::cnb::environment::Environment;
 use crate::{Error, Paths, build, launch};
 use model::secret::SecretEnv;
-use model::staging::{BuildInput, BuildResult, BuildpackMount, CachedLayer, DropletLayer};
+use model::staging::{BuildInput, BuildResult, BuildpackMount, BuildpackSource, CachedLayer, DropletLayer};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -153,7 +153,25 @@ impl Stage {
         self.buildpacks.push(BuildpackMount {
             name: name.to_owned(),
             path: dir.display().to_string(),
+            source: None,
         });
+    }
+
+    /// Adds a buildpack that the build has to get from `source`.
+    pub fn add_source(&mut self, name: &str, source: BuildpackSource) {
+        self.buildpacks.push(BuildpackMount {
+            name: name.to_owned(),
+            path: String::new(),
+            source: Some(source),
+        });
+    }
+
+    /// A new folder beside the sandboxes, for what a test makes by itself.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join("beside").join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        folder
     }
 
     /// Pushes the source as it is now: a fresh sandbox, the cached layers restored, one build.

@@ -31,8 +31,120 @@ pub struct BuildInput {
 pub struct BuildpackMount {
     /// Name that users know, such as `nodejs_buildpack`.
     pub name: String,
-    /// Folder inside the sandbox, such as `/.paas/buildpacks/nodejs`.
+    /// Folder inside the sandbox, such as `/.paas/buildpacks/nodejs`; empty with a `source`.
     pub path: String,
+    /// Where it has to be had from first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<BuildpackSource>,
+}
+
+/// Where a buildpack that is no folder of the platform comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum BuildpackSource {
+    /// An archive of the blob store, which the cell shows at this path.
+    Archive {
+        /// Inside the sandbox.
+        path: String,
+        /// Of the archive's bytes.
+        digest: Digest,
+    },
+    /// An archive that the build downloads.
+    Url {
+        /// `http` or `https`.
+        url: String,
+        /// Of the archive's bytes, where the user pinned it.
+        digest: Option<Digest>,
+    },
+    /// A repository that the build clones.
+    Git {
+        /// As `git` takes it.
+        url: String,
+        /// Branch, tag or commit.
+        reference: Option<String>,
+    },
+    /// A folder of the app.
+    App {
+        /// Relative to the app.
+        path: String,
+    },
+}
+
+/// Why a text is neither the name of a buildpack nor says where to get one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SourceError {
+    reason: &'static str,
+}
+
+impl BuildpackSource {
+    /// The source that `text` describes, as users write it behind `-b`; `None` where it is a plain name.
+    ///
+    /// ```text
+    /// https://host/buildpack.zip#sha256:<64 digits>   an archive, pinned
+    /// https://host/buildpack.tgz                      an archive
+    /// https://host/owner/repository.git#branch        a repository
+    /// ./folder                                        a folder of the app
+    /// ```
+    ///
+    /// # Errors
+    /// Where it is meant to be a source and cannot be one.
+    pub fn parse(text: &str) -> Result<Option<Self>, SourceError> {
+        let fail = |reason| Err(SourceError { reason });
+        if let Some(path) = text.strip_prefix("./") {
+            let plain = |part: &str| !matches!(part, "" | "." | "..");
+            if path.contains('\0') || !path.trim_end_matches('/').split('/').all(plain) {
+                return fail("a folder of the app is written ./folder, without .. in it");
+            }
+            return Ok(Some(Self::App { path: path.to_owned() }));
+        }
+        let Some((scheme, _)) = text.split_once("://") else {
+            return Ok(None);
+        };
+        if text.len() > 2048 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return fail("its URL is too long, or has spaces in it");
+        }
+        let (url, fragment) = text.split_once('#').map_or((text, None), |(url, rest)| (url, Some(rest)));
+        let is_http = matches!(scheme, "http" | "https");
+        if scheme == "git" || is_http && is_repository(url) {
+            if fragment.is_some_and(|reference| reference.is_empty() || reference.starts_with('-')) {
+                return fail("what follows # is no branch, tag or commit");
+            }
+            return Ok(Some(Self::Git {
+                url: url.to_owned(),
+                reference: fragment.map(str::to_owned),
+            }));
+        }
+        if !is_http {
+            return fail("only http, https and git URLs are taken");
+        }
+        match fragment.map(str::parse).transpose() {
+            Ok(digest) => Ok(Some(Self::Url {
+                url: url.to_owned(),
+                digest,
+            })),
+            Err(_) => fail("what follows # is no digest of the form sha256:<64 digits>"),
+        }
+    }
+
+    /// Whether the same text always means the same bytes.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        match self {
+            Self::Archive { .. } | Self::App { .. } => true,
+            Self::Url { digest, .. } => digest.is_some(),
+            Self::Git { reference, .. } => reference.as_ref().is_some_and(|reference| {
+                reference.len() >= 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }),
+        }
+    }
+}
+
+/// As Cloud Foundry decides it: what is no archive by its name is a repository.
+fn is_repository(url: &str) -> bool {
+    let path = url.split('?').next().unwrap_or(url);
+    let archive = [".zip", ".tgz", ".tar.gz", ".tar", ".tar.zst", ".cnb"];
+    !archive.iter().any(|end| path.ends_with(end))
 }
 
 /// What a layer is for, as Cloud Native Buildpacks say it.
@@ -226,4 +338,56 @@ pub struct BuildResult {
     /// Set where the build failed; then there are no layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<BuildFailure>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_as_users_write_them() {
+        let hex = "ab".repeat(32);
+        let pinned = format!("https://h/b.zip#sha256:{hex}");
+        for (text, expected) in [
+            ("nodejs_buildpack", None),
+            ("./tools/buildpack", Some(BuildpackSource::App { path: "tools/buildpack".to_owned() })),
+            (
+                "https://h/b.tgz",
+                Some(BuildpackSource::Url { url: "https://h/b.tgz".to_owned(), digest: None }),
+            ),
+            (
+                &pinned,
+                Some(BuildpackSource::Url {
+                    url: "https://h/b.zip".to_owned(),
+                    digest: Some(format!("sha256:{hex}").parse().unwrap()),
+                }),
+            ),
+            (
+                "https://h/o/r",
+                Some(BuildpackSource::Git { url: "https://h/o/r".to_owned(), reference: None }),
+            ),
+            (
+                "https://h/o/r.git#v1",
+                Some(BuildpackSource::Git { url: "https://h/o/r.git".to_owned(), reference: Some("v1".to_owned()) }),
+            ),
+        ] {
+            assert_eq!(BuildpackSource::parse(text), Ok(expected), "{text}");
+        }
+        for bad in ["ftp://h/b.zip", "./../x", "./", "https://h/b.zip#x", "https://h/r.git#--upload-pack=x", "https://h/a b.zip"] {
+            assert!(BuildpackSource::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_change_is_pinned() {
+        for (text, pinned) in [
+            ("https://h/b.zip".to_owned(), false),
+            (format!("https://h/b.zip#sha256:{}", "0".repeat(64)), true),
+            ("https://h/r.git#main".to_owned(), false),
+            (format!("https://h/r.git#{}", "a".repeat(40)), true),
+            ("./x".to_owned(), true),
+        ] {
+            assert_eq!(BuildpackSource::parse(&text).unwrap().unwrap().is_pinned(), pinned, "{text}");
+        }
+    }
 }

@@ -81,6 +81,7 @@ fn build(kit: &Kit, package_digest: Digest, last: Option<&BuildResult>) -> Assig
             buildpacks: vec![BuildpackMount {
                 name: "shell".to_owned(),
                 path: "/.paas/buildpacks/shell".to_owned(),
+                source: None,
             }],
             detect: true,
             env: model::SecretEnv::default(),

@@ -60,7 +60,7 @@ impl Classic {
             return Ok(self.clone());
         }
         let dir = tmp.join("buildpacks").join(self.id());
-        copy_tree(&self.dir, &dir)?;
+        copy_tree(&self.dir, &dir).map_err(Error::file("copy", &self.dir))?;
         Ok(Self {
             name: self.name.clone(),
             dir,
@@ -94,21 +94,19 @@ impl Classic {
     }
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
+/// Copies a folder with its links and modes.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
     for entry in walkdir::WalkDir::new(from) {
-        let entry = entry.map_err(std::io::Error::from).map_err(Error::file("read", from))?;
+        let entry = entry.map_err(std::io::Error::from)?;
         let target = to.join(entry.path().strip_prefix(from).unwrap_or(entry.path()));
         let kind = entry.file_type();
-        let copied = if kind.is_dir() {
-            std::fs::create_dir_all(&target)
+        if kind.is_dir() {
+            std::fs::create_dir_all(&target)?;
         } else if kind.is_symlink() {
-            std::fs::read_link(entry.path()).and_then(|link| std::os::unix::fs::symlink(link, &target))
+            std::os::unix::fs::symlink(std::fs::read_link(entry.path())?, &target)?;
         } else if kind.is_file() {
-            std::fs::copy(entry.path(), &target).map(|_| ())
-        } else {
-            Ok(())
-        };
-        copied.map_err(Error::file("write", &target))?;
+            std::fs::copy(entry.path(), &target)?;
+        }
     }
     Ok(())
 }

@@ -258,6 +258,7 @@ mod tests {
         Buildpack::load(&BuildpackMount {
             name: "x".to_owned(),
             path: folder.path().display().to_string(),
+            source: None,
         })
         .map_err(|error| error.to_string())
     }

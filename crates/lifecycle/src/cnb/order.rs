@@ -17,16 +17,17 @@ pub struct Member {
     pub optional: bool,
 }
 
-/// The groups to try, in order. With `alternatives` each buildpack is a group of its own, else all are one group.
+/// The groups to try, in order, of those at `roots`; the others are there to be named. With `alternatives` each is a group
+/// of its own, else all are one group.
 ///
 /// # Errors
 /// [`Error::Buildpack`] where a composite names a buildpack that is not there, names itself, or grows beyond all bounds.
-pub fn groups(buildpacks: &[Buildpack], alternatives: bool) -> Result<Vec<Vec<Member>>, Error> {
+pub fn groups(buildpacks: &[Buildpack], roots: &[usize], alternatives: bool) -> Result<Vec<Vec<Member>>, Error> {
     let single = |buildpack| Member {
         buildpack,
         optional: false,
     };
-    let all = 0..buildpacks.len();
+    let all = roots.iter().copied();
     if alternatives {
         let mut groups = Vec::new();
         for index in all {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     fn names(buildpacks: &[Buildpack], alternatives: bool) -> Vec<String> {
-        groups(buildpacks, alternatives)
+        groups(buildpacks, &(0..buildpacks.len()).collect::<Vec<_>>(), alternatives)
             .unwrap()
             .iter()
             .map(|group| {
@@ -164,8 +165,8 @@ mod tests {
     #[test]
     fn what_cannot_be_expanded_is_refused() {
         let missing = buildpack("buildpack = { id = 'm' }\n[[order]]\ngroup = [{ id = 'nowhere' }]");
-        assert!(groups(&[missing], false).is_err());
+        assert!(groups(&[missing], &[0], false).is_err());
         let endless = buildpack("buildpack = { id = 'e' }\n[[order]]\ngroup = [{ id = 'e' }]");
-        assert!(groups(&[endless], false).is_err());
+        assert!(groups(&[endless], &[0], false).is_err());
     }
 }

@@ -18,7 +18,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     ),
     ("cell", &["api", "model", "sandbox", "blobstore", "telemetry"]),
     ("sandbox", &[]),
-    ("lifecycle", &["model"]),
+    ("lifecycle", &["model", "buildpack-kit"]),
     ("router", &["api", "model", "telemetry"]),
     ("cli", &["api", "model"]),
     (
