@@ -83,6 +83,8 @@ pub struct Caches {
     pub layers_bytes: u64,
     /// Packages laid out.
     pub packages_bytes: u64,
+    /// Uploaded buildpacks, as archives.
+    pub archives_bytes: u64,
 }
 
 /// Bounds, each with the name that errors tell.
@@ -135,6 +137,7 @@ impl Default for Caches {
         Self {
             layers_bytes: 10 * GIB,
             packages_bytes: 2 * GIB,
+            archives_bytes: 2 * GIB,
         }
     }
 }

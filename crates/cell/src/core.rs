@@ -1,6 +1,7 @@
 //! What all work of a cell shares: configuration, caches, the sandbox runtime, and the way to tell the agent.
 
 use crate::agent::client::Client;
+use crate::archives::Archives;
 use crate::config::Config;
 use crate::layers::Layers;
 use crate::ledger::Ledger;
@@ -24,6 +25,7 @@ pub(crate) struct Core {
     pub runtime: Runtime,
     pub layers: Layers,
     pub packages: Packages,
+    pub archives: Archives,
     pub stacks: Stacks,
     pub ledger: Arc<Ledger>,
     pub logs: Logs,

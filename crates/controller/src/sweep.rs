@@ -90,7 +90,13 @@ async fn sweep_blobs(context: &Context) -> Result<(), Failure> {
         }
     }
     let layers: HashSet<Digest> = context.store.layer_digests().await?.into_iter().collect();
-    for (kind, reachable) in [(Kind::Package, packages), (Kind::Pack, packs), (Kind::Layer, layers)] {
+    let buildpacks: HashSet<Digest> = context.store.buildpack_digests().await?.into_iter().collect();
+    for (kind, reachable) in [
+        (Kind::Package, packages),
+        (Kind::Pack, packs),
+        (Kind::Layer, layers),
+        (Kind::Buildpack, buildpacks),
+    ] {
         let swept = context
             .blobs
             .retain(kind, &reachable, GRACE)

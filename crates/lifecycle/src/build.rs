@@ -13,7 +13,7 @@ use crate::cnb::process::Surroundings;
 use crate::cnb::sbom;
 use crate::export::{self, Exported, Folder};
 use crate::metadata::{LaunchBuildpack, LaunchMetadata, LaunchProcess};
-use crate::{Error, Paths, procfile, source, ui};
+use crate::{Error, Paths, disk, procfile, source, ui};
 use choose::Chosen;
 use model::staging::{BuildInput, BuildResult, LayerTypes, PhaseTime, SbomFile, SidecarTemplate, UsedBuildpack};
 use std::collections::BTreeMap;
@@ -25,7 +25,10 @@ use std::time::Instant;
 /// # Errors
 /// Why there is no droplet; the result file has it too.
 pub fn run(paths: &Paths, input: &Path, environment: Environment) -> Result<BuildResult, Error> {
-    let outcome = read_input(input).and_then(|input| build(paths, &input, environment));
+    let reserve = reserve(paths)?;
+    let outcome = read_input(input)
+        .and_then(|input| build(paths, &input, environment))
+        .map_err(|error| blame_disk(paths, error));
     let result = match &outcome {
         Ok(result) => result.clone(),
         Err(error) => BuildResult {
@@ -33,8 +36,34 @@ pub fn run(paths: &Paths, input: &Path, environment: Environment) -> Result<Buil
             ..BuildResult::default()
         },
     };
+    let _ = std::fs::remove_file(reserve);
     write_result(paths, &result)?;
     outcome
+}
+
+/// Room for the result, which has to be written even when the disk is full.
+fn reserve(paths: &Paths) -> Result<PathBuf, Error> {
+    const BYTES: usize = 1 << 20;
+    std::fs::create_dir_all(&paths.out).map_err(Error::file("create folder", &paths.out))?;
+    let file = paths.out.join("reserve");
+    std::fs::write(&file, vec![1; BYTES]).map_err(Error::file("write", &file))?;
+    Ok(file)
+}
+
+/// A failure on a full disk is for the disk, whatever the program that failed says. What was exported by then is of no use.
+fn blame_disk(paths: &Paths, error: Error) -> Error {
+    let Some(size_mb) = disk::full(&paths.layers).or_else(|| disk::full(&paths.app)) else {
+        return error;
+    };
+    for index in 0.. {
+        if std::fs::remove_file(paths.out.join(format!("{index}.tar.zst"))).is_err() {
+            break;
+        }
+    }
+    Error::DiskFull {
+        size_mb,
+        source: Box::new(error),
+    }
 }
 
 fn read_input(path: &Path) -> Result<BuildInput, Error> {

@@ -92,6 +92,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The build used up its disk.
+    #[error("the disk of {size_mb} MiB is full")]
+    DiskFull {
+        /// Of the sandbox.
+        size_mb: u64,
+        /// What failed for it.
+        #[source]
+        source: Box<Error>,
+    },
     /// The app's Procfile cannot be read.
     #[error("invalid Procfile: {reason}")]
     Procfile {
@@ -146,9 +155,11 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input { .. } | Self::File { .. } | Self::Metadata { .. } | Self::Buildpack { .. } | Self::Source { .. } => {
-                231
-            },
+            Self::Input { .. }
+            | Self::File { .. }
+            | Self::Metadata { .. }
+            | Self::Buildpack { .. }
+            | Self::Source { .. } => 231,
             Self::NotDetected { .. } | Self::DetectFailed { .. } => 222,
             Self::BuildFailed { script, .. } | Self::Chain { script, .. } => match *script {
                 "release" => 224,
@@ -156,6 +167,7 @@ impl Error {
                 "finalize" => 226,
                 _ => 223,
             },
+            Self::DiskFull { source, .. } => source.exit_code(),
             Self::Contract { .. } => 234,
             Self::Procfile { .. } => 224,
             Self::NoStartCommand { .. } => 1,
@@ -207,6 +219,12 @@ impl Error {
                 reason.clone(),
                 "See whether it is there, is an archive of a buildpack, and has the digest that you name; builds reach \
                  what the operator's network rules for staging allow.",
+            ),
+            Self::DiskFull { size_mb, source } => (
+                FailureClass::StagingError,
+                "The build ran out of disk".to_owned(),
+                format!("All of the {size_mb} MiB that it may use are used: {source}"),
+                "Push less, build less, or raise the disk of builds (staging_disk_in_mb).",
             ),
             Self::Chain { buildpack, reason, .. } => (
                 FailureClass::BuildpackCompileFailed,

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod classic;
 pub mod cnb;
+pub mod disk;
 pub mod errors;
 pub mod export;
 #[doc(hidden)]

@@ -5,8 +5,8 @@ use crate::canary::Canary;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
 use crate::id::{
-    AppId, BindingId, BuildId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId, OrgId,
-    PackageId, ProcessId, RevisionId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId, VersionId,
+    AppId, BindingId, BuildId, BuildpackId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId,
+    OrgId, PackageId, ProcessId, RevisionId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId, VersionId,
 };
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
@@ -425,6 +425,38 @@ pub struct Target {
     #[serde(rename = "type")]
     pub kind: String,
     pub name: String,
+}
+
+/// A buildpack known to the platform.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buildpack {
+    pub id: BuildpackId,
+    pub name: String,
+    /// Of this stack only.
+    pub stack: Option<StackName>,
+    /// From 1, in the order in which they are tried.
+    pub position: u32,
+    pub enabled: bool,
+    /// Its bits cannot be replaced.
+    pub locked: bool,
+    /// Name of the built-in one that this is; then it has no bits of its own.
+    pub builtin: Option<String>,
+    /// Of the archive as it was uploaded.
+    pub filename: Option<String>,
+    /// Of the archive's bytes.
+    pub digest: Option<Digest>,
+    pub size_bytes: u64,
+    pub metadata: Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Buildpack {
+    /// Whether there is something to run.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.builtin.is_some() || self.digest.is_some()
+    }
 }
 
 /// A stack known to the platform.

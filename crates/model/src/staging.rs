@@ -70,6 +70,15 @@ pub enum BuildpackSource {
     },
 }
 
+/// Where a staging sandbox sees an archive of the blob store.
+#[must_use]
+pub fn archive_path(digest: &Digest) -> String {
+    format!("{ARCHIVES}/{}/bits", digest.hex())
+}
+
+/// Folder of the archives that a staging sandbox sees, each in a folder named after its digest.
+pub const ARCHIVES: &str = "/.paas/archives";
+
 /// Why a text is neither the name of a buildpack nor says where to get one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -104,7 +113,9 @@ impl BuildpackSource {
         if text.len() > 2048 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return fail("its URL is too long, or has spaces in it");
         }
-        let (url, fragment) = text.split_once('#').map_or((text, None), |(url, rest)| (url, Some(rest)));
+        let (url, fragment) = text
+            .split_once('#')
+            .map_or((text, None), |(url, rest)| (url, Some(rest)));
         let is_http = matches!(scheme, "http" | "https");
         if scheme == "git" || is_http && is_repository(url) {
             if fragment.is_some_and(|reference| reference.is_empty() || reference.starts_with('-')) {
@@ -350,10 +361,18 @@ mod tests {
         let pinned = format!("https://h/b.zip#sha256:{hex}");
         for (text, expected) in [
             ("nodejs_buildpack", None),
-            ("./tools/buildpack", Some(BuildpackSource::App { path: "tools/buildpack".to_owned() })),
+            (
+                "./tools/buildpack",
+                Some(BuildpackSource::App {
+                    path: "tools/buildpack".to_owned(),
+                }),
+            ),
             (
                 "https://h/b.tgz",
-                Some(BuildpackSource::Url { url: "https://h/b.tgz".to_owned(), digest: None }),
+                Some(BuildpackSource::Url {
+                    url: "https://h/b.tgz".to_owned(),
+                    digest: None,
+                }),
             ),
             (
                 &pinned,
@@ -364,16 +383,29 @@ mod tests {
             ),
             (
                 "https://h/o/r",
-                Some(BuildpackSource::Git { url: "https://h/o/r".to_owned(), reference: None }),
+                Some(BuildpackSource::Git {
+                    url: "https://h/o/r".to_owned(),
+                    reference: None,
+                }),
             ),
             (
                 "https://h/o/r.git#v1",
-                Some(BuildpackSource::Git { url: "https://h/o/r.git".to_owned(), reference: Some("v1".to_owned()) }),
+                Some(BuildpackSource::Git {
+                    url: "https://h/o/r.git".to_owned(),
+                    reference: Some("v1".to_owned()),
+                }),
             ),
         ] {
             assert_eq!(BuildpackSource::parse(text), Ok(expected), "{text}");
         }
-        for bad in ["ftp://h/b.zip", "./../x", "./", "https://h/b.zip#x", "https://h/r.git#--upload-pack=x", "https://h/a b.zip"] {
+        for bad in [
+            "ftp://h/b.zip",
+            "./../x",
+            "./",
+            "https://h/b.zip#x",
+            "https://h/r.git#--upload-pack=x",
+            "https://h/a b.zip",
+        ] {
             assert!(BuildpackSource::parse(bad).is_err(), "{bad}");
         }
     }
@@ -387,7 +419,11 @@ mod tests {
             (format!("https://h/r.git#{}", "a".repeat(40)), true),
             ("./x".to_owned(), true),
         ] {
-            assert_eq!(BuildpackSource::parse(&text).unwrap().unwrap().is_pinned(), pinned, "{text}");
+            assert_eq!(
+                BuildpackSource::parse(&text).unwrap().unwrap().is_pinned(),
+                pinned,
+                "{text}"
+            );
         }
     }
 }

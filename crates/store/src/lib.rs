@@ -7,6 +7,7 @@
 
 mod app;
 mod build;
+mod buildpack;
 mod cell;
 mod deployment;
 mod desired;

@@ -30,6 +30,7 @@ macro_rules! migration {
 const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_first"),
     migration!(2, "0002_services"),
+    migration!(3, "0003_buildpacks"),
     migration!(4, "0004_revisions"),
     migration!(6, "0006_canary"),
 ];

@@ -74,6 +74,7 @@ id_args!(
     VersionId,
     PackageId,
     BuildId,
+    BuildpackId,
     DropletId,
     DeploymentId,
     RevisionId,

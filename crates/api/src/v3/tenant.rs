@@ -180,6 +180,30 @@ pub struct Stack {
     pub links: Links,
 }
 
+/// `POST` and `PATCH /v3/buildpacks`. A `stack` of null means any.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BuildpackWrite {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some")]
+    pub stack: Option<Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// Tells null from absent.
+fn some<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
 /// A buildpack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Buildpack {

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::report::Reports;
 use super::{Agent, State};
+use crate::archives::Archives;
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::{Error, blocking, chain, file, kernel};
@@ -127,6 +128,7 @@ struct Opened {
     runtime: Runtime,
     layers: Layers,
     packages: Packages,
+    archives: Archives,
     stacks: Stacks,
     ledger: Arc<Ledger>,
     client: Client,
@@ -164,6 +166,11 @@ impl Opened {
                 config.blobs.clone(),
                 config.caches.packages_bytes,
                 limits.package,
+            )?,
+            archives: Archives::open(
+                &config.dir("archives"),
+                config.blobs.clone(),
+                config.caches.archives_bytes,
             )?,
             stacks: Stacks::open(&config.dir("stacks"), &config.platform)?,
             ledger: Arc::new(Ledger::open(&config.dir("ledger"))?),
@@ -246,6 +253,7 @@ impl Opened {
             runtime: self.runtime,
             layers: self.layers,
             packages: self.packages,
+            archives: self.archives,
             stacks: self.stacks,
             ledger: self.ledger,
             logs,

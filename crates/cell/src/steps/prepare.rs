@@ -5,9 +5,11 @@ use crate::core::Core;
 use crate::error::{Error, blocking, chain};
 use crate::layers::Spent;
 use futures_util::future::{join_all, try_join_all};
-use model::staging::BuildInput;
+use model::Digest;
+use model::staging::{ARCHIVES, BuildInput, BuildpackSource};
 use model::work::{BuildSpec, WorkKind, WorkSpec};
 use sandbox::Bind;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What a sandbox is made of.
@@ -69,8 +71,28 @@ async fn sources(core: &Core, prepared: &mut Prepared, build: &BuildSpec) -> Res
     }
     let (tree, spent) = package?;
     prepared.add(tree, spent);
+    for digest in archives(&input) {
+        let tree = core.archives.acquire(digest).await?;
+        prepared.binds.push(Bind {
+            source: tree.path().to_owned(),
+            target: PathBuf::from(ARCHIVES).join(digest.hex()),
+            readonly: true,
+        });
+        prepared.trees.push(tree);
+    }
     prepared.input = Some(input);
     Ok(())
+}
+
+/// Archives that a build is shown, each once.
+fn archives(input: &BuildInput) -> BTreeSet<&Digest> {
+    let sources = input.buildpacks.iter().filter_map(|mount| mount.source.as_ref());
+    sources
+        .filter_map(|source| match source {
+            BuildpackSource::Archive { digest, .. } => Some(digest),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Takes hold of the trees that the sandbox of `spec` uses, for one that an earlier agent made.
@@ -88,6 +110,11 @@ pub(crate) fn hold(core: &Core, spec: &WorkSpec) -> Vec<Tree> {
             let restored = build.input.restored.iter().filter(|layer| layer.contents);
             let mut trees: Vec<Tree> = restored.filter_map(|layer| core.layers.hold(&layer.digest)).collect();
             trees.extend(core.packages.hold(&build.package_digest));
+            trees.extend(
+                archives(&build.input)
+                    .into_iter()
+                    .filter_map(|digest| core.archives.hold(digest)),
+            );
             trees
         }
     }

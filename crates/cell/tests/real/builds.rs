@@ -63,6 +63,31 @@ async fn package(kit: &Kit, files: &[(&str, &str)]) -> Digest {
     index.digest().clone()
 }
 
+/// What a build is made of.
+pub struct Stage<'a> {
+    files: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Stage<'a> {
+    pub fn of(files: &'a [(&'a str, &'a str)]) -> Self {
+        Self { files }
+    }
+}
+
+/// A build by the test's buildpack.
+pub async fn stage(kit: &Kit, of: Stage<'_>) -> Assignment {
+    buildpack(kit);
+    let source = package(kit, of.files).await;
+    build(kit, source, None)
+}
+
+/// Gives a build this many seconds.
+pub fn limit(build: &mut Assignment, seconds: u32) {
+    if let WorkKind::Build(spec) = &mut build.spec.kind {
+        spec.timeout_seconds = seconds;
+    }
+}
+
 fn build(kit: &Kit, package_digest: Digest, last: Option<&BuildResult>) -> Assignment {
     let mut assignment = kit.instance(&[], None);
     assignment.spec.limits = model::limits::Limits {
@@ -94,7 +119,7 @@ fn build(kit: &Kit, package_digest: Digest, last: Option<&BuildResult>) -> Assig
     assignment
 }
 
-async fn outcome(kit: &Kit, work: WorkId) -> (Cause, BuildResult) {
+pub async fn outcome(kit: &Kit, work: WorkId) -> (Cause, BuildResult) {
     kit.ended(work).await;
     let outcome: Outcome = kit.controller.seen(|seen| match &seen.work[&work].state {
         WorkState::Exited(outcome) => outcome.clone(),
@@ -216,4 +241,58 @@ async fn a_build_goes_on_without_its_agent_and_can_be_cancelled() {
     kit.controller.assign(&[long.clone(), endless.clone()]);
     assert!(matches!(kit.ended(endless.work).await, Cause::Stopped { .. }));
     kit.gone(endless.work).await;
+}
+
+/// An archive of a buildpack that says where it came from.
+fn archive() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let toml = "api = \"0.10\"\n[buildpack]\nid = \"test/uploaded\"\nversion = \"1.0.0\"\n";
+    let script = "#!/bin/sh\nset -e\ntouch $CNB_BUILDPACK_DIR/written\necho built by an upload > uploaded\n\
+        printf '[[processes]]\\ntype = \"web\"\\ncommand = [\"cat\", \"uploaded\"]\\n' > $CNB_LAYERS_DIR/launch.toml\n";
+    for (name, text, mode) in [("top/buildpack.toml", toml, 0o644), ("top/bin/build", script, 0o755)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(mode);
+        header.set_size(text.len() as u64);
+        builder.append_data(&mut header, name, text.as_bytes()).expect("added");
+    }
+    builder.into_inner().expect("finished")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uploaded_buildpack_builds_and_a_damaged_one_is_named() {
+    use sha2::Digest as _;
+    let kit = Kit::start().await;
+    let bytes = archive();
+    let digest = Digest::from_sha256(sha2::Sha256::digest(&bytes).into());
+    let source = package(&kit, &[("README", "nothing else")]).await;
+    let mut works = Vec::new();
+    for digest in [digest.clone(), Digest::from_sha256([9; 32])] {
+        let mut build = build(&kit, source.clone(), None);
+        if let WorkKind::Build(spec) = &mut build.spec.kind {
+            spec.input.buildpacks = vec![BuildpackMount {
+                name: "mine".to_owned(),
+                path: String::new(),
+                source: Some(model::staging::BuildpackSource::Archive {
+                    path: model::staging::archive_path(&digest),
+                    digest,
+                }),
+            }];
+        }
+        works.push(build);
+    }
+    let mut file = kit.blobs.temporary().expect("scratch");
+    std::io::Write::write_all(&mut file, &bytes).expect("written");
+    let stored = kit.blobs.put_temporary(Kind::Buildpack, &digest, file).await;
+    stored.expect("stored");
+    kit.controller.assign(&works);
+    let (cause, result) = outcome(&kit, works[0].work).await;
+    assert_eq!((cause, &result.error), (Cause::Exited { code: 0 }, &None));
+    assert_eq!(result.buildpacks[0].id, "test/uploaded");
+    assert_eq!(result.processes[0].command, "cat uploaded");
+    let (_, missing) = outcome(&kit, works[1].work).await;
+    let failure = missing.error.expect("failed");
+    assert!(failure.cause.contains("buildpack sha256:0909"), "{failure:?}");
+    for work in &works {
+        kit.gone(work.work).await;
+    }
 }

@@ -3,6 +3,7 @@
 
 mod builds;
 mod controller;
+mod hostile;
 mod instances;
 mod kit;
 mod restart;

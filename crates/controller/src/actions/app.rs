@@ -80,27 +80,6 @@ pub async fn check_stack(db: &store::Db, name: &StackName) -> Answer<()> {
     }
 }
 
-/// Refuses a buildpack that the platform does not have.
-pub fn check_buildpacks(context: &Context, names: &[String]) -> Answer<()> {
-    for name in names {
-        let known = |known: &crate::BuildpackInfo| known.name == *name || known.id == *name;
-        if !context.config.buildpacks.iter().any(known) {
-            let names: Vec<&str> = context
-                .config
-                .buildpacks
-                .iter()
-                .map(|known| known.name.as_str())
-                .collect();
-            let detail = format!("Buildpack \"{name}\" must be an existing admin buildpack or a valid git URI");
-            return Err(Failure::refused(detail).hint(format!(
-                "Buildpacks from URLs are not available yet; known are: {}",
-                names.join(", ")
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// Writes a changed app.
 pub async fn update_on(tx: &Tx, app: &mut App, space: &Space, by: &By, data: serde_json::Value) -> Answer<()> {
     app.updated_at = by.now;

@@ -8,7 +8,9 @@ use api::error::Code;
 use api::v3;
 use model::id::BuildId;
 use model::limits::Limits;
-use model::resource::{App, Build, BuildState, Package, PackageState, Space};
+use model::name::StackName;
+use model::resource::{App, Build, BuildState, Buildpack, Package, PackageState, Space};
+use model::staging::BuildpackSource;
 use model::{Digest, SecretEnv};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -35,7 +37,7 @@ pub async fn create(
     let buildpacks = data
         .and_then(|data| data.buildpacks.clone())
         .unwrap_or_else(|| app.buildpacks.clone());
-    super::app::check_buildpacks(context, &buildpacks)?;
+    super::buildpack::check(context, &buildpacks).await?;
     let stack = match data.and_then(|data| data.stack.as_deref()) {
         Some(name) => name
             .parse()
@@ -54,7 +56,8 @@ pub async fn create(
         return Err(Failure::refused("Staging memory and disk must be greater than 0"));
     }
     let env = services::environment(&context.store, app).await?;
-    let input = input_digest(context, &package_digest, &env, &buildpacks, stack.as_str());
+    let known = super::buildpack::all(context, &context.store).await?;
+    let input = input_digest(context, &known, &package_digest, &env, &buildpacks, &stack);
     let mut build = Build {
         id: fresh::<BuildId>(),
         app: app.id,
@@ -65,13 +68,17 @@ pub async fn create(
         buildpacks,
         stack,
         limits,
-        input_digest: Some(input.clone()),
+        input_digest: input.clone(),
         created_by: by.user,
         created_at: by.now,
         updated_at: by.now,
     };
     let tx = context.store.begin().await?;
-    if let Some(droplet) = tx.droplet_by_input(app.id, &input).await? {
+    let earlier = match &input {
+        Some(input) => tx.droplet_by_input(app.id, input).await?,
+        None => None,
+    };
+    if let Some(droplet) = earlier {
         build.state = BuildState::Staged;
         build.droplet = Some(droplet.id);
     }
@@ -87,36 +94,57 @@ pub async fn create(
     Ok(build)
 }
 
-/// Hash over all that decides what staging makes of a package.
-fn input_digest(context: &Context, package: &Digest, env: &SecretEnv, buildpacks: &[String], stack: &str) -> Digest {
-    let mut hash = Sha256::new();
-    // Each part with its length, so that no two lists of parts read alike.
-    let mut part = |text: &str| {
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text.as_bytes());
-    };
-    part("build-input-1");
-    part(&context.config.lifecycle_version);
-    part(&package.to_string());
-    part(stack);
-    part(if buildpacks.is_empty() { "detect" } else { "chosen" });
-    let known = &context.config.buildpacks;
-    let chosen = buildpacks
-        .iter()
-        .filter_map(|name| known.iter().find(|known| known.name == *name || known.id == *name));
-    let candidates: Vec<_> = if buildpacks.is_empty() {
-        known.iter().collect()
-    } else {
-        chosen.collect()
-    };
-    for buildpack in candidates {
-        part(&buildpack.id);
-        part(&buildpack.version);
+/// Hash over all that decides what staging makes of a package; `None` where a buildpack is not the same each time.
+fn input_digest(
+    context: &Context,
+    known: &[Buildpack],
+    package: &Digest,
+    env: &SecretEnv,
+    buildpacks: &[String],
+    stack: &StackName,
+) -> Option<Digest> {
+    let mut parts = vec![
+        "build-input-2".to_owned(),
+        context.config.lifecycle_version.clone(),
+        package.to_string(),
+        stack.to_string(),
+        if buildpacks.is_empty() { "detect" } else { "chosen" }.to_owned(),
+    ];
+    if buildpacks.is_empty() {
+        parts.extend(super::buildpack::candidates(known, stack).flat_map(|one| identity(context, one)));
     }
-    part("env");
+    for name in buildpacks {
+        match BuildpackSource::parse(name).ok().flatten() {
+            Some(source) if !source.is_pinned() => return None,
+            Some(_) => parts.push(name.clone()),
+            None => {
+                let one = super::buildpack::named(context, known, name, Some(stack));
+                parts.extend(one.into_iter().flat_map(|one| identity(context, one)));
+            }
+        }
+    }
+    parts.push("env".to_owned());
     for (name, value) in env.expose() {
-        part(name);
-        part(value);
+        parts.extend([name.to_owned(), value.to_owned()]);
     }
-    Digest::from_sha256(hash.finalize().into())
+    let mut hash = Sha256::new();
+    for part in parts {
+        // Each part with its length, so that no two lists of parts read alike.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    Some(Digest::from_sha256(hash.finalize().into()))
+}
+
+/// What changes when a buildpack of the platform does.
+fn identity(context: &Context, buildpack: &Buildpack) -> [String; 2] {
+    let builtin = buildpack.builtin.as_ref();
+    let builtin = builtin.and_then(|name| context.config.buildpacks.iter().find(|known| known.name == *name));
+    match builtin {
+        Some(builtin) => [builtin.id.clone(), builtin.version.clone()],
+        None => {
+            let digest = buildpack.digest.as_ref().map(ToString::to_string);
+            [buildpack.name.clone(), digest.unwrap_or_default()]
+        }
+    }
 }

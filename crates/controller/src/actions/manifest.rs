@@ -43,7 +43,7 @@ fn naming(failure: Failure, app: &str) -> Failure {
 
 async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, by: &By) -> Answer<()> {
     if let Some(buildpacks) = &wanted.buildpacks {
-        apps::check_buildpacks(context, buildpacks)?;
+        super::buildpack::check(context, buildpacks).await?;
     }
     if let Some(stack) = &wanted.stack {
         apps::check_stack(tx, stack).await?;

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod build;
+pub mod buildpack;
 pub mod manifest;
 pub mod package;
 pub mod revision;

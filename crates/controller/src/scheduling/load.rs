@@ -4,7 +4,7 @@ use super::{CycleError, Loop, failed};
 use model::Timestamp;
 use model::canary::Canary;
 use model::id::{ProcessId, TaskId, WorkId};
-use model::resource::{Cell, Deployment, DeploymentState, Droplet, Task, TaskState};
+use model::resource::{Buildpack, Cell, Deployment, DeploymentState, Droplet, Task, TaskState};
 use model::work::{Outcome, Owner, Wanted, Work, WorkKind, WorkState};
 use scheduler::{CellView, Desired, Job, JobRef, Needs, Observed, Process, Slot};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -27,6 +27,7 @@ pub(super) struct Loaded {
     pub processes: HashMap<ProcessId, DesiredProcess>,
     pub deployments: Vec<Deployment>,
     pub builds: Vec<PendingBuild>,
+    pub buildpacks: Vec<Buildpack>,
     pub tasks: HashMap<TaskId, PendingTask>,
     pub works: HashMap<WorkId, Work>,
 }
@@ -47,6 +48,8 @@ impl Loop {
             .map_err(failed("read desired processes"))?;
         let deployments = deployments_of(deployments, &processes);
         let builds = store.builds_pending().await.map_err(failed("read pending builds"))?;
+        let buildpacks = store.buildpack_list().await.map_err(failed("read buildpacks"))?;
+        let buildpacks = crate::actions::buildpack::merged(&self.control.context, buildpacks);
         let tasks = self.tasks().await?;
         let cells = store.cell_list().await.map_err(failed("read cells"))?;
         let works = store.works_live().await.map_err(failed("read work"))?;
@@ -81,6 +84,7 @@ impl Loop {
                 .collect(),
             deployments,
             builds,
+            buildpacks,
             tasks: tasks.into_iter().map(|task| (task.task.id, task)).collect(),
             works: works.into_iter().map(|work| (work.id, work)).collect(),
         })

@@ -1,12 +1,15 @@
 //! Makes work specs from rows: environment, layers, limits. Once placed they never change.
 
 use super::load::PendingTask;
+use crate::actions::buildpack;
 use crate::config::Config;
+use crate::context::Context;
 use model::health::Probe;
 use model::id::VersionId;
 use model::limits::Limits;
+use model::resource::{Build, Buildpack};
 use model::secret::SecretEnv;
-use model::staging::{BuildFailure, BuildInput, BuildpackMount, FailureClass};
+use model::staging::{BuildFailure, BuildInput, BuildpackMount, BuildpackSource, FailureClass};
 use model::work::{BuildSpec, InstanceSpec, Owner, TaskSpec, WorkKind, WorkSpec};
 use serde_json::json;
 use store::{DesiredProcess, DesiredVersion, PendingBuild};
@@ -62,11 +65,16 @@ pub(super) fn version(of: &DesiredProcess, id: VersionId) -> Option<&DesiredVers
 ///
 /// # Errors
 /// What to tell the user where it names a buildpack that the platform does not have.
-pub(super) fn build(config: &Config, pending: &PendingBuild, mut env: SecretEnv) -> Result<WorkSpec, BuildFailure> {
+pub(super) fn build(
+    context: &Context,
+    known: &[Buildpack],
+    pending: &PendingBuild,
+    mut env: SecretEnv,
+) -> Result<WorkSpec, BuildFailure> {
     let PendingBuild { build, app, owner, .. } = pending;
-    platform_env(&mut env, &application(config, owner, &build.limits, &[]));
+    platform_env(&mut env, &application(&context.config, owner, &build.limits, &[]));
     env.set("CF_STACK", build.stack.to_string());
-    let buildpacks = mounts(config, &build.buildpacks)?;
+    let buildpacks = mounts(context, known, build)?;
     Ok(WorkSpec {
         owner: owner.clone(),
         limits: build.limits,
@@ -113,32 +121,58 @@ pub(super) fn task(config: &Config, pending: &PendingTask, mut env: SecretEnv) -
     }
 }
 
-fn mounts(config: &Config, names: &[String]) -> Result<Vec<BuildpackMount>, BuildFailure> {
-    let mount = |known: &crate::BuildpackInfo| BuildpackMount {
-        name: known.name.clone(),
-        path: format!("/.paas/buildpacks/{}", known.folder),
-    };
-    if names.is_empty() {
-        return Ok(config.buildpacks.iter().map(mount).collect());
+fn mounts(context: &Context, known: &[Buildpack], build: &Build) -> Result<Vec<BuildpackMount>, BuildFailure> {
+    if build.buildpacks.is_empty() {
+        return Ok(buildpack::candidates(known, &build.stack)
+            .filter_map(|one| mount(&context.config, one))
+            .collect());
     }
     let find = |name: &String| {
-        let known = config
-            .buildpacks
-            .iter()
-            .find(|known| known.name == *name || known.id == *name);
-        known.map(mount).ok_or_else(|| BuildFailure {
-            class: FailureClass::NoAppDetectedError,
-            title: format!("there is no buildpack {name}"),
-            cause: "the app names a buildpack that the platform does not have".to_owned(),
-            remedy: format!("use one of: {}", known_names(config)),
+        if let Ok(Some(source)) = BuildpackSource::parse(name) {
+            return Ok(BuildpackMount {
+                name: name.clone(),
+                path: String::new(),
+                source: Some(source),
+            });
+        }
+        let one = buildpack::named(context, known, name, Some(&build.stack));
+        let mount = one.and_then(|one| mount(&context.config, one));
+        mount.ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|one| one.name.as_str()).collect();
+            BuildFailure {
+                class: FailureClass::NoAppDetectedError,
+                title: format!("there is no buildpack {name}"),
+                cause: format!(
+                    "the app names a buildpack that the platform does not have, or has not for the stack {}",
+                    build.stack
+                ),
+                remedy: format!("use one of: {}", names.join(", ")),
+            }
         })
     };
-    names.iter().map(find).collect()
+    build.buildpacks.iter().map(find).collect()
 }
 
-fn known_names(config: &Config) -> String {
-    let names: Vec<&str> = config.buildpacks.iter().map(|known| known.name.as_str()).collect();
-    names.join(", ")
+/// How a staging sandbox sees a buildpack of the platform.
+fn mount(config: &Config, buildpack: &Buildpack) -> Option<BuildpackMount> {
+    let name = buildpack.name.clone();
+    if let Some(builtin) = &buildpack.builtin {
+        let known = config.buildpacks.iter().find(|known| known.name == *builtin)?;
+        return Some(BuildpackMount {
+            name,
+            path: format!("/.paas/buildpacks/{}", known.folder),
+            source: None,
+        });
+    }
+    let digest = buildpack.digest.clone()?;
+    Some(BuildpackMount {
+        name,
+        path: String::new(),
+        source: Some(BuildpackSource::Archive {
+            path: model::staging::archive_path(&digest),
+            digest,
+        }),
+    })
 }
 
 /// `VCAP_APPLICATION` without what only the cell knows.

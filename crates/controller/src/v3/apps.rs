@@ -176,7 +176,7 @@ async fn create(
     });
     check_lifecycle(&lifecycle)?;
     let buildpacks = lifecycle.data.buildpacks.unwrap_or_default();
-    actions::check_buildpacks(&context, &buildpacks)?;
+    crate::actions::buildpack::check(&context, &buildpacks).await?;
     let stack = match lifecycle.data.stack {
         Some(stack) => Some(stack.parse().map_err(|error| Failure::refused(format!("{error}")))?),
         None => None,
@@ -220,7 +220,7 @@ async fn update(
     if let Some(lifecycle) = &body.lifecycle {
         check_lifecycle(lifecycle)?;
         if let Some(buildpacks) = &lifecycle.data.buildpacks {
-            actions::check_buildpacks(&context, buildpacks)?;
+            crate::actions::buildpack::check(&context, buildpacks).await?;
             app.buildpacks.clone_from(buildpacks);
         }
         if let Some(stack) = &lifecycle.data.stack {

@@ -2,6 +2,7 @@
 
 mod app_parts;
 mod apps;
+mod buildpacks;
 mod builds;
 mod catalog;
 mod deployments;
@@ -43,6 +44,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(app_parts::routes())
         .merge(processes::routes())
         .merge(packages::routes())
+        .merge(buildpacks::routes())
         .merge(builds::routes())
         .merge(droplets::routes())
         .merge(deployments::routes())

@@ -105,10 +105,17 @@ impl Native {
             .collect();
         let mut all = all?;
         let named = |id: &str| {
-            let mut references = all.iter().flat_map(|one| &one.descriptor.order).flat_map(|order| &order.group);
+            let mut references = all
+                .iter()
+                .flat_map(|one| &one.descriptor.order)
+                .flat_map(|order| &order.group);
             references.any(|reference| reference.id == id)
         };
-        let roots: Vec<String> = all.iter().map(|one| one.id().to_owned()).filter(|id| !named(id)).collect();
+        let roots: Vec<String> = all
+            .iter()
+            .map(|one| one.id().to_owned())
+            .filter(|id| !named(id))
+            .collect();
         let [root] = roots.as_slice() else {
             return Err(Error::Buildpack {
                 buildpack: mount.name.clone(),

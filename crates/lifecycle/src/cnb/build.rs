@@ -2,6 +2,7 @@
 
 use super::descriptor::Buildpack;
 use super::environment::{Environment, Scope};
+use super::guard::Outside;
 use super::launch_toml::{LaunchToml, Written};
 use super::layers::{self, Layer};
 use super::plan::{Entry, Resolved};
@@ -79,7 +80,9 @@ impl<'a> Builder<'a> {
         sbom::restore(self.paths, buildpack.id(), &self.input.restored)?;
         let plan = tmp.join(format!("plan-{index}.toml"));
         std::fs::write(&plan, self.plan(index)).map_err(Error::file("write", &plan))?;
+        let outside = Outside::of(self.paths, buildpack)?;
         self.run(buildpack, &folder, &plan)?;
+        outside.check(self.paths, buildpack)?;
         let built = read(self.paths, &folder, index, buildpack)?;
         self.settle(index, buildpack, &folder)?;
         for layer in built.layers.iter().filter(|layer| layer.toml.types.build) {

@@ -12,7 +12,7 @@ const RESERVED: &[&str] = &["build", "launch", "store"];
 /// Most layers of a buildpack.
 const LAYERS: usize = 200;
 /// Longest TOML file that is read.
-const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// `<layer>.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -117,6 +117,10 @@ pub fn read(folder: &Path, buildpack: &Buildpack) -> Result<Vec<Layer>, Error> {
             }
             continue;
         }
+        // A link as a layer would make a layer of whatever it leads to.
+        if std::fs::symlink_metadata(&dir).is_ok_and(|found| !found.is_dir()) {
+            return Err(invalid(name, "a layer has to be a folder, and no link".to_owned()));
+        }
         layers.push(Layer {
             buildpack: buildpack.id().to_owned(),
             name: name.to_owned(),
@@ -136,7 +140,7 @@ pub fn read(folder: &Path, buildpack: &Buildpack) -> Result<Vec<Layer>, Error> {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
         Ok(found) if !found.is_file() => return Err("it is not a file".to_owned()),

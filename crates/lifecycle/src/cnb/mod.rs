@@ -9,6 +9,7 @@
 //! process     environment and arguments of bin/detect and bin/build
 //! layers      <layers>/<buildpack>/: restore before, read after
 //! build       bin/build of each member of the group
+//! guard       what a buildpack must leave alone
 //! launch_toml processes, slices and labels that it leaves
 //! sbom        bills of materials: gathered, and put back
 //! ```
@@ -17,6 +18,7 @@ pub mod build;
 pub mod descriptor;
 pub mod detect;
 pub mod environment;
+pub mod guard;
 pub mod launch_toml;
 pub mod layers;
 pub mod order;

@@ -19,6 +19,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Most bytes of a layer's files, most entries of a layer, and most folders in each other: what cells unpack.
+const LAYER_BYTES: u64 = 7 << 30;
+const LAYER_ENTRIES: usize = 900_000;
+const LAYER_DEPTH: usize = 100;
+
 /// Layers as they were restored, seen before any buildpack ran: by buildpack and layer.
 pub type Restored = BTreeMap<(String, String), Fingerprint>;
 
@@ -136,8 +141,12 @@ pub fn export(
         match previous(layer, input, restored)? {
             Some(previous) => reused.push((layer, previous)),
             None if layer.dir.is_dir() => jobs.push(job(layer)),
+            None if layer.toml.types.launch || layer.toml.types.cache => return Err(missing(layer)),
             None => {}
         }
+    }
+    for job in &jobs {
+        measure(job)?;
     }
     for (job, written) in write_all(&paths.out, &jobs)? {
         add(&mut exported, job, written, input);
@@ -153,6 +162,47 @@ pub fn export(
         place(&mut exported, layer, entry);
     }
     Ok(exported)
+}
+
+fn missing(layer: &Layer) -> Error {
+    Error::Contract {
+        buildpack: layer.buildpack.clone(),
+        file: format!("{}.toml", layer.name),
+        reason: "it declares a layer that has no contents, and that the last build did not have either".to_owned(),
+    }
+}
+
+/// Refuses a layer that no cell would take, before it is read.
+fn measure(job: &Job<'_>) -> Result<(), Error> {
+    let refuse = |what: String| Error::Contract {
+        buildpack: job
+            .layer
+            .map_or(job.name.as_str(), |layer| layer.buildpack.as_str())
+            .to_owned(),
+        file: job.dir.display().to_string(),
+        reason: format!("it holds more than {what}, the most that a layer may have"),
+    };
+    let (mut bytes, mut entries) = (0_u64, 0_usize);
+    for entry in walkdir::WalkDir::new(&job.dir) {
+        let entry = entry
+            .map_err(std::io::Error::from)
+            .map_err(Error::file("read layer", &job.dir))?;
+        if entry.file_type().is_file() {
+            let found = entry.metadata().map_err(std::io::Error::from);
+            bytes += found.map_err(Error::file("read layer", &job.dir))?.len();
+        }
+        entries += 1;
+        if bytes > LAYER_BYTES {
+            return Err(refuse(format!("{} MiB", LAYER_BYTES >> 20)));
+        }
+        if entries > LAYER_ENTRIES {
+            return Err(refuse(format!("{LAYER_ENTRIES} files")));
+        }
+        if entry.depth() > LAYER_DEPTH {
+            return Err(refuse(format!("{LAYER_DEPTH} folders in each other")));
+        }
+    }
+    Ok(())
 }
 
 fn job(layer: &Layer) -> Job<'_> {

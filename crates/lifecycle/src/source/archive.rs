@@ -84,7 +84,11 @@ fn unpack_zip(file: File, folder: &Path) -> io::Result<()> {
             symlink(target, &path)?;
         } else {
             let mode = entry.unix_mode().unwrap_or(0o755) & 0o777;
-            let mut output = File::options().write(true).create_new(true).mode(mode | 0o600).open(&path)?;
+            let mut output = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(mode | 0o600)
+                .open(&path)?;
             let written = io::copy(&mut entry.by_ref().take(left + 1), &mut output)?;
             left = left
                 .checked_sub(written)
@@ -135,7 +139,10 @@ impl<R: Read> Read for Limited<R> {
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("it is no archive, or damaged: {error}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("it is no archive, or damaged: {error}"),
+    )
 }
 
 fn leads_out(name: &Path) -> io::Error {
@@ -146,5 +153,8 @@ fn leads_out(name: &Path) -> io::Error {
 }
 
 fn too_much(what: &str, limit: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("it unpacks to more than {limit} {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("it unpacks to more than {limit} {what}"),
+    )
 }

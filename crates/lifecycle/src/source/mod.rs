@@ -100,7 +100,9 @@ fn download(
         let found = remote::download(url, &file, around)?;
         if found != *digest {
             let _ = std::fs::remove_file(&file);
-            return Err(format!("what {url} answers has the digest {found}, and {digest} is asked for"));
+            return Err(format!(
+                "what {url} answers has the digest {found}, and {digest} is asked for"
+            ));
         }
     }
     let opened = open(&file, Some(digest)).map_err(|error| error.to_string())?;
@@ -126,7 +128,9 @@ fn open(path: &Path, digest: Option<&Digest>) -> io::Result<File> {
     if let Some(digest) = digest {
         let found = digest_of(&mut file)?;
         if found != *digest {
-            return Err(io::Error::other(format!("its digest is {found}, and {digest} is asked for")));
+            return Err(io::Error::other(format!(
+                "its digest is {found}, and {digest} is asked for"
+            )));
         }
         file.rewind()?;
     }

@@ -15,7 +15,9 @@ const DOWNLOAD_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 pub fn download(url: &str, file: &Path, around: &Surroundings) -> Result<Digest, String> {
     ui::headline(&format!("Downloading buildpack {url}"));
     let client = Client::new(&Variables(around.base.0.clone())).map_err(|failure| failure.cause)?;
-    let digest = client.save(url, file, DOWNLOAD_BYTES).map_err(|failure| failure.cause)?;
+    let digest = client
+        .save(url, file, DOWNLOAD_BYTES)
+        .map_err(|failure| failure.cause)?;
     Ok(Digest::from_sha256(digest))
 }
 
@@ -27,8 +29,8 @@ pub fn clone(url: &str, reference: Option<&str>, folder: &Path, around: &Surroun
         command.env_clear().envs(&around.base.0).args(["-C"]).arg(folder);
         // Never ask: there is nobody to answer.
         command.args(arguments).env("GIT_TERMINAL_PROMPT", "0");
-        let outcome = runner::run_loud(&mut command)
-            .map_err(|error| format!("the stack's git could not be started: {error}"))?;
+        let outcome =
+            runner::run_loud(&mut command).map_err(|error| format!("the stack's git could not be started: {error}"))?;
         match outcome.status.success() {
             true => Ok(()),
             false => Err(format!(

@@ -9,6 +9,7 @@ mod cnb_build;
 mod cnb_detect;
 mod cnb_launch;
 mod heroku;
+mod hostile;
 
 use lifecycle::testing::Stage;
 use model::staging::BuildResult;

@@ -144,7 +144,10 @@ fn another_digest_and_a_missing_file_are_refused() {
     let server = Server::start(&[("/b.zip", zip(&scripts("", "true")))]);
     let mut stage = from_url(&format!("{}/b.zip#{}", server.url(), digest(b"other")));
     let cause = refused(&mut stage);
-    assert!(cause.contains("has the digest sha256:") && cause.contains("is asked for"), "{cause}");
+    assert!(
+        cause.contains("has the digest sha256:") && cause.contains("is asked for"),
+        "{cause}"
+    );
     let mut stage = from_url(&format!("{}/none.zip", server.url()));
     assert!(refused(&mut stage).contains("404"));
 }
@@ -173,7 +176,16 @@ fn a_repository_is_cloned_at_its_branch() {
             git(&["checkout", "-q", "-b", branch]);
         }
         git(&["add", "."]);
-        git(&["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-q", "-m", text]);
+        git(&[
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.com",
+            "commit",
+            "-q",
+            "-m",
+            text,
+        ]);
     }
     let url = format!("file://{}", repository.display());
     stage.add_source(
@@ -198,12 +210,22 @@ fn a_folder_of_the_app_is_a_buildpack_and_is_not_changed_by_the_build() {
         &stage.source().join("tools/own"),
         &scripts("", "echo own > seen; echo x > $CNB_BUILDPACK_DIR/made"),
     );
-    stage.add_source("./tools/own", BuildpackSource::App { path: "tools/own".to_owned() });
+    stage.add_source(
+        "./tools/own",
+        BuildpackSource::App {
+            path: "tools/own".to_owned(),
+        },
+    );
     let result = stage.push().unwrap();
     assert_eq!(seen(&stage, &result), "own\n");
     assert!(!stage.paths().app.join("tools/own/made").exists());
     let mut missing = self::stage();
-    missing.add_source("./none", BuildpackSource::App { path: "none".to_owned() });
+    missing.add_source(
+        "./none",
+        BuildpackSource::App {
+            path: "none".to_owned(),
+        },
+    );
     refused(&mut missing);
 }
 
@@ -230,8 +252,18 @@ fn packaged() -> Vec<Vec<make::File>> {
                 0o644,
             )
                 .into(),
-            (format!("{folder}/bin/detect").as_str(), format!("#!/bin/sh\n{detect}").as_str(), 0o755).into(),
-            (format!("{folder}/bin/build").as_str(), format!("#!/bin/sh\necho {id} >> seen").as_str(), 0o755).into(),
+            (
+                format!("{folder}/bin/detect").as_str(),
+                format!("#!/bin/sh\n{detect}").as_str(),
+                0o755,
+            )
+                .into(),
+            (
+                format!("{folder}/bin/build").as_str(),
+                format!("#!/bin/sh\necho {id} >> seen").as_str(),
+                0o755,
+            )
+                .into(),
         ]
     };
     let composite = "api = '0.10'\n[buildpack]\nid = 'all'\nversion = '1.0.0'\n[[order]]\n\

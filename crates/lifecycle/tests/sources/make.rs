@@ -122,7 +122,10 @@ pub enum Lie {
 pub fn image(layers: &[Files], lie: &Lie) -> Vec<u8> {
     let mut files: Files = vec![("oci-layout", r#"{"imageLayoutVersion": "1.0.0"}"#, 0o644).into()];
     let mut blob = |bytes: Vec<u8>, lie: &Lie| -> String {
-        let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         if !matches!(lie, Lie::Missing) {
             let mut file = File::from((format!("blobs/sha256/{hex}").as_str(), "", 0o644));
             file.content = bytes;

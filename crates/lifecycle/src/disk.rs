@@ -1,0 +1,25 @@
+//! How full the disk of a build is: most programs that run out of it say so, and many say something else.
+
+use std::path::Path;
+
+/// Below this share of free space, in percent, a failure is for the disk.
+const FULL_PERCENT: u64 = 1;
+
+/// Size of the full disk that `path` is on, in MiB; `None` where there is room, or nobody knows.
+#[must_use]
+pub fn full(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    let bytes = found.f_blocks.saturating_mul(found.f_frsize);
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let no_room = bytes > 0 && free.saturating_mul(100) / bytes < FULL_PERCENT;
+    let no_files = found.f_files > 0 && found.f_favail.saturating_mul(100) / found.f_files < FULL_PERCENT;
+    (no_room || no_files).then_some(bytes >> 20)
+}
+
+#[cfg(test)]
+#[test]
+fn a_disk_with_room_is_not_full() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(full(folder.path()), None);
+    assert_eq!(full(Path::new("/nowhere")), None);
+}
