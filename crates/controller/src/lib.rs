@@ -5,7 +5,9 @@
 //! talks to a cell.
 
 mod actions;
+mod attest;
 mod auth;
+mod bits;
 mod config;
 mod context;
 mod control;

@@ -211,6 +211,14 @@ pub struct Droplet {
     pub created_at: Timestamp,
 }
 
+impl Droplet {
+    /// Whether it can be run: one that awaits its upload has no layers.
+    #[must_use]
+    pub fn is_staged(&self) -> bool {
+        !self.layers.is_empty()
+    }
+}
+
 /// What the next build of an app gets from the last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildCache {

@@ -141,6 +141,20 @@ impl Tx {
         self.execute(query).await.map(drop)
     }
 
+    /// Gives a droplet that awaits its upload layers and processes; says whether it still did.
+    pub async fn droplet_fill(&self, droplet: &Droplet) -> Result<bool> {
+        let query = Query::new(
+            "droplet_fill",
+            droplet.id,
+            "UPDATE droplets SET digest = $2, layers = $3, processes = $4 WHERE id = $1 AND layers = '[]'",
+        )
+        .arg(droplet.id)
+        .arg(droplet.digest.to_string())
+        .arg(json(&droplet.layers)?)
+        .arg(json(&droplet.processes)?);
+        Ok(self.execute(query).await? > 0)
+    }
+
     /// Removes a droplet.
     pub async fn droplet_delete(&self, id: DropletId) -> Result<bool> {
         let query = Query::new("droplet_delete", id, "DELETE FROM droplets WHERE id = $1").arg(id);

@@ -74,7 +74,7 @@ pub struct Droplet {
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: Timestamp,
-    /// `STAGED`: only then there is one.
+    /// `STAGED`, or `AWAITING_UPLOAD` of one that was made to be uploaded.
     pub state: String,
     pub error: Option<String>,
     pub lifecycle: Lifecycle,
@@ -92,6 +92,15 @@ pub struct Droplet {
     pub metadata: Metadata,
     #[serde(default)]
     pub links: Links,
+}
+
+/// `POST /v3/droplets`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DropletCreate {
+    pub relationships: BuildRelationships,
+    /// Commands by process type, which replace what the bits say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_types: Option<BTreeMap<String, String>>,
 }
 
 /// A layer of a droplet.

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod build;
 pub mod buildpack;
+pub mod droplet;
 pub mod manifest;
 pub mod package;
 pub mod revision;

@@ -205,6 +205,13 @@ fn invalid_bits(error: pack::Error) -> Failure {
     }
 }
 
+/// Notes that somebody took a package away.
+pub async fn downloaded(context: &Context, package: &Package, app: &App, space: &Space, by: &By) -> Answer<()> {
+    let tx = context.store.begin().await?;
+    tx.event(by.app_event("audit.app.package.download", app, space, json!({"package": package.id})));
+    Ok(tx.commit().await?)
+}
+
 /// Removes a package. Builds that use it go on.
 pub async fn delete(
     context: &Context,

@@ -77,6 +77,11 @@ pub async fn current_droplet(tx: &Tx, app: &App) -> Answer<Droplet> {
 
 /// Makes `droplet` the app's, with a process for each type that it offers.
 pub async fn assign_droplet(tx: &Tx, app: &mut App, droplet: &Droplet, by: &By) -> Answer<()> {
+    if !droplet.is_staged() {
+        return Err(Failure::refused(
+            "Unable to assign current droplet. Ensure the droplet is staged: it awaits its upload.",
+        ));
+    }
     app.droplet = Some(droplet.id);
     app.updated_at = by.now;
     tx.app_update(app).await?;

@@ -95,7 +95,12 @@ impl Loop {
                 Some(spec::instance(config, of, version, index))
             }),
             Slot::Job(JobRef::Build(id)) => match loaded.builds.iter().find(|pending| pending.build.id == id) {
-                Some(of) => match spec::build(&self.control.context, &loaded.buildpacks, of, self.environment(&of.app).await?) {
+                Some(of) => match spec::build(
+                    &self.control.context,
+                    &loaded.buildpacks,
+                    of,
+                    self.environment(&of.app).await?,
+                ) {
                     Ok(spec) => Some(spec),
                     Err(failure) => return Ok(Made::Failed(id, failure)),
                 },

@@ -1,12 +1,12 @@
 //! `/v3/buildpacks`: everybody sees them, operators change them.
 
+use super::bits::receive;
 use super::links::{accepted, links, post};
 use crate::actions::{By, buildpack as actions};
 use crate::auth::Caller;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::{Body, Query, id};
-use api::error::Code;
 use api::v3;
 use axum::extract::{DefaultBodyLimit, Multipart, Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -16,16 +16,12 @@ use blobstore::Kind;
 use http::StatusCode;
 use model::id::BuildpackId;
 use model::resource::Buildpack;
-use sha2::{Digest as _, Sha256};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::time::Duration;
+use std::io::{Read as _, Seek as _};
 use store::Paged;
 
 const WHAT: &str = "Buildpack";
 /// Largest archive in bytes.
 const MAX_BITS: u64 = 2 * 1024 * 1024 * 1024;
-/// An upload whose next bytes do not come within this time is given up.
-const STALL: Duration = Duration::from_secs(60);
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -140,8 +136,17 @@ async fn upload(
     let buildpack = find(&context, &guid).await?;
     operator(&caller)?;
     actions::refuse_locked(&buildpack)?;
-    let (bits, file) = receive(&context, multipart).await?;
-    let stored = context.blobs.put_temporary(Kind::Buildpack, &bits.digest, file).await;
+    let mut received = receive(&context, multipart, "buildpack", MAX_BITS).await?;
+    look_at(received.file.as_file_mut())?;
+    let bits = actions::Bits {
+        filename: received.filename,
+        digest: received.digest,
+        size_bytes: received.size_bytes,
+    };
+    let stored = context
+        .blobs
+        .put_temporary(Kind::Buildpack, &bits.digest, received.file)
+        .await;
     stored.map_err(Failure::internal)?;
     let (filled, job) = actions::fill(&context, buildpack.id, bits, &By::caller(&caller, &context)).await?;
     let headers = accepted(&context, job).headers().clone();
@@ -149,48 +154,7 @@ async fn upload(
 }
 
 fn invalid(detail: impl std::fmt::Display) -> Failure {
-    Failure::refused(format!("The buildpack upload is invalid: {detail}"))
-}
-
-async fn receive(context: &Context, mut multipart: Multipart) -> Answer<(actions::Bits, tempfile::NamedTempFile)> {
-    let stalled = |_| invalid(format!("no bytes for {} s", STALL.as_secs()));
-    loop {
-        let field = tokio::time::timeout(STALL, multipart.next_field())
-            .await
-            .map_err(stalled)?;
-        let field = field.map_err(|error| invalid(error.body_text()))?;
-        let mut field = field.ok_or_else(|| invalid("the form has no \"bits\""))?;
-        if field.name() != Some("bits") {
-            continue;
-        }
-        let filename: String = field.file_name().unwrap_or("buildpack").chars().take(255).collect();
-        let mut file = context.blobs.temporary().map_err(Failure::internal)?;
-        let mut hash = Sha256::new();
-        let mut size_bytes = 0;
-        while let Some(chunk) = tokio::time::timeout(STALL, field.chunk())
-            .await
-            .map_err(stalled)?
-            .map_err(|error| invalid(error.body_text()))?
-        {
-            size_bytes += chunk.len() as u64;
-            if size_bytes > MAX_BITS {
-                return Err(Failure::new(
-                    Code::PayloadTooLarge,
-                    format!("The buildpack may not be larger than {MAX_BITS} bytes"),
-                ));
-            }
-            hash.update(&chunk);
-            file.write_all(&chunk).map_err(Failure::internal)?;
-        }
-        look_at(file.as_file_mut())?;
-        let digest = model::Digest::from_sha256(hash.finalize().into());
-        let bits = actions::Bits {
-            filename,
-            digest,
-            size_bytes,
-        };
-        return Ok((bits, file));
-    }
+    super::bits::invalid("buildpack", detail)
 }
 
 /// Refuses what is certainly no archive of a buildpack. What it holds beyond that only a build can say.

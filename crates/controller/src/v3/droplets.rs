@@ -14,23 +14,29 @@ use axum::{Json, Router};
 use model::resource::Droplet;
 use store::{DropletFilter, Paged};
 
-const WHAT: &str = "Droplet";
+pub(super) const WHAT: &str = "Droplet";
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
-        .route("/v3/droplets", get(list))
+        .route("/v3/droplets", get(list).post(super::droplet_bits::create))
         .route("/v3/droplets/{guid}", get(fetch))
         .route("/v3/apps/{guid}/droplets", get(of_app))
         .route("/v3/apps/{guid}/droplets/current", get(current))
         .route("/v3/packages/{guid}/droplets", get(of_package))
 }
 
-fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
+pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
+    let own = format!("/v3/droplets/{}", droplet.id);
+    let is_staged = droplet.is_staged();
     v3::Droplet {
         links: links(
             context,
             [
-                ("self", format!("/v3/droplets/{}", droplet.id)),
+                ("self", own.clone()),
+                ("download", format!("{own}/download")),
+                ("upload", format!("{own}/upload")),
+                ("sbom", format!("{own}/sbom")),
+                ("provenance", format!("{own}/provenance")),
                 ("app", format!("/v3/apps/{}", droplet.app)),
                 (
                     "assign_current_droplet",
@@ -41,12 +47,12 @@ fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
         guid: droplet.id,
         created_at: droplet.created_at,
         updated_at: droplet.created_at,
-        state: "STAGED".to_owned(),
+        state: if is_staged { "STAGED" } else { "AWAITING_UPLOAD" }.to_owned(),
         error: None,
         lifecycle: lifecycle(&[], droplet.stack.as_str()),
         checksum: v3::Checksum {
             kind: Some("sha256".to_owned()),
-            value: Some(droplet.digest.hex()),
+            value: is_staged.then(|| droplet.digest.hex()),
         },
         buildpacks: droplet
             .buildpacks
@@ -87,10 +93,12 @@ async fn filtered(
     query: &Query,
     filter: DropletFilter,
 ) -> Answer<Json<v3::List<v3::Droplet>>> {
-    // There are no droplets in another state: a build has those.
-    let none = query
-        .texts("states")
-        .is_some_and(|states| states.iter().all(|state| state != "STAGED"));
+    // Others are in no other state: a build has those.
+    let none = query.texts("states").is_some_and(|states| {
+        states
+            .iter()
+            .all(|state| state != "STAGED" && state != "AWAITING_UPLOAD")
+    });
     let listed = if none {
         Paged {
             items: Vec::new(),

@@ -2,11 +2,13 @@
 
 mod app_parts;
 mod apps;
+mod bits;
 mod buildpacks;
 mod builds;
 mod catalog;
 mod deployments;
 mod domains;
+mod droplet_bits;
 mod droplets;
 mod events;
 mod jobs;
@@ -47,6 +49,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(buildpacks::routes())
         .merge(builds::routes())
         .merge(droplets::routes())
+        .merge(droplet_bits::routes())
         .merge(deployments::routes())
         .merge(tasks::routes())
         .merge(revisions::routes())

@@ -5,6 +5,7 @@ use super::links::{accepted, links, post};
 use super::upload;
 use crate::actions::{By, package as actions};
 use crate::auth::{Caller, Need, app_for};
+use crate::bits;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::{Body, Query, id};
@@ -15,7 +16,7 @@ use axum::response::Response;
 use axum::routing::{get, post as on_post};
 use axum::{Json, Router};
 use http::StatusCode;
-use model::resource::{App, Package, Space};
+use model::resource::{App, Package, PackageState, Space};
 use store::PackageFilter;
 
 pub(super) const WHAT: &str = "Package";
@@ -28,6 +29,7 @@ pub(super) fn routes() -> Router<Context> {
             "/v3/packages/{guid}/upload",
             on_post(upload::upload).layer(DefaultBodyLimit::disable()),
         )
+        .route("/v3/packages/{guid}/download", get(download))
         .route("/v3/resource_matches", on_post(matches))
         .route("/v3/apps/{guid}/packages", get(of_app))
 }
@@ -39,6 +41,7 @@ pub(super) fn present(context: &Context, package: Package) -> v3::Package {
         [("self", own.clone()), ("app", format!("/v3/apps/{}", package.app))],
     );
     all.insert("upload".to_owned(), post(context, format!("{own}/upload")));
+    all.extend(links(context, [("download", format!("{own}/download"))]));
     v3::Package {
         links: all,
         guid: package.id,
@@ -145,6 +148,17 @@ async fn create(
     };
     let package = actions::create(&context, &app, &space, &By::caller(&caller, &context)).await?;
     Ok((StatusCode::CREATED, Json(present(&context, package))))
+}
+
+async fn download(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (package, app, space) = package_for(&context, &caller, &guid, Need::Write).await?;
+    let digest = package.digest.as_ref().filter(|_| package.state == PackageState::Ready);
+    let digest = digest.ok_or_else(|| Failure::refused("Package has no bits to download."))?;
+    let file = bits::zip(&context.blobs, digest)
+        .await
+        .map_err(super::bits::failed("package"))?;
+    actions::downloaded(&context, &package, &app, &space, &By::caller(&caller, &context)).await?;
+    super::bits::send(file, &format!("package_{}.zip", package.id), "application/zip").await
 }
 
 async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {

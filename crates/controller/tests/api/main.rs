@@ -1,5 +1,6 @@
 //! The public API through its real router, on real stores of both engines, with real blobs and logs.
 
+mod bits;
 mod buildpacks;
 mod canary;
 mod client;
