@@ -109,6 +109,8 @@ pub struct Platform {
     slot: Slot,
     state: TempDir,
     daemon: Option<Child>,
+    settings: Vec<String>,
+    variables: Vec<(String, String)>,
     /// Base address of the API.
     pub api: String,
     /// Address of the router, host and port.
@@ -119,6 +121,12 @@ impl Platform {
     /// Starts one and waits until it is ready.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&[], &[])
+    }
+
+    /// Starts one with these settings, and variables of the daemon, and waits until it is ready.
+    #[must_use]
+    pub fn with(settings: &[String], variables: &[(&str, &str)]) -> Self {
         let state = tempfile::Builder::new()
             .prefix("paas-test-")
             .tempdir()
@@ -127,6 +135,11 @@ impl Platform {
             slot: Slot::take(),
             state,
             daemon: None,
+            settings: settings.to_vec(),
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             api: "127.0.0.1:0".into(),
             router: "127.0.0.1:0".into(),
         };
@@ -211,6 +224,10 @@ impl Platform {
         ]);
         paasd.args(["--set", &format!("cell.network.bridge={name}"), "--set"]);
         paasd.arg(format!("cell.network.subnet={subnet}")).stdin(Stdio::null());
+        for setting in &self.settings {
+            paasd.args(["--set", setting]);
+        }
+        paasd.envs(self.variables.iter().map(|(name, value)| (name, value)));
         paasd
     }
 

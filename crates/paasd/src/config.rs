@@ -46,6 +46,7 @@ pub struct Cell {
     pub disk_mb: u64,
     pub stack: String,
     pub uid_base: u32,
+    pub mirror: String,
     pub network: Network,
 }
 

@@ -27,7 +27,7 @@ const ADMIN: &str = "admin";
 /// Folder of the cell's stacks below the state directory.
 const STACKS: &str = "cell/stacks";
 /// Variables of the host that builds get: certificates, proxies and mirrors, so that they install as the host does.
-const STAGING_VARIABLES: [&str; 23] = [
+const STAGING_VARIABLES: [&str; 25] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -45,12 +45,14 @@ const STAGING_VARIABLES: [&str; 23] = [
     "GONOPROXY",
     "GOPRIVATE",
     "GOSUMDB",
-    "BP_MIRROR",
     "BP_NODE_MIRROR",
     "BP_GO_MIRROR",
     "BP_JAVA_MIRROR",
     "BP_MAVEN_MIRROR",
     "BP_GRADLE_MIRROR",
+    "BP_RUST_MIRROR",
+    "BP_CARGO_MIRROR",
+    "BP_DEBIAN_MIRROR",
 ];
 
 /// Runs until a signal or a role's failure.
@@ -243,7 +245,20 @@ fn cell_config(
     cell.capacity.memory_mb = (config.cell.memory_mb > 0).then_some(config.cell.memory_mb);
     cell.capacity.disk_mb = (config.cell.disk_mb > 0).then_some(config.cell.disk_mb);
     cell.staging_env = crate::config::variables(&STAGING_VARIABLES);
+    mirror(&mut cell, &config.cell.mirror);
     Ok(cell)
+}
+
+/// A folder has to be shown to builds; a server they reach by its address.
+fn mirror(cell: &mut cell::Config, setting: &str) {
+    const VARIABLE: &str = "BP_MIRROR";
+    let of_host = crate::config::variables(&[VARIABLE]).pop().map(|(_, value)| value);
+    let named = Some(setting.to_owned()).filter(|text| !text.is_empty()).or(of_host);
+    match named {
+        Some(folder) if folder.starts_with('/') => cell.mirror_dir = Some(folder.into()),
+        Some(address) => cell.staging_env.push((VARIABLE.to_owned(), address)),
+        None => {}
+    }
 }
 
 /// Writes the login that `paas` takes when it has no other, readable by whoever started the platform.

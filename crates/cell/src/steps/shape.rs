@@ -16,6 +16,10 @@ use std::path::{Path, PathBuf};
 const LIFECYCLE: &str = "/.paas/lifecycle";
 /// Where builds find the built-in buildpacks.
 const BUILDPACKS: &str = "/.paas/buildpacks";
+/// Where builds find the operator's mirror.
+const MIRROR: &str = "/.paas/mirror";
+/// Tells buildpacks where it is.
+const MIRROR_VARIABLE: &str = "BP_MIRROR";
 /// What the lifecycle of a build reads.
 const BUILD_INPUT: &str = "/paas/build.json";
 /// Open files of a process.
@@ -33,6 +37,7 @@ pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: 
     binds.push(readonly(&config.lifecycle_path, LIFECYCLE));
     if build {
         binds.push(readonly(&config.buildpacks_dir, BUILDPACKS));
+        binds.extend(config.mirror_dir.as_deref().map(|mirror| readonly(mirror, MIRROR)));
     }
     let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {work}\n");
     let mut files = vec![(PathBuf::from("/etc/hosts"), hosts.into_bytes(), 0o644)];
@@ -134,7 +139,13 @@ fn environment(config: &Config, work: WorkId, spec: &WorkSpec, certificates: boo
     match &spec.kind {
         WorkKind::Instance(instance) => env::instance(work, spec, instance, ADDRESS),
         WorkKind::Task(_) => env::task(work, spec, ADDRESS),
-        WorkKind::Build(_) => env::build(work, spec, &config.staging_env, certificates, ADDRESS),
+        WorkKind::Build(_) => {
+            let mut platform = config.staging_env.clone();
+            if config.mirror_dir.is_some() {
+                platform.push((MIRROR_VARIABLE.to_owned(), MIRROR.to_owned()));
+            }
+            env::build(work, spec, &platform, certificates, ADDRESS)
+        }
     }
 }
 

@@ -179,6 +179,22 @@ async fn a_package_becomes_a_droplet_that_runs_and_the_next_build_reuses_its_lay
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn builds_see_the_operator_s_mirror_and_cannot_change_it() {
+    let kit = Kit::start().await;
+    buildpack(&kit);
+    std::fs::write(kit.mirror().join("index.json"), "runtimes of the mirror\n").expect("written");
+    let trouble = "cat \"$BP_MIRROR/index.json\"; touch \"$BP_MIRROR/new\" || echo read-only it is; exit 9";
+    let source = package(&kit, &[("trouble", trouble)]).await;
+    let build = build(&kit, source, None);
+    kit.controller.assign(std::slice::from_ref(&build));
+    let (_, result) = outcome(&kit, build.work).await;
+    assert!(result.error.is_some());
+    kit.line(build.work, "runtimes of the mirror").await;
+    kit.line(build.work, "read-only it is").await;
+    assert!(!kit.mirror().join("new").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failed_builds_say_why() {
     let kit = Kit::start().await;
     buildpack(&kit);

@@ -255,6 +255,11 @@ impl Kit {
         self.dir.join("buildpacks")
     }
 
+    /// Folder of the mirror that builds see.
+    pub fn mirror(&self) -> PathBuf {
+        self.dir.join("mirror")
+    }
+
     /// Folder of the cell.
     pub fn state(&self) -> PathBuf {
         self.dir.join("cell")
@@ -381,6 +386,8 @@ fn config(dir: &Path, controller: &str, slot: u8) -> Config {
     config.capacity.memory_mb = Some(4096);
     fs::create_dir_all(dir.join("buildpacks")).expect("folder");
     config.buildpacks_dir = dir.join("buildpacks");
+    fs::create_dir_all(dir.join("mirror")).expect("folder");
+    config.mirror_dir = Some(dir.join("mirror"));
     config
 }
 
