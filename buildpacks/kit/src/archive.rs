@@ -33,8 +33,49 @@ pub fn unpack_tgz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> Opt
 /// # Errors
 /// As [`unpack_tgz`].
 pub fn unpack_tar_gz(reader: impl Read, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
+    unpack_tar(GzDecoder::new(reader), target, &place)
+}
+
+/// Unpacks what a `.deb` installs into `target`; `place` is asked with the whole path of each entry.
+///
+/// # Errors
+/// As [`unpack_tgz`], and where it is compressed in a way that is not read.
+pub fn unpack_deb(mut reader: impl Read, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut magic = [0; 8];
+    reader.read_exact(&mut magic)?;
+    if magic != *b"!<arch>\n" {
+        return Err(invalid("it is no package of Debian".to_owned()));
+    }
+    loop {
+        let mut head = [0; 60];
+        reader.read_exact(&mut head)?;
+        let text = String::from_utf8_lossy(&head).into_owned();
+        let name = text
+            .get(..16)
+            .unwrap_or_default()
+            .trim_end_matches([' ', '/'])
+            .to_owned();
+        let size = text.get(48..58).and_then(|size| size.trim().parse::<u64>().ok());
+        let size = size.ok_or_else(|| invalid(format!("the part {name} of it has no size")))?;
+        let mut part = reader.by_ref().take(size);
+        match name.as_str() {
+            "data.tar.xz" => return unpack_tar(lzma_rust2::XzReader::new(part, true), target, &place),
+            "data.tar.gz" => return unpack_tar(GzDecoder::new(part), target, &place),
+            "data.tar" => return unpack_tar(part, target, &place),
+            name if name.starts_with("data.tar") => return Err(invalid(format!("{name} cannot be read"))),
+            _ => {
+                io::copy(&mut part, &mut io::sink())?;
+                // Parts begin at even places.
+                io::copy(&mut reader.by_ref().take(size % 2), &mut io::sink())?;
+            }
+        }
+    }
+}
+
+fn unpack_tar(reader: impl Read, target: &Path, place: &dyn Fn(&Path) -> Option<PathBuf>) -> io::Result<()> {
     let mut links = Vec::new();
-    let mut archive = tar::Archive::new(GzDecoder::new(reader).take(TOTAL_BYTES));
+    let mut archive = tar::Archive::new(reader.take(TOTAL_BYTES));
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
@@ -187,6 +228,36 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o755);
         assert!(!folder.path().join("README.md").exists());
+    }
+
+    #[test]
+    fn a_package_of_debian_is_unpacked_and_its_scripts_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut deb = b"!<arch>\n".to_vec();
+        let mut add = |name: &str, content: &[u8]| {
+            deb.extend(
+                format!(
+                    "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+                    0,
+                    0,
+                    0,
+                    100644,
+                    content.len()
+                )
+                .bytes(),
+            );
+            deb.extend(content);
+            deb.extend(vec![b'\n'; content.len() % 2]);
+        };
+        add("debian-binary", b"2.0\n");
+        add("control.tar.gz", &tgz(&[("./postinst", 0o755)]));
+        add("data.tar.gz", &tgz(&[("./usr/bin/tool", 0o755)]));
+        unpack_deb(&deb[..], folder.path(), |path| Some(path.to_owned())).unwrap();
+        assert_eq!(fs::read(folder.path().join("usr/bin/tool")).unwrap(), b"hi");
+        assert!(!folder.path().join("postinst").exists());
+        assert!(unpack_deb(&b"PK"[..], folder.path(), |_| None).is_err());
+        let odd = String::from_utf8_lossy(&deb).replace("data.tar.gz ", "data.tar.lzo");
+        assert!(unpack_deb(odd.as_bytes(), folder.path(), |_| None).is_err());
     }
 
     #[test]

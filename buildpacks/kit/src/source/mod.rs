@@ -4,11 +4,12 @@
 //!
 //! Which release is wanted, and which of its files, is the language's business.
 
+pub mod debian;
 pub mod mirror;
 pub mod npm;
 pub mod pypi;
 
-use crate::archive::{unpack_tar_gz, unpack_zip};
+use crate::archive::{unpack_deb, unpack_tar_gz, unpack_zip};
 use crate::http::{Client, Integrity};
 use crate::{BuildContext, Failure, Layer, Result, Types, output};
 use std::fs::File;
@@ -41,6 +42,8 @@ pub enum Form {
     TarGz,
     /// `.zip`, `.whl`, `.jar`.
     Zip,
+    /// `.deb`: what it installs.
+    Deb,
 }
 
 impl Form {
@@ -182,10 +185,18 @@ pub fn unpack(
     place: &dyn Fn(&Path) -> Option<PathBuf>,
 ) -> Result<()> {
     let put = |path: &Path| release.root.of(path).and_then(|path| place(&path));
-    if release.form == Form::TarGz {
-        return client.download(&release.url, &release.integrity, |reader| {
-            unpack_tar_gz(reader, target, put)
-        });
+    match release.form {
+        Form::TarGz => {
+            return client.download(&release.url, &release.integrity, |reader| {
+                unpack_tar_gz(reader, target, put)
+            });
+        }
+        Form::Deb => {
+            return client.download(&release.url, &release.integrity, |reader| {
+                unpack_deb(reader, target, put)
+            });
+        }
+        Form::Zip => {}
     }
     // The index of a zip is at its end, so it is kept until it is complete.
     let mut file = tempfile::tempfile_in(scratch).map_err(Failure::file("create a file in", scratch))?;
