@@ -321,7 +321,7 @@ impl Drop for Host {
 }
 
 /// A root with the probe, a few files, and a home of the app's user.
-fn build_layer(layer: &Path) {
+pub fn build_layer(layer: &Path) {
     for folder in ["bin", "etc", "home/vcap", "root", "usr/lib"] {
         std::fs::create_dir_all(layer.join(folder)).unwrap();
     }

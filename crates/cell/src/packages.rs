@@ -4,7 +4,7 @@ use crate::cache::{Tree, Trees};
 use crate::env::HOME;
 use crate::error::Error;
 use crate::layers::Spent;
-use crate::unpack::OWNER;
+use crate::unpack::owner;
 use blobstore::Blobstore;
 use blobstore::pack::{Materialise, PackageIndex, TreeLimits, materialise};
 use model::Digest;
@@ -54,7 +54,7 @@ impl Packages {
                 let options = Materialise {
                     dir,
                     prefix: HOME.trim_start_matches('/').to_owned(),
-                    owner: Some((OWNER, OWNER)),
+                    owner: Some((owner(), owner())),
                     limits: self.limits,
                 };
                 let done = materialise(&self.blobs, &index, options).await.map_err(failed)?;

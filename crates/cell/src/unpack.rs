@@ -18,6 +18,12 @@ use std::rc::Rc;
 
 /// User and group of everything in a layer.
 pub const OWNER: u32 = 2000;
+
+/// Who that is on this host: files are stored with it, and sandboxes shift it where they have ids of their own.
+#[must_use]
+pub fn owner() -> u32 {
+    sandbox::unprivileged::owner(OWNER)
+}
 /// Folders below each other that a name may have.
 const MAX_DEPTH: usize = 128;
 /// Bytes of headers that one entry may take: long names and extensions.
@@ -382,8 +388,8 @@ fn own(parent: &OwnedFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
     rustix::fs::chownat(
         parent,
         name,
-        Some(Uid::from_raw(OWNER)),
-        Some(Gid::from_raw(OWNER)),
+        Some(Uid::from_raw(owner())),
+        Some(Gid::from_raw(owner())),
         flags,
     )
 }
@@ -417,7 +423,7 @@ fn fill<R: Read>(fd: OwnedFd, entry: &Entry, contents: &mut tar::Entry<'_, R>, n
         last_access: time,
         last_modification: time,
     };
-    rustix::fs::fchown(fd, Some(Uid::from_raw(OWNER)), Some(Gid::from_raw(OWNER)))
+    rustix::fs::fchown(fd, Some(Uid::from_raw(owner())), Some(Gid::from_raw(owner())))
         .and_then(|()| rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode & 0o777)))
         .and_then(|()| rustix::fs::futimens(fd, &times))
         .map_err(|source| failed(source.into()))

@@ -11,6 +11,16 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A step on the way to namespaces of our own failed.
+    #[error("failed to {what} for an agent without root")]
+    Unprivileged {
+        /// The step.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+
     /// The specification breaks a rule; nothing was started.
     #[error("invalid specification of sandbox {id}: {reason}")]
     Invalid {

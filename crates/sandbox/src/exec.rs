@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Context;
 use crate::wire::{self, Command, Ended, Reply};
-use crate::{Error, ExecSpec, Result};
+use crate::{Error, ExecSpec, Result, users};
 
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -39,7 +39,7 @@ pub fn start(id: &str, socket: OwnedFd, spec: &ExecSpec, uid_base: u32) -> Resul
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).on("make pipes", id)?;
             let (mine, its) = if stream == 0 { (write, read) } else { (read, write) };
             // So that it may open /dev/stdout again.
-            let owner = uid_base + spec.uid;
+            let owner = users::outer(uid_base, spec.uid);
             std::os::unix::fs::fchown(&its, Some(owner), Some(owner)).on("make pipes", id)?;
             ours.push(mine);
             theirs.push(its);

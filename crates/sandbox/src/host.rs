@@ -4,7 +4,7 @@
 use rustix::process::Resource;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::{Error, Result};
+use crate::{Error, Result, unprivileged};
 
 /// Owners of overlay layers can be shifted from here on.
 const OLDEST_KERNEL: (u32, u32) = (5, 19);
@@ -17,7 +17,7 @@ const OPEN_FILES: u64 = 16_384;
 pub fn check() -> Result<()> {
     let refuse = |reason: String| Err(Error::Host { reason });
     if !rustix::process::geteuid().is_root() {
-        return refuse("the agent must run as root".to_owned());
+        return refuse("the agent must run as root, or have entered namespaces of its own".to_owned());
     }
     let release = kernel();
     if version(&release).is_some_and(|found| found < OLDEST_KERNEL) {
@@ -38,7 +38,7 @@ pub fn kernel() -> String {
 
 /// What is weaker than intended.
 pub fn missing(layout: &str) -> Vec<String> {
-    let mut missing = Vec::new();
+    let mut missing: Vec<String> = unprivileged::lacks().iter().map(ToString::to_string).collect();
     if layout == "v1" {
         missing.push("no v2 control group hierarchy is mounted: sandboxes are killed process by process".to_owned());
     }

@@ -35,6 +35,7 @@ mod sandbox;
 pub mod spawner;
 mod spec;
 mod sys;
+pub mod unprivileged;
 mod users;
 mod wire;
 

@@ -23,7 +23,7 @@ use crate::record::{self, Folders, Record};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
 use crate::wire::Ask;
-use crate::{Config, Error, Isolation, ParkSpec, Result, Spec, Stats, check, host, sys};
+use crate::{Config, Error, Isolation, ParkSpec, Result, Spec, Stats, check, host, sys, unprivileged};
 use pool::{Parked, Pool};
 use reaper::Reaper;
 use start::{Clock, Remains};
@@ -76,7 +76,7 @@ impl Runtime {
     /// Finds out what this host can do and starts the spawner, or finds the one that runs.
     pub fn open(config: Config) -> Result<Runtime> {
         host::check()?;
-        if config.uid_base < RANGE || config.uid_base > END_OF_IDS - RANGE {
+        if !unprivileged::confined() && (config.uid_base < RANGE || config.uid_base > END_OF_IDS - RANGE) {
             return Err(Error::Host {
                 reason: format!("uid ranges cannot begin at {}", config.uid_base),
             });
@@ -212,6 +212,7 @@ impl Runtime {
             namespaces: namespaces.map(str::to_owned).to_vec(),
             seccomp: true,
             missing,
+            unprivileged: unprivileged::lacks(),
         }
     }
 
@@ -367,6 +368,10 @@ impl Inner {
     }
 
     fn take_range(&self) -> Result<u32> {
+        if unprivileged::confined() {
+            // There is one range, that of the agent itself, and all share it.
+            return Ok(0);
+        }
         let mut taken = self.ranges.lock().unwrap_or_else(PoisonError::into_inner);
         let room = ((END_OF_IDS - self.config.uid_base) / RANGE).min(MAX_RANGES);
         let free = (0..room)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Parking;
 use crate::net::{Egress, NetworkConfig};
+use crate::unprivileged::Lack;
 
 /// Longest line an app may log before it is split into several records, in bytes.
 pub const MAX_LINE: usize = 61_440;
@@ -309,7 +310,7 @@ pub struct ExecSpec {
 /// What this host offers and what it lacks, for operators.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Isolation {
-    /// `v2`, `hybrid` or `v1`.
+    /// `v2`, `hybrid`, `v1`, or `none` for an agent without root.
     pub cgroups: String,
     /// How the private layer is limited: `loop-ext4` or `tmpfs`.
     pub disk: String,
@@ -321,4 +322,6 @@ pub struct Isolation {
     pub seccomp: bool,
     /// What is missing or weaker than intended, in words for an operator.
     pub missing: Vec<String>,
+    /// The part of it that is so because the agent is not the host's root; empty where it is.
+    pub unprivileged: Vec<Lack>,
 }

@@ -37,6 +37,8 @@ pub enum Ask {
     Create {
         id: String,
         uid_base: u32,
+        /// The app's user inside, for the agent that has one id alone to give it.
+        uid: u32,
         group: bool,
         netns: bool,
         upper: bool,

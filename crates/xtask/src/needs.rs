@@ -23,7 +23,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 19] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -62,6 +62,17 @@ const NEEDS: [Need; 17] = [
     Need {
         program: "flock",
         package: "util-linux",
+        purpose: Purpose::Test,
+    },
+    // Platforms of ordinary users: more ids than their own, and a way out.
+    Need {
+        program: "newuidmap",
+        package: "uidmap",
+        purpose: Purpose::Test,
+    },
+    Need {
+        program: "slirp4netns",
+        package: "slirp4netns",
         purpose: Purpose::Test,
     },
     // Python apps run on the host's interpreter where the stack is the host's.

@@ -4,7 +4,7 @@
 use super::{Platform, make_dir, write_file};
 use crate::env::CA_BUNDLE;
 use crate::error::{Error, file};
-use crate::unpack::OWNER;
+use crate::unpack::owner;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub(super) fn write(tree: &Path, settings: &Platform) -> Result<(), Error> {
     for name in USERS {
         let path = tree.join(name);
         make_dir(&path, 0o755)?;
-        chown(&path, Some(OWNER), Some(OWNER)).map_err(file("give away", &path))?;
+        chown(&path, Some(owner()), Some(owner())).map_err(file("give away", &path))?;
     }
     let certificates = bundle(settings)?;
     if !certificates.is_empty() {

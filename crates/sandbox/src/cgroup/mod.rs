@@ -1,9 +1,10 @@
 //! Control groups of sandboxes: limits, figures, kill. One module per layout behind one
 //! trait: `v2` (one hierarchy for all) and `hybrid` (v1 hierarchies for limits, a v2 group
-//! beside them for kill and pressure).
+//! beside them for kill and pressure); `absent` where the agent may not make any.
 //!
 //! Only groups below the configured parent are ever made, changed or removed.
 
+mod absent;
 mod change;
 pub mod device;
 pub(crate) mod files;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context;
-use crate::{Error, Limits, Oom, Result};
+use crate::{Error, Limits, Oom, Result, users};
 use device::Device;
 use meter::Figure;
 
@@ -57,7 +58,7 @@ pub struct GroupPlan {
 
 /// The groups of sandboxes in one layout.
 pub trait Groups: Send + Sync + std::fmt::Debug {
-    /// `v2`, `hybrid` or `v1`.
+    /// `v2`, `hybrid`, `v1` or `none`.
     fn layout(&self) -> &'static str;
     /// Makes the groups of `id` and sets the limits.
     fn create(&self, id: &str, limits: &Limits) -> Result<()>;
@@ -97,6 +98,9 @@ pub fn open(parent: &str) -> Result<Box<dyn Groups>> {
         return Err(Error::Host {
             reason: format!("{parent:?} is not a usable group name"),
         });
+    }
+    if users::confined() {
+        return Ok(Box::new(absent::Absent));
     }
     let mounts = files::Mounts::read().map_err(|e| Error::Host {
         reason: format!("control groups: {e}"),

@@ -8,10 +8,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::launch::{self, Image, Launch};
 use super::{Failure, Plan, Stage, Steps, seal, step};
-use crate::Process;
 use crate::log::Source;
 use crate::sys::{self, Forked};
 use crate::wire::{self, Report};
+use crate::{Process, users};
 
 /// Pipes of the app hold this much, so that a burst does not stall it.
 pub const PIPE_BYTES: usize = 256 << 10;
@@ -29,7 +29,7 @@ pub fn grow(plan: &Plan, orders: OwnedFd, userns: &OwnedFd) -> Result<Bud, Failu
     let mut sources = Vec::new();
     let mut streams = Vec::new();
     for tag in *b"OE" {
-        let (ours, theirs) = launch::pipe(plan.uid_base + plan.uid, PIPE_BYTES).stage("make pipe")?;
+        let (ours, theirs) = launch::pipe(users::outer(plan.uid_base, plan.uid), PIPE_BYTES).stage("make pipe")?;
         sources.push(Source::new(ours, tag));
         streams.push(theirs);
     }

@@ -4,12 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, makedev};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::mount::FsPickFlags;
 
 use super::layout::{self, DEV, LINKS, NODES, PTS, QUEUES, SHM, TTY_GROUP};
 use super::tree::{Root, attach, new_fs};
 use crate::sys::{self, attr};
+use crate::users;
+
+/// Name, major, minor.
+type Node = (&'static str, u32, u32);
 
 /// Builds it below `root`.
 pub fn build(root: &Root, memory_bytes: u64) -> io::Result<()> {
@@ -17,12 +21,15 @@ pub fn build(root: &Root, memory_bytes: u64) -> io::Result<()> {
     let owner = [("uid", base.as_str()), ("gid", base.as_str())];
     let options = [DEV.options, &owner].concat();
     let dev = new_fs(DEV.kind, &options, DEV.attributes)?;
-    populate(&dev, root.uid_base)?;
+    let borrowed = populate(&dev, root.uid_base)?;
     sys::mount_setattr(dev.as_fd(), attr::RDONLY, None, false)?;
     let point = root.mount_point(Path::new("/dev"))?;
     attach(dev.as_fd(), point.as_fd())?;
+    for node in borrowed {
+        borrow(root, node)?;
+    }
 
-    let tty = (root.uid_base + TTY_GROUP).to_string();
+    let tty = users::outer(root.uid_base, TTY_GROUP).to_string();
     let options = [PTS.options, &[("gid", tty.as_str())]].concat();
     let pts = new_fs(PTS.kind, &options, PTS.attributes)?;
     attach(pts.as_fd(), root.existing(Path::new(PTS.target), true)?.as_fd())?;
@@ -46,16 +53,20 @@ pub fn resize_shm(root: &Root, memory_bytes: u64) -> io::Result<()> {
     Ok(rustix::mount::fsconfig_reconfigure(fs.as_fd())?)
 }
 
-fn populate(dev: &OwnedFd, uid_base: u32) -> io::Result<()> {
+/// Fills it; the nodes that could not be made.
+fn populate(dev: &OwnedFd, uid_base: u32) -> io::Result<Vec<Node>> {
+    let mut borrowed = Vec::new();
     let (uid, gid) = (Some(Uid::from_raw(uid_base)), Some(Gid::from_raw(uid_base)));
     for (name, major, minor) in NODES {
-        rustix::fs::mknodat(
-            dev,
-            name,
-            FileType::CharacterDevice,
-            Mode::from_raw_mode(0o666),
-            makedev(major, minor),
-        )?;
+        let mode = Mode::from_raw_mode(0o666);
+        if uid_base == 0 {
+            // Root of a user namespace makes no devices, but may show those of the host in their place.
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            drop(rustix::fs::openat(dev, name, flags, mode)?);
+            borrowed.push((name, major, minor));
+            continue;
+        }
+        rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
         // The node's mode is subject to the umask.
         rustix::fs::chmodat(dev, name, Mode::from_raw_mode(0o666), AtFlags::empty())?;
         rustix::fs::chownat(dev, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -67,5 +78,18 @@ fn populate(dev: &OwnedFd, uid_base: u32) -> io::Result<()> {
         rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
         rustix::fs::chownat(dev, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     }
-    Ok(())
+    Ok(borrowed)
+}
+
+/// Shows the host's node in place of an empty file, made sure to be that device.
+fn borrow(root: &Root, (name, major, minor): Node) -> io::Result<()> {
+    let path = Path::new("/dev").join(name);
+    let node = super::tree::clone_tree(&path, false)?;
+    let stat = rustix::fs::fstat(&node)?;
+    let is_char = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_char || stat.st_rdev != makedev(major, minor) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    sys::mount_setattr(node.as_fd(), attr::NOSUID | attr::NOEXEC, None, false)?;
+    attach(node.as_fd(), root.existing(&path, false)?.as_fd())
 }

@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use super::layout::{self, OOM_SCORE};
 use super::{Failure, Stage};
 use crate::sys::{self, Forked};
-use crate::{Rlimit, RlimitKind};
+use crate::{Rlimit, RlimitKind, users};
 
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -159,7 +159,10 @@ pub fn narrow(launch: &Launch<'_>) -> Result<(), Failure> {
 pub fn become_user(uid: u32, gid: u32, rlimits: &[Rlimit]) -> Result<(), Failure> {
     set_limits(rlimits).stage("set resource limits")?;
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::thread::set_thread_groups(&[]).stage("drop groups")?;
+    if !users::single() {
+        // Where there is one id, the kernel lets nobody change groups.
+        rustix::thread::set_thread_groups(&[]).stage("drop groups")?;
+    }
     rustix::thread::set_thread_res_gid(gid, gid, gid).stage("change group")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).stage("change user")?;
     let none = CapabilitySet::empty();
@@ -233,6 +236,10 @@ fn enter(cwd: &Path) -> io::Result<()> {
 /// Makes something that belongs to `uid`. As the saved user is still root, the way back is
 /// open.
 fn as_user<T>(uid: u32, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if users::single() {
+        // There is nobody else to be.
+        return make();
+    }
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::from_raw(uid), Uid::ROOT)?;
     let made = make();
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;

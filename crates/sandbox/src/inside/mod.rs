@@ -103,6 +103,8 @@ impl<T, E: Into<io::Error>> Stage<T> for Result<T, E> {
 
 /// Prepares in the spawner what every init needs, so that it is done once.
 pub fn warm_up() {
+    // Before there is a sandbox whose own map would answer.
+    crate::users::single();
     seccomp::program();
 }
 

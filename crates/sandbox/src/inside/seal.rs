@@ -7,7 +7,7 @@ use nix::sched::CloneFlags;
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::{Failure, Plan, Stage, seccomp};
-use crate::sys;
+use crate::{sys, users};
 
 /// Highest capability number tried; those the kernel does not know are skipped.
 const CAPABILITIES: u32 = 63;
@@ -35,9 +35,12 @@ pub fn namespaces(plan: &Plan) -> io::Result<()> {
 /// Becomes root of the sandbox's user namespace, which is nobody on the host.
 pub fn give_up_root(userns: &OwnedFd) -> io::Result<()> {
     nix::sched::setns(userns, CloneFlags::CLONE_NEWUSER)?;
-    rustix::thread::set_thread_groups(&[])?;
-    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    // Where there is one id it is the app's, and this process has it already.
+    if !users::single() {
+        rustix::thread::set_thread_groups(&[])?;
+        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     Ok(())
 }

@@ -20,7 +20,7 @@ use super::layout::{KernelMount, PROC, SYS};
 use super::{Failure, Plan, Stage, dev, masks};
 use crate::record::{LOG, SCRATCH};
 use crate::sys::{self, attr};
-use crate::{Bind, Limits, Spec};
+use crate::{Bind, Limits, Spec, users};
 
 const SYSFS_MAGIC: libc::__fsword_t = 0x6265_6572;
 
@@ -86,8 +86,8 @@ impl<'a> Bed<'a> {
 
     /// Mounts the root, moves what was staged into it, and makes it the only thing there is.
     pub fn raise(&mut self, layers: &[PathBuf], binds: &[Bind]) -> Result<(), Failure> {
-        attach_layers(layers, self.userns)?;
-        overlay(layers.len()).stage("mount layers")?;
+        attach_layers(layers, self.stage.shift(self.userns))?;
+        overlay(layers.len(), self.plan.uid_base == 0).stage("mount layers")?;
         let root = Root {
             fd: open_dir("root").stage("open root")?,
             uid_base: self.plan.uid_base,
@@ -139,12 +139,12 @@ impl<'a> Bed<'a> {
 }
 
 /// Attaches each layer, read-only and with its owners shifted into the range, at `l0`, `l1`…
-fn attach_layers(layers: &[PathBuf], userns: BorrowedFd<'_>) -> Result<(), Failure> {
+fn attach_layers(layers: &[PathBuf], shift: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
     for (at, layer) in layers.iter().enumerate() {
         let stage = |what: &str| format!("{what} layer {}", layer.display());
         let tree = clone_tree(layer, false).stage(stage("open"))?;
         let set = attr::RDONLY | attr::NOSUID | attr::NODEV;
-        sys::mount_setattr(tree.as_fd(), set, Some(userns), false).stage(stage("shift owners of"))?;
+        sys::mount_setattr(tree.as_fd(), set, shift, false).stage(stage("shift owners of"))?;
         let point = format!("l{at}");
         std::fs::create_dir(&point).stage("make folder")?;
         let point = open_dir(&point).stage("open folder")?;
@@ -155,14 +155,16 @@ fn attach_layers(layers: &[PathBuf], userns: BorrowedFd<'_>) -> Result<(), Failu
 
 /// Mounts layers and private layer together at `root`. Names are relative, so that the
 /// sandbox's own mount table tells nothing about the host.
-fn overlay(layers: usize) -> io::Result<()> {
+fn overlay(layers: usize, as_user: bool) -> io::Result<()> {
     std::fs::create_dir("root")?;
     let lower: Vec<String> = (0..layers).map(|at| format!("l{at}")).collect();
     // Volatile: no fsync inside waits for the host's disk. The layer ends with the sandbox, or
     // before it with the host, so there is nothing it could promise.
     let options = format!(
-        "lowerdir={},upperdir=disk/upper,workdir=disk/work,volatile",
-        lower.join(":")
+        "lowerdir={},upperdir=disk/upper,workdir=disk/work,volatile{}",
+        lower.join(":"),
+        // Whoever is not the host's root may not write the attributes that are for it alone.
+        if as_user { ",userxattr" } else { "" }
     );
     let options = std::ffi::CString::new(options)?;
     Ok(mount(
@@ -218,6 +220,11 @@ impl Root {
         Ok(())
     }
 
+    /// What owners are shifted by; nothing where the sandbox's ids are the agent's own.
+    fn shift<'a>(&self, userns: BorrowedFd<'a>) -> Option<BorrowedFd<'a>> {
+        (self.uid_base != 0).then_some(userns)
+    }
+
     /// Opens what exists at `path` (as a place only), through no symbolic link at all.
     pub fn existing(&self, path: &Path, dir: bool) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -247,7 +254,7 @@ impl Root {
         let (source, target, readonly) = (&bind.source, &bind.target, bind.readonly);
         let tree = clone_tree(source, true)?;
         let set = attr::NOSUID | attr::NODEV | if readonly { attr::RDONLY } else { 0 };
-        match sys::mount_setattr(tree.as_fd(), set, Some(userns), true) {
+        match sys::mount_setattr(tree.as_fd(), set, self.shift(userns), true) {
             // Some file systems cannot shift owners; what is only read is fine without.
             Err(e) if readonly && e.raw_os_error() == Some(libc::EINVAL) => {
                 sys::mount_setattr(tree.as_fd(), set, None, true)?;
@@ -312,11 +319,11 @@ impl Root {
     }
 
     fn uid(&self, inside: u32) -> Uid {
-        Uid::from_raw(self.uid_base + inside)
+        Uid::from_raw(users::outer(self.uid_base, inside))
     }
 
     fn gid(&self, inside: u32) -> Gid {
-        Gid::from_raw(self.uid_base + inside)
+        Gid::from_raw(users::outer(self.uid_base, inside))
     }
 }
 

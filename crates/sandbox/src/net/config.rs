@@ -7,6 +7,7 @@ use super::{
     error::{Error, Result},
     policy::Egress,
 };
+use crate::unprivileged;
 
 /// How long an address rests before it is used again, unless configured otherwise.
 pub const QUARANTINE: Duration = Duration::from_secs(60);
@@ -48,19 +49,25 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// A network with the defaults: uplink and resolvers of the host, a pool of 8, [`Egress::public`].
+    /// A network with the defaults: uplink and resolvers of the host, a pool of 8, [`Egress::public`]. An agent without
+    /// root has its records in `state_dir`, and the resolver of its own way out.
     pub fn new(name: &str, bridge: &str, subnet: Cidr, state_dir: impl Into<PathBuf>) -> Self {
+        let state_dir = state_dir.into();
         Self {
             name: name.to_owned(),
             bridge: bridge.to_owned(),
             subnet,
             uplink: None,
-            resolvers: Vec::new(),
+            resolvers: unprivileged::resolvers(),
             pool_size: 8,
             default_policy: Egress::public(),
             quarantine: QUARANTINE,
-            state_dir: state_dir.into(),
-            run_dir: RUN_DIR.into(),
+            run_dir: if unprivileged::confined() {
+                state_dir.join("run")
+            } else {
+                RUN_DIR.into()
+            },
+            state_dir,
         }
     }
 

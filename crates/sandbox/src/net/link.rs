@@ -337,21 +337,32 @@ pub(super) fn configure_inside(inside: &mut Socket, address: Ipv4Addr, gateway: 
             io::ErrorKind::NotFound.into(),
         ));
     };
-    let mut route = [AF_INET, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
-    route[8..].copy_from_slice(&4u32.to_ne_bytes()); // RTNH_F_ONLINK: the gateway is in no connected block
-    let default_route = Message::new(RTM_NEWROUTE, CREATE, &route, |a| {
-        a.bytes(5, &gateway.octets()).u32(4, inner.index);
-    });
     let messages = [
         up(0, Some("lo")),
         add_address(inner.index, address, 32),
         up(inner.index, None),
         permanent_neighbour(inner.index, gateway),
-        default_route,
+        route_by(inner.index, gateway),
     ];
     inside
         .execute(&messages)
         .map_err(netlink("configure the sandbox side of", address.to_string()))
+}
+
+/// The default route by `gateway`, which may be in no connected block.
+fn route_by(index: u32, gateway: Ipv4Addr) -> Message {
+    let mut route = [AF_INET, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
+    route[8..].copy_from_slice(&4u32.to_ne_bytes()); // RTNH_F_ONLINK
+    Message::new(RTM_NEWROUTE, CREATE, &route, |a| {
+        a.bytes(5, &gateway.octets()).u32(4, index);
+    })
+}
+
+/// Sets the default route of the socket's namespace.
+pub(super) fn default_route(socket: &mut Socket, index: u32, gateway: Ipv4Addr) -> Result<()> {
+    socket
+        .execute(&[route_by(index, gateway)])
+        .map_err(netlink("set the default route by", gateway.to_string()))
 }
 
 /// Makes the host find nobody at these addresses any more, even where the namespace lives on.

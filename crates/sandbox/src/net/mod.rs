@@ -20,6 +20,7 @@ mod addresses;
 mod cidr;
 mod config;
 mod conntrack;
+mod dead_end;
 mod error;
 mod firewall;
 mod footprint;
@@ -51,6 +52,7 @@ use std::{
 
 pub use cidr::Cidr;
 pub use config::{NetworkConfig, QUARANTINE, RUN_DIR};
+pub(crate) use dead_end::dead_end;
 pub use error::{Error, Result};
 pub use firewall::Counted;
 pub use policy::{Egress, MAX_RULES};
@@ -58,6 +60,7 @@ pub use rates::Rates;
 pub use rule::{Icmp, LOG_BURST, LOG_RATE, MAX_PORT_RANGES, Ports, Protocol, Rule};
 pub use rules::MAX_CONNECTIONS;
 
+use crate::unprivileged;
 use addresses::Addresses;
 use firewall::Firewall;
 use footprint::Footprints;
@@ -378,6 +381,12 @@ impl Drop for Network {
     }
 }
 
+/// The blocks that the host is attached to.
+pub(crate) fn attached() -> Result<Vec<Cidr>> {
+    // No interface is named so: all of them count.
+    host::attached("/")
+}
+
 fn scope(config: &NetworkConfig) -> Result<Scope> {
     let uplink = config.uplink.clone().map_or_else(host::uplink, Ok)?;
     let resolvers = if config.resolvers.is_empty() {
@@ -393,9 +402,11 @@ fn scope(config: &NetworkConfig) -> Result<Scope> {
             "choose a block that no route of this host uses",
         ));
     }
+    let near = host::attached(&config.bridge)?.into_iter();
+    let near = near.chain(unprivileged::near().iter().copied());
     Ok(Scope {
         resolvers,
-        attached: host::attached(&config.bridge)?,
+        attached: near.collect(),
         ..Scope::bare(&config.name, &config.bridge, &uplink, config.subnet)
     })
 }

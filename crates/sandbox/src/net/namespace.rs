@@ -12,6 +12,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::users;
+
 use super::{
     error::{Error, Result},
     host,
@@ -21,12 +23,11 @@ use super::{
 
 /// Settings of every sandbox's own namespace: no IPv6, no redirects, ping and low ports without privilege
 /// (both concern this namespace alone).
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
-    ("ipv4/ping_group_range", "0 2147483647"),
     ("ipv4/ip_unprivileged_port_start", "0"),
 ];
 
@@ -127,7 +128,9 @@ impl Builder {
 }
 
 fn settle(ipv6: bool) -> Result<()> {
-    for (key, value) in SETTINGS {
+    // Groups that nobody here is cannot be named.
+    let groups = format!("0 {}", users::last_gid());
+    for (key, value) in SETTINGS.into_iter().chain([("ipv4/ping_group_range", groups.as_str())]) {
         if key.starts_with("ipv6/") && !ipv6 {
             continue;
         }

@@ -16,7 +16,7 @@ use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
 use crate::sandbox::Sandbox;
 use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Order, Report};
-use crate::{Error, IoLimits, Limits, Network, ParkSpec, Phase, Result, Spec, StartReport, sys};
+use crate::{Error, IoLimits, Limits, Network, ParkSpec, Phase, Result, Spec, StartReport, sys, unprivileged};
 
 /// From the fork of an init to the app's own program, or to its being parked.
 const START_SECONDS: u64 = 30;
@@ -207,6 +207,7 @@ impl Inner {
         let ask = Ask::Create {
             id: name.to_owned(),
             uid_base: plan.uid_base,
+            uid: plan.uid,
             group: group.is_some(),
             netns: lease.is_some(),
             upper: upper.is_some(),
@@ -314,6 +315,7 @@ impl Inner {
     ) -> Result<(Record, Steps)> {
         let id = &spec.id;
         let mut told = spec.clone();
+        unprivileged::bound(&mut told);
         if let Some(lease) = &seat.lease {
             told.files.extend(self.resolvers(spec)?);
             fill_address(&mut told.process.env, lease.address);

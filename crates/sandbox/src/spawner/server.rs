@@ -164,11 +164,12 @@ impl Server {
             Ask::Create {
                 id,
                 uid_base,
+                uid,
                 group,
                 netns,
                 upper,
             } => {
-                let (pid, pidfd) = self.create(id, uid_base, (group, netns, upper), fds)?;
+                let (pid, pidfd) = self.create(id, (uid_base, uid), (group, netns, upper), fds)?;
                 Ok((Answer::Created { pid }, Some(pidfd)))
             }
             Ask::Keep { id } => {
@@ -215,7 +216,7 @@ impl Server {
     fn create(
         &mut self,
         id: String,
-        uid_base: u32,
+        (uid_base, uid): (u32, u32),
         (group, netns, upper): (bool, bool, bool),
         fds: Vec<OwnedFd>,
     ) -> Result<(i32, OwnedFd), Refused> {
@@ -226,7 +227,7 @@ impl Server {
         let (Some(plan), Some(report), Some(control), Some(program)) = (plan, report, control, program) else {
             return Err(("take descriptors", io::ErrorKind::InvalidInput.into()));
         };
-        let userns = self.userns(uid_base)?;
+        let userns = self.userns(uid_base, uid)?;
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         let netns = netns_fd.or_else(|| self.spares.take());
         match &netns {
@@ -264,12 +265,16 @@ impl Server {
         }
     }
 
-    /// The user namespace of a range, made once and used by one sandbox after another.
-    fn userns(&mut self, uid_base: u32) -> Result<OwnedFd, Refused> {
+    /// The user namespace of a range, made once and used by one sandbox after another. What all sandboxes have in
+    /// common is no range: there each has its own, in which the kernel counts its processes.
+    fn userns(&mut self, uid_base: u32, uid: u32) -> Result<OwnedFd, Refused> {
+        if uid_base == 0 {
+            return make_userns(uid_base, uid).map_err(|e| ("make user namespace", e));
+        }
         if let Some(userns) = self.userns.get(&uid_base) {
             return userns.try_clone().map_err(|e| ("copy a descriptor", e));
         }
-        let userns = make_userns(uid_base).map_err(|e| ("make user namespace", e))?;
+        let userns = make_userns(uid_base, uid).map_err(|e| ("make user namespace", e))?;
         let copy = userns.try_clone().map_err(|e| ("copy a descriptor", e))?;
         self.userns.insert(uid_base, userns);
         Ok(copy)
@@ -298,9 +303,9 @@ impl Server {
     }
 }
 
-/// A user namespace that maps 0..65536 to the range from `uid_base` on.
-fn make_userns(uid_base: u32) -> io::Result<OwnedFd> {
-    let map = format!("0 {uid_base} 65536\n");
+/// A user namespace for the range from `uid_base` on.
+fn make_userns(uid_base: u32, uid: u32) -> io::Result<OwnedFd> {
+    let map = users::map(uid_base, uid);
     users::make(&map, &map)
 }
 
