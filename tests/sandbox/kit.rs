@@ -59,8 +59,24 @@ pub fn probe() -> &'static Path {
     })
 }
 
-/// Which kind of parked sandbox every start is made of: `whole`, `shape`, or not set.
+/// Which kind of parked sandbox every start is made of: `whole`, `shape`, `blank`, or not set.
 pub const STARTS: &str = "SANDBOX_TEST_STARTS";
+
+fn parking() -> Parking {
+    match std::env::var(STARTS).as_deref() {
+        Ok("blank") => Parking {
+            max: 0,
+            disks: 1,
+            blanks: 1,
+        },
+        Ok(_) => Parking {
+            max: 1,
+            disks: 1,
+            blanks: 0,
+        },
+        Err(_) => Parking::default(),
+    }
+}
 
 /// One test's host.
 pub struct Host {
@@ -112,11 +128,7 @@ impl Host {
             parent,
             layer,
             init_path: init_path(),
-            parked: if std::env::var(STARTS).is_ok() {
-                Parking { max: 1, disks: 1 }
-            } else {
-                Parking::default()
-            },
+            parked: parking(),
             uid_base,
         };
         host.open();
@@ -139,11 +151,7 @@ impl Host {
             parent,
             layer,
             init_path: init_path(),
-            parked: if std::env::var(STARTS).is_ok() {
-                Parking { max: 1, disks: 1 }
-            } else {
-                Parking::default()
-            },
+            parked: parking(),
             uid_base,
         };
         host.open();
@@ -230,6 +238,12 @@ impl Host {
         let wish = match std::env::var(STARTS).as_deref() {
             Ok("whole") => ParkSpec::whole(spec),
             Ok("shape") => ParkSpec::shape(spec),
+            Ok("blank") => {
+                let networked = matches!(spec.network, Network::Isolated { .. });
+                self.runtime().make_ready(networked).unwrap();
+                self.runtime().await_parked(Instant::now() + Duration::from_secs(5));
+                return;
+            }
             _ => return,
         };
         // A specification that is refused shall be refused by the start.

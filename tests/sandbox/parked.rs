@@ -6,15 +6,36 @@ use std::process::Command;
 use std::time::Instant;
 
 use sandbox::log::Stream;
-use sandbox::{ParkSpec, Parking, Spec};
+use sandbox::{ParkSpec, Parking, Sandbox, Spec};
 
 use crate::kit::{Host, PATIENCE, STARTS, ended, eventually, printed, records, text};
 
 fn host(max: usize) -> Host {
     let mut host = Host::new();
-    host.parked = Parking { max, disks: 0 };
+    host.parked = Parking {
+        max,
+        ..Parking::default()
+    };
     host.reopen();
     host
+}
+
+/// With blank ones that wait.
+fn blank_host(blanks: usize) -> Host {
+    let mut host = Host::new();
+    host.parked = Parking {
+        blanks,
+        ..Parking::default()
+    };
+    host.reopen();
+    host.runtime().make_ready(false).unwrap();
+    wait(&host);
+    assert_eq!(host.runtime().blanks(), blanks);
+    host
+}
+
+fn was_blank(sandbox: &Sandbox) -> bool {
+    sandbox.start_report().unwrap().blank
 }
 
 fn wait(host: &Host) {
@@ -62,6 +83,100 @@ fn all_that_is_promised_holds_when_the_root_was_not_known() {
     if std::env::var(STARTS).is_err() {
         again("shape");
     }
+}
+
+#[test]
+fn all_that_is_promised_holds_of_what_was_blank() {
+    if std::env::var(STARTS).is_err() {
+        again("blank");
+    }
+}
+
+#[test]
+fn a_blank_one_fits_whatever_is_asked_for() {
+    let host = blank_host(1);
+    let changes: [fn(&mut Spec); 5] = [
+        |s| s.disk_bytes *= 2,
+        |s| s.inodes *= 2,
+        |s| s.process.uid = 3000,
+        |s| s.limits.memory_bytes = 96 << 20,
+        |s| (s.process.terminal, s.hostname) = (true, "another".to_owned()),
+    ];
+    for change in changes {
+        wait(&host);
+        let mut spec = host.spec("a", &["term"]);
+        change(&mut spec);
+        let sandbox = host.create(&spec);
+        assert!(was_blank(&sandbox) && !sandbox.was_parked());
+        let (_, name) = crate::lifecycle::exec_output(&sandbox, &["read", "/proc/sys/kernel/hostname"]);
+        assert_eq!(name.trim(), spec.hostname);
+        let (_, mounts) = crate::lifecycle::exec_output(&sandbox, &["read", "/proc/self/mounts"]);
+        let shm = format!("size={}k", spec.limits.memory_bytes / 2 / 1024);
+        assert!(mounts.contains("/dev/shm tmpfs") && mounts.contains(&shm), "{mounts}");
+        assert_eq!(sandbox.limits(), spec.limits);
+        sandbox.destroy().unwrap();
+    }
+    host.finish();
+}
+
+#[test]
+fn an_app_opens_its_output_anew_in_what_was_blank() {
+    let host = blank_host(1);
+    let mut spec = host.spec("a", &["reopen"]);
+    spec.process.uid = 3000;
+    let sandbox = host.create(&spec);
+    assert!(was_blank(&sandbox));
+    let exit = ended(&sandbox);
+    assert_eq!(exit.code, Some(0));
+    let records = records(&sandbox);
+    assert_eq!(text(&records, Stream::Out), "through /dev/stdout");
+    assert_eq!(text(&records, Stream::Err), "through /dev/stderr");
+    sandbox.destroy().unwrap();
+    host.finish();
+}
+
+#[test]
+fn a_blank_one_that_died_is_made_up_for() {
+    let host = blank_host(1);
+    let spec = host.spec("a", &["term"]);
+    let mut waiting = Vec::new();
+    eventually("the app's process waits", || {
+        waiting = host.processes();
+        !waiting.is_empty()
+    });
+    kill(&waiting);
+    let sandbox = host.create(&spec);
+    printed(&sandbox, "ready");
+    assert!(!was_blank(&sandbox));
+    sandbox.destroy().unwrap();
+    wait(&host);
+    let sandbox = host.create(&spec);
+    assert!(was_blank(&sandbox));
+    sandbox.destroy().unwrap();
+    host.finish();
+}
+
+#[test]
+fn as_many_blank_ones_wait_as_are_permitted_and_they_end_with_the_agent() {
+    let mut host = blank_host(2);
+    let before = host.runtime().list().unwrap();
+    assert_eq!(before, Vec::<String>::new(), "they are nobody's");
+    let first = host.create(&host.spec("a", &["sleep"]));
+    let second = host.create(&host.spec("b", &["sleep"]));
+    let third = host.create(&host.spec("c", &["sleep"]));
+    assert!(was_blank(&first) && was_blank(&second));
+    wait(&host);
+    assert_eq!(host.runtime().blanks(), 2);
+    for sandbox in [first, second, third] {
+        sandbox.destroy().unwrap();
+    }
+    host.parked = Parking::default();
+    host.reopen();
+    assert_eq!(host.runtime().blanks(), 0);
+    eventually("their processes are gone", || host.processes().is_empty());
+    let folder = host.dir.path().join("state/parked");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+    host.finish();
 }
 
 #[test]

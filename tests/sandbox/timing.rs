@@ -96,9 +96,13 @@ fn parked_and_cold() {
     let mut host = Host::new();
     starts("cold, nothing ready", &host, count, |_| None);
     for (name, parked) in [
-        ("cold, layer ready", sandbox::Parking { max: 0, disks: 2 }),
-        ("parked", sandbox::Parking { max: 2, disks: 0 }),
+        ("cold, layer ready", (0, 2, 0)),
+        ("blank, layer ready", (0, 2, 2)),
+        ("blank", (0, 0, 2)),
+        ("parked", (2, 0, 0)),
     ] {
+        let (max, disks, blanks) = parked;
+        let parked = sandbox::Parking { max, disks, blanks };
         host.runtime.take().unwrap().close().unwrap();
         host.parked = parked;
         host.open();

@@ -15,6 +15,10 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// Part of the host's memory that is offered where nothing else is set, in percent.
 const MEMORY_PERCENT: u64 = 90;
+/// Memory of a blank sandbox that waits, in MiB: about twice what was measured (`docs/benchmarks.md`).
+pub const PARKED_MB: u64 = 2;
+/// Most blank sandboxes that wait: more than a host starts in the time it takes to make another.
+const MAX_PARKED: usize = 64;
 
 /// Configuration of a cell.
 #[derive(Debug, Clone)]
@@ -114,6 +118,9 @@ pub struct CellLimits {
     pub log_tails_bytes: u64,
     /// Sandboxes made at once.
     pub starts_at_once: usize,
+    /// Blank sandboxes kept ready for whatever is started next; 0 for none. [`PARKED_MB`] of memory each are not
+    /// offered to work.
+    pub parked: usize,
     /// Layers unpacked at once.
     pub unpacks_at_once: usize,
     /// Exec sessions at once.
@@ -161,6 +168,7 @@ impl Default for CellLimits {
             log_keep_bytes: 32 * MIB,
             log_tails_bytes: 512 * MIB,
             starts_at_once: 16,
+            parked: 0,
             unpacks_at_once: 4,
             sessions: 32,
             teardown_grace: Duration::from_secs(5),
@@ -238,6 +246,9 @@ impl Config {
                 self.controller
             ));
         }
+        if self.limits.parked > MAX_PARKED {
+            wrong.push(format!("parked: {} is more than {MAX_PARKED}", self.limits.parked));
+        }
         if let Err(error) = self.network.check() {
             wrong.push(format!("network: {}", crate::error::chain(&error)));
         }
@@ -254,7 +265,7 @@ impl Config {
         self.state_dir.join(part)
     }
 
-    /// Memory and disk that are offered, in MiB. Blocking.
+    /// Memory and disk that are offered, in MiB: without what waits for work. Blocking.
     ///
     /// # Errors
     /// The host's figures can't be read.
@@ -263,6 +274,7 @@ impl Config {
             Some(megabytes) => megabytes,
             None => memory_kib()? / 1024 * MEMORY_PERCENT / 100,
         };
+        let memory_mb = memory_mb.saturating_sub(self.limits.parked as u64 * PARKED_MB);
         let disk_mb = match self.capacity.disk_mb {
             Some(megabytes) => megabytes,
             None => {

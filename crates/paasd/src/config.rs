@@ -47,6 +47,7 @@ pub struct Cell {
     pub stack: String,
     pub uid_base: u32,
     pub mirror: String,
+    pub parked: usize,
     pub network: Network,
 }
 

@@ -242,6 +242,7 @@ fn cell_config(
     cell.id = Some(CellId(secrets.cell));
     cell.name.clone_from(&config.cell.name);
     cell.uid_base = config.cell.uid_base;
+    cell.limits.parked = config.cell.parked;
     cell.capacity.memory_mb = (config.cell.memory_mb > 0).then_some(config.cell.memory_mb);
     cell.capacity.disk_mb = (config.cell.disk_mb > 0).then_some(config.cell.disk_mb);
     cell.staging_env = crate::config::variables(&STAGING_VARIABLES);

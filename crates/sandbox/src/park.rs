@@ -1,5 +1,6 @@
 //! Parked sandboxes: what can be built before anybody knows which app it is for, and how long
 //! the steps of a start took. Plain data; the building is `runtime/pool.rs`'s.
+//! `docs/adr/0013-parked-sandboxes.md` has why, and what one may hold.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,9 @@ pub struct Parking {
     pub max: usize,
     /// Private layers kept ready for starts that find nothing parked, of the sizes last asked for.
     pub disks: usize,
+    /// Blank sandboxes kept ready for starts that find nothing parked: each an init in its groups
+    /// and namespaces, without a private layer and a root, that fits whatever is asked for.
+    pub blanks: usize,
 }
 
 /// What a parked sandbox is built for. A start takes it if disk and network fit, and the root
@@ -86,6 +90,8 @@ impl ParkSpec {
 pub struct StartReport {
     /// Whether it took a parked sandbox.
     pub parked: bool,
+    /// Whether it took a blank one, see [`Parking::blanks`].
+    pub blank: bool,
     /// Its steps in order of time, those of the host and (named `init: …`) those inside, which
     /// run at the same time.
     pub phases: Vec<Phase>,

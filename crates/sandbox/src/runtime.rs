@@ -23,10 +23,10 @@ use crate::record::{self, Folders, Record};
 use crate::sandbox::{Sandbox, wait_end};
 use crate::spawner::Client;
 use crate::wire::Ask;
-use crate::{Config, Error, Isolation, ParkSpec, Result, Spec, Stats, check, host, sys, unprivileged};
+use crate::{Config, Error, Isolation, Network, ParkSpec, Result, Spec, Stats, check, host, sys, unprivileged};
 use pool::{Parked, Pool};
 use reaper::Reaper;
-use start::{Clock, Remains};
+use start::{Clock, Ground, Made, Remains, Seat};
 
 /// Uids per sandbox.
 const RANGE: u32 = 65_536;
@@ -114,20 +114,28 @@ impl Runtime {
         Ok(Runtime { inner: Arc::new(inner) })
     }
 
-    /// Builds a sandbox, out of a parked one if one fits, and starts its app; returns when the
-    /// app's program runs. On failure nothing is left behind.
+    /// Builds a sandbox, out of a parked one if one fits, else out of a blank one if there is one,
+    /// and starts its app; returns when the app's program runs. On failure nothing is left behind.
     pub fn create(&self, spec: &Spec) -> Result<Sandbox> {
         let clock = Clock::start();
         check::spec(spec)?;
         let inner = &self.inner;
         let _starting = inner.pool.starting();
         inner.reaper.finish_one(&spec.id)?;
-        if let Some(parked) = inner.pool.take(spec) {
-            match inner.create_parked(parked, spec, clock) {
-                // It died while it waited.
-                Err(Error::Start { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {}
-                other => return other,
-            }
+        let networked = matches!(spec.network, Network::Isolated { .. });
+        inner.keep_ready();
+        let created = match inner.pool.take(spec) {
+            Some(parked) => Some(inner.create_parked(parked, spec, clock)),
+            None => inner
+                .pool
+                .take_blank(networked)
+                .map(|seat| inner.create_blank(seat, spec, clock)),
+        };
+        match created {
+            // It died while it waited.
+            Some(Err(Error::Start { source, .. })) if source.kind() == io::ErrorKind::UnexpectedEof => {}
+            Some(other) => return other,
+            None => {}
         }
         inner.create_cold(spec, Clock::start())
     }
@@ -256,27 +264,45 @@ impl Inner {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists { id: spec.id.clone() }),
             Err(e) => return Err(e).at("make folder", dir),
         }
-        self.keep_disks();
-        let want = ParkSpec::shape(spec);
-        let seat = self.lay(&spec.id, &dir, &want, &mut clock)?;
-        self.go(seat, &want, spec, false, clock)
+        let ground = Ground::from(&ParkSpec::shape(spec));
+        let seat = self.lay(&spec.id, &dir, &ground, &mut clock)?;
+        self.go(seat, ground.limits(), spec, Made::Anew, clock)
     }
 
     fn create_parked(self: &Arc<Inner>, parked: Parked, spec: &Spec, clock: Clock) -> Result<Sandbox> {
-        let dir = self.folders.sandbox(&spec.id);
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        let here = rustix::fs::CWD;
-        match rustix::fs::renameat_with(here, &parked.seat.dir, here, &dir, flags) {
-            Ok(()) => {}
-            Err(e) => {
+        match self.name_folder(&parked.seat, spec) {
+            Ok(dir) => self.go(parked.seat.moved(dir), &parked.spec.limits, spec, Made::Parked, clock),
+            Err(error) => {
                 self.pool.give_back(parked);
-                return match e {
-                    rustix::io::Errno::EXIST => Err(Error::Exists { id: spec.id.clone() }),
-                    e => Err(e).at("name folder", dir),
-                };
+                Err(error)
             }
         }
-        self.go(parked.seat.moved(dir), &parked.spec, spec, true, clock)
+    }
+
+    fn create_blank(self: &Arc<Inner>, seat: Seat, spec: &Spec, mut clock: Clock) -> Result<Sandbox> {
+        let dir = match self.name_folder(&seat, spec) {
+            Ok(dir) => dir,
+            Err(error) => {
+                self.pool.give_back_blank(seat);
+                return Err(error);
+            }
+        };
+        let mut seat = seat.moved(dir);
+        clock.step("blank taken");
+        self.furnish_blank(&mut seat, (spec.disk_bytes, spec.inodes), &mut clock)?;
+        let ground = Ground::blank(seat.lease.is_some());
+        self.go(seat, ground.limits(), spec, Made::Blank, clock)
+    }
+
+    /// Makes the folder of a seat that waited that of `spec`'s sandbox.
+    fn name_folder(&self, seat: &Seat, spec: &Spec) -> Result<PathBuf> {
+        let dir = self.folders.sandbox(&spec.id);
+        let here = rustix::fs::CWD;
+        match rustix::fs::renameat_with(here, &seat.dir, here, &dir, rustix::fs::RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(dir),
+            Err(rustix::io::Errno::EXIST) => Err(Error::Exists { id: spec.id.clone() }),
+            Err(e) => Err(e).at("name folder", dir),
+        }
     }
 
     /// The disks a sandbox uses: those of its private layer, and those of its layers.

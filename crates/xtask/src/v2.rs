@@ -52,12 +52,13 @@ const NOT_THERE: [(&str, &str); 6] = [
 ];
 /// Tests that run others once more, each start made out of a kind of parked sandbox: what follows is the kind. There
 /// the others are run one by one, each with its own time.
-const AGAIN: [(&str, &str); 2] = [
+const AGAIN: [(&str, &str); 3] = [
     ("parked::all_that_is_promised_holds_when_the_root_was_known", "whole"),
     (
         "parked::all_that_is_promised_holds_when_the_root_was_not_known",
         "shape",
     ),
+    ("parked::all_that_is_promised_holds_of_what_was_blank", "blank"),
 ];
 /// Which others, by the beginning of their names.
 const AGAIN_GROUPS: [&str; 6] = [
@@ -410,7 +411,7 @@ mod tests {
             name: name.to_owned(),
             starts,
         };
-        let given = [AGAIN[0].0, "logs::a", AGAIN[1].0, "crashes::b"];
+        let given = [AGAIN[0].0, "logs::a", AGAIN[1].0, "crashes::b", AGAIN[2].0];
         let all = expand(given.map(|name| test(name, None)).to_vec()).unwrap();
         let logs = |starts| test("logs::a", starts);
         let wanted = [
@@ -418,6 +419,7 @@ mod tests {
             test("crashes::b", None),
             logs(Some("whole")),
             logs(Some("shape")),
+            logs(Some("blank")),
         ];
         assert_eq!(all, wanted);
         assert_eq!(all[2].line(), "suite logs::a@whole logs::a whole\n");

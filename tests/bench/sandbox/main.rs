@@ -33,6 +33,7 @@ use std::sync::{Arc, PoisonError};
 const BARE: &str = "fork+exec";
 const COLD: &str = "ours, cold";
 const PARKED: &str = "ours, parked";
+const BLANK: &str = "ours, blank ready";
 const CRUN: &str = "crun";
 const CRUN_SAME: &str = "crun, as ours";
 
@@ -249,17 +250,19 @@ fn seats(arguments: &Arguments, place: &Arc<Place>) -> Result<(Vec<Seat>, Steps)
 
 /// Ours, each as often as it differs.
 fn variants() -> Vec<(&'static str, Variant)> {
-    let variant = |name, uids, parks, disks| Variant {
+    let variant = |name, uids, parks, disks, blanks| Variant {
         name,
         uids,
         network: Network::None,
         parks,
         disks,
+        blanks,
     };
     vec![
-        (PARKED, variant("parked", 0, true, 0)),
-        ("ours, cold, disk ready", variant("disks", 1100, false, 4)),
-        (COLD, variant("cold", 1700, false, 0)),
+        (PARKED, variant("parked", 0, true, 0, 0)),
+        (BLANK, variant("blank", 600, false, 4, 4)),
+        ("ours, cold, disk ready", variant("disks", 1100, false, 4, 0)),
+        (COLD, variant("cold", 1700, false, 0, 0)),
     ]
 }
 

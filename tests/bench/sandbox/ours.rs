@@ -32,6 +32,7 @@ pub struct Ours {
     state: PathBuf,
     network: Network,
     parks: bool,
+    blanks: bool,
     phases: Phases,
 }
 
@@ -49,6 +50,8 @@ pub struct Variant {
     pub parks: bool,
     /// Private layers that are kept ready.
     pub disks: usize,
+    /// Blank sandboxes that are kept ready.
+    pub blanks: usize,
 }
 
 /// Memory and processes that every contender's app may have.
@@ -75,6 +78,7 @@ impl Ours {
             network,
             parks,
             disks,
+            blanks,
         } = variant;
         let subnet = "10.189.0.0/20".parse().map_err(|_| anyhow::anyhow!("no subnet"))?;
         let state = place.path().join(format!("state-{name}"));
@@ -87,6 +91,7 @@ impl Ours {
             parked: Parking {
                 max: if parks { MAX_POOL } else { 0 },
                 disks,
+                blanks,
             },
         };
         Ok(Self {
@@ -95,6 +100,7 @@ impl Ours {
             state,
             network,
             parks,
+            blanks: blanks > 0,
             phases: Phases::default(),
         })
     }
@@ -168,6 +174,9 @@ impl Contender for Ours {
             let shape = ParkSpec::whole(&self.spec("any", true));
             self.runtime.park(&shape, starts.max(POOL)).context("failed to park")?;
         }
+        if self.blanks {
+            self.runtime.make_ready(false).context("failed to make blank ones")?;
+        }
         match self.runtime.await_parked(Instant::now() + PATIENCE) {
             true => Ok(()),
             false => bail!("what is to be kept ready is not ready within {PATIENCE:?}"),
@@ -178,6 +187,9 @@ impl Contender for Ours {
         let spec = self.spec(id, false);
         let asked_ns = now_ns();
         let sandbox = self.create(&spec)?;
+        if self.blanks && !sandbox.start_report().is_some_and(|report| report.blank) {
+            bail!("no blank sandbox was taken");
+        }
         self.note(&sandbox);
         ended(&sandbox)?;
         let logged = logged(&sandbox)?;

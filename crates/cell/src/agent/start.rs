@@ -49,6 +49,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let (shipper, logs) = Shipper::open(&logs_dir, client.clone(), opened.config.limits.log_tails_bytes)?;
     let info = opened.info()?;
     let adopted = opened.adopt().await?;
+    opened.make_ready().await;
     shipper.forget_others(
         &adopted
             .iter()
@@ -117,7 +118,12 @@ fn sandbox_config(config: &Config) -> sandbox::Config {
         cgroup_parent: config.cgroup_parent.clone(),
         uid_base: config.uid_base,
         network: config.network.clone(),
-        parked: sandbox::Parking::default(),
+        // Nothing of a shape: the root of an app would be a tenant's, and what is blank fits every start.
+        parked: sandbox::Parking {
+            max: 0,
+            disks: config.limits.parked,
+            blanks: config.limits.parked,
+        },
     }
 }
 
@@ -215,6 +221,19 @@ impl Opened {
             Ok(adopted)
         })
         .await
+    }
+
+    /// Has sandboxes made in advance from now on. Without them starts take longer.
+    async fn make_ready(&self) {
+        const NETWORKED: bool = true;
+        let runtime = self.runtime.clone();
+        let ready = blocking(move || {
+            let made = runtime.make_ready(NETWORKED);
+            made.map_err(kernel("make sandboxes in advance"))
+        });
+        if let Err(error) = ready.await {
+            tracing::warn!(error = %chain(&error), "sandboxes are made when they are needed");
+        }
     }
 
     fn info(&self) -> Result<CellInfo, Error> {

@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// Blank sandboxes that every cell keeps ready.
+pub const PARKED: usize = 2;
 /// Tells the agent's process its configuration: folder, controller, number of the slot.
 const CONFIGURATION: &str = "PAAS_CELL_TEST_AGENT";
 
@@ -250,6 +252,15 @@ impl Kit {
         until("the sandbox is gone", || !folder.exists()).await;
     }
 
+    /// Control groups of this cell's sandbox or seat `name`.
+    pub fn groups(&self, name: &str) -> Vec<PathBuf> {
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("groups").flatten();
+        let root = Path::new("/sys/fs/cgroup").to_owned();
+        let all = hierarchies.map(|entry| entry.path()).chain([root]);
+        let groups = all.map(|hierarchy| hierarchy.join("paas").join(self::name(self.slot.number)).join(name));
+        groups.filter(|group| group.exists()).collect()
+    }
+
     /// Where the cell finds buildpacks.
     pub fn buildpacks(&self) -> PathBuf {
         self.dir.join("buildpacks")
@@ -384,6 +395,7 @@ fn config(dir: &Path, controller: &str, slot: u8) -> Config {
     config.lifecycle_path = guest("paas-lifecycle");
     config.uid_base = (1 << 24) + (u32::from(slot) << 20);
     config.capacity.memory_mb = Some(4096);
+    config.limits.parked = PARKED;
     fs::create_dir_all(dir.join("buildpacks")).expect("folder");
     config.buildpacks_dir = dir.join("buildpacks");
     fs::create_dir_all(dir.join("mirror")).expect("folder");

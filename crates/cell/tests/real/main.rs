@@ -6,6 +6,7 @@ mod controller;
 mod hostile;
 mod instances;
 mod kit;
+mod parked;
 mod restart;
 mod sessions;
 

@@ -17,7 +17,11 @@ fn waiting(kit: &Kit) -> BTreeSet<String> {
 
 /// What the sandbox of `work` was called before it was that.
 fn seat(kit: &Kit, work: WorkId) -> String {
-    let path = kit.state().join("sandboxes/sandboxes").join(work.to_string()).join("state.json");
+    let path = kit
+        .state()
+        .join("sandboxes/sandboxes")
+        .join(work.to_string())
+        .join("state.json");
     let text = fs::read_to_string(path).expect("a record");
     let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
     record["seat"].as_str().expect("a seat").to_owned()
@@ -80,6 +84,8 @@ async fn they_end_with_their_agent_and_the_next_makes_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_they_take_is_not_offered() {
     let kit = Kit::start().await;
-    let offered = kit.controller.seen(|seen| seen.info.as_ref().map(|info| info.memory_mb));
+    let offered = kit
+        .controller
+        .seen(|seen| seen.info.as_ref().map(|info| info.memory_mb));
     assert_eq!(offered, Some(4096 - 2 * PARKED as u64));
 }

@@ -23,6 +23,16 @@ pub struct Bud {
     pub sources: Vec<Source>,
 }
 
+impl Bud {
+    /// Gives its output to the host's user `uid`, which may open it again as `/dev/stdout`.
+    pub fn belong_to(&self, uid: u32) -> std::io::Result<()> {
+        for source in &self.sources {
+            rustix::fs::fchown(source.as_fd(), Some(rustix::fs::Uid::from_raw(uid)), None)?;
+        }
+        Ok(())
+    }
+}
+
 /// Forks it; while this process is the host's root and before it has a tree of its own. It is
 /// told what to be on `orders`.
 pub fn grow(plan: &Plan, orders: OwnedFd, userns: &OwnedFd) -> Result<Bud, Failure> {

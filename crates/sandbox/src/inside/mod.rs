@@ -173,6 +173,9 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
     let meters = meters::Meters::open(&plan.groups).stage("watch groups")?;
     let mut bed = tree::Bed::lay(&plan, &userns)?;
     step(&mut steps, "bed laid");
+    if plan.root.is_none() {
+        wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
+    }
     let Some(disk) = given(&report)? else { return Ok(()) };
     step(&mut steps, "disk given");
     bed.attach_disk(disk)?;
@@ -187,11 +190,12 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         };
         (spec, bed.finish())
     } else {
-        wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
         let Some(spec) = told::<Spec>(&report)? else {
             return Ok(());
         };
         step(&mut steps, "told");
+        bud.belong_to(plan.uid_base + spec.process.uid)
+            .stage("own the app's streams")?;
         bed.raise(&spec.layers, &spec.binds)?;
         step(&mut steps, "root raised");
         bed.fit(&spec)?;

@@ -1,6 +1,7 @@
 //! Parked sandboxes and private layers: what is to be kept ready, what is, and the thread that
 //! makes the one the other. It works only while no start is in progress.
 
+mod blank;
 mod wanted;
 
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::start::{Clock, Remains, Seat};
+use super::start::{Clock, Ground, Seat};
 use super::{Inner, Runtime};
 use crate::disk::Layer;
 use crate::error::Context;
@@ -44,6 +45,9 @@ struct State {
     ready: Vec<Parked>,
     sizes: Vec<(u64, u64)>,
     disks: VecDeque<(u64, u64, Layer, PathBuf)>,
+    /// Whether blanks with an address, without one or both are wanted; the latest wish first.
+    kinds: Vec<bool>,
+    blanks: Vec<Blank>,
     starting: usize,
     last_start: Option<Instant>,
     /// The thread is about to build or building.
@@ -66,11 +70,19 @@ pub struct Parked {
 
 type Identity = (u64, u64, i64, i64);
 
+/// One that waits for anything.
+#[derive(Debug)]
+pub struct Blank {
+    pub networked: bool,
+    pub seat: Seat,
+}
+
 /// What the thread does next.
 enum Task {
     Park(ParkSpec),
     Disk(u64, u64),
-    Clear(Box<Parked>),
+    Blank(bool),
+    Clear(Box<Seat>),
     DropDisk(Layer, PathBuf),
 }
 
@@ -108,12 +120,13 @@ impl Runtime {
         self.inner.pool.lock().ready.len()
     }
 
-    /// Waits until everything wished for (and permitted) is ready; false at the deadline.
+    /// Waits until everything wished for (and permitted), and whatever is kept ready for starts that
+    /// find nothing parked, is ready; false at the deadline.
     pub fn await_parked(&self, deadline: Instant) -> bool {
         let pool = &self.inner.pool;
         let mut state = pool.lock();
         loop {
-            if !state.busy && state.missing(&pool.parking).is_none() {
+            if !state.busy && state.is_complete(&pool.parking) {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -145,7 +158,8 @@ impl Runtime {
         state.ready = kept;
         drop(state);
         let gone: Vec<Parked> = gone;
-        gone.into_iter().try_for_each(|parked| self.inner.clear_parked(parked))
+        gone.into_iter()
+            .try_for_each(|parked| self.inner.clear_seat(parked.seat))
     }
 }
 
@@ -217,11 +231,10 @@ impl Pool {
 
     /// Names of all that wait.
     pub fn names(&self) -> Vec<String> {
-        self.lock()
-            .ready
-            .iter()
-            .map(|parked| parked.seat.name.clone())
-            .collect()
+        let state = self.lock();
+        let seats = state.ready.iter().map(|parked| &parked.seat);
+        let seats = seats.chain(state.blanks.iter().map(|blank| &blank.seat));
+        seats.map(|seat| seat.name.clone()).collect()
     }
 
     /// One that fits `spec`: with its root if there is one, else with none.
@@ -267,11 +280,10 @@ impl Pool {
     }
 
     /// A private layer of the size wanted, if one is ready.
-    pub fn take_disk(&self, want: &ParkSpec) -> Option<(Layer, PathBuf)> {
+    pub fn take_disk(&self, size: (u64, u64)) -> Option<(Layer, PathBuf)> {
         if self.parking.disks == 0 {
             return None;
         }
-        let size = (want.disk_bytes, want.inodes);
         let mut state = self.lock();
         state.sizes.retain(|known| *known != size);
         state.sizes.insert(0, size);
@@ -310,18 +322,6 @@ impl Inner {
             })?;
         state.has_thread = true;
         Ok(())
-    }
-
-    /// Has private layers made ready from the first start on.
-    pub fn keep_disks(self: &Arc<Inner>) {
-        if self.pool.parking.disks > 0
-            && let Err(error) = self.ensure_thread(&mut self.pool.lock())
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "private layers are made when they are needed"
-            );
-        }
     }
 
     /// Does one thing.
@@ -364,7 +364,12 @@ impl Inner {
                 self.pool.lock().disks.push_back((bytes, inodes, layer, dir));
                 Ok(())
             }
-            Task::Clear(parked) => self.clear_parked(*parked),
+            Task::Blank(networked) => {
+                let blank = self.make_blank(networked)?;
+                self.pool.lock().blanks.push(blank);
+                Ok(())
+            }
+            Task::Clear(seat) => self.clear_seat(*seat),
             Task::DropDisk(layer, dir) => {
                 drop(layer);
                 std::fs::remove_dir_all(&dir).at("remove folder", dir)
@@ -375,14 +380,7 @@ impl Inner {
     fn park_one(&self, spec: ParkSpec) -> Result<Parked> {
         let layers = spec.root.as_ref().map_or(&[][..], |root| &root.layers[..]);
         let layers = identities(layers)?;
-        let name = self.pool.name();
-        let dir = self.folders.parked().join(&name);
-        std::fs::create_dir(&dir).at("make folder", &dir)?;
-        let mut seat = self.lay(&name, &dir, &spec, &mut Clock::start())?;
-        if let Err(error) = self.settle_seat(&mut seat) {
-            self.clear_or_tell(&remains(seat));
-            return Err(error);
-        }
+        let seat = self.lay_waiting(&Ground::from(&spec))?;
         Ok(Parked {
             spec,
             seat,
@@ -391,8 +389,26 @@ impl Inner {
         })
     }
 
-    fn clear_parked(&self, parked: Parked) -> Result<()> {
-        self.clear(&remains(parked.seat), None)
+    /// A seat that is nobody's, with an init that waits.
+    fn lay_waiting(&self, ground: &Ground) -> Result<Seat> {
+        let name = self.pool.name();
+        let dir = self.folders.parked().join(&name);
+        std::fs::create_dir(&dir).at("make folder", &dir)?;
+        let mut seat = self.lay(&name, &dir, ground, &mut Clock::start())?;
+        if let Err(error) = self.settle_seat(&mut seat) {
+            let remains = seat.remains();
+            drop(seat);
+            self.clear_or_tell(&remains);
+            return Err(error);
+        }
+        Ok(seat)
+    }
+
+    fn clear_seat(&self, seat: Seat) -> Result<()> {
+        let remains = seat.remains();
+        // Closes its socket, so that its init ends.
+        drop(seat);
+        self.clear(&remains, None)
     }
 
     /// Stops the thread and removes everything that is ready.
@@ -406,10 +422,12 @@ impl Inner {
                 .wait(state, deadline.saturating_duration_since(Instant::now()));
         }
         let (ready, disks) = (std::mem::take(&mut state.ready), std::mem::take(&mut state.disks));
+        let blanks = std::mem::take(&mut state.blanks);
         drop(state);
         let mut first_error = None;
-        for parked in ready {
-            first_error = first_error.or(self.clear_parked(parked).err());
+        let seats = ready.into_iter().map(|parked| parked.seat);
+        for seat in seats.chain(blanks.into_iter().map(|blank| blank.seat)) {
+            first_error = first_error.or(self.clear_seat(seat).err());
         }
         for (_, _, layer, dir) in disks {
             drop(layer);
@@ -428,16 +446,6 @@ fn work(pool: &Pool, inner: &Weak<Inner>) {
     }
     pool.lock().has_thread = false;
     pool.changed.notify_all();
-}
-
-/// What a seat is when it is only to be removed; closes its socket, so that its init ends.
-fn remains(seat: Seat) -> Remains {
-    Remains {
-        seat: seat.name,
-        dir: seat.dir,
-        uid_base: Some(seat.uid_base),
-        address: seat.lease.map(|lease| lease.address),
-    }
 }
 
 fn identities(layers: &[PathBuf]) -> Result<Vec<Identity>> {

@@ -16,7 +16,9 @@ use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
 use crate::sandbox::Sandbox;
 use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Order, Report};
-use crate::{Error, IoLimits, Limits, Network, ParkSpec, Phase, Result, Spec, StartReport, sys, unprivileged};
+use crate::{
+    Error, IoLimits, Limits, Network, ParkSpec, ParkedRoot, Phase, Result, Spec, StartReport, sys, unprivileged,
+};
 
 /// From the fork of an init to the app's own program, or to its being parked.
 const START_SECONDS: u64 = 30;
@@ -32,14 +34,86 @@ pub struct Seat {
     pub lease: Option<Lease>,
     pid: i32,
     start_ticks: u64,
-    disk: DiskPlan,
-    upper: OwnedFd,
+    /// Its private layer, once it has one.
+    layer: Option<OwnLayer>,
     /// Orders of init; if this closes before the last of them, it ends.
     socket: OwnedFd,
     /// Those of the app's first process.
     program: OwnedFd,
     /// What it takes to finish a root that is up, once it is parked.
     inside: Option<Inside>,
+}
+
+/// A private layer that init has.
+#[derive(Debug)]
+struct OwnLayer {
+    plan: DiskPlan,
+    upper: OwnedFd,
+    /// Whether the spawner has the descriptor too, for a later agent.
+    kept: bool,
+}
+
+/// What is known of a sandbox when its seat is laid.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    limits: Limits,
+    networked: bool,
+    uid: u32,
+    /// Bytes and files of its private layer.
+    disk: Option<(u64, u64)>,
+    root: Option<ParkedRoot>,
+}
+
+/// Limits that a blank waits under: of memory about ten times what it takes.
+const BLANK: Limits = Limits {
+    memory_bytes: 16 << 20,
+    cpu_weight: 100,
+    cpu_quota: None,
+    pids: 16,
+    io: IoLimits {
+        weight: None,
+        read_bps: None,
+        write_bps: None,
+        read_iops: None,
+        write_iops: None,
+    },
+};
+
+impl Ground {
+    /// Nothing but whether it has an address.
+    pub fn blank(networked: bool) -> Ground {
+        Ground {
+            limits: BLANK,
+            networked,
+            uid: 0,
+            disk: None,
+            root: None,
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+impl From<&ParkSpec> for Ground {
+    fn from(spec: &ParkSpec) -> Ground {
+        Ground {
+            limits: spec.limits,
+            networked: spec.networked,
+            uid: spec.uid,
+            disk: Some((spec.disk_bytes, spec.inodes)),
+            root: spec.root.clone(),
+        }
+    }
+}
+
+/// What a start was made out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    Anew,
+    Blank,
+    Parked,
 }
 
 /// Descriptors of a parked sandbox's own.
@@ -97,7 +171,7 @@ impl Clock {
     }
 
     /// The report, with the steps that init took since the start began.
-    fn report(mut self, parked: bool, inside: Steps) -> StartReport {
+    fn report(mut self, made: Made, inside: Steps) -> StartReport {
         let inside = inside.into_iter().filter(|(_, at)| *at >= self.began);
         self.steps
             .extend(inside.map(|(name, at)| (format!("init: {name}"), at)));
@@ -108,7 +182,8 @@ impl Clock {
             at: Duration::from_nanos(at - began),
         });
         StartReport {
-            parked,
+            parked: made == Made::Parked,
+            blank: made == Made::Blank,
             phases: phases.collect(),
         }
     }
@@ -117,18 +192,18 @@ impl Clock {
 impl Inner {
     /// Lays a seat in the folder `dir`, which exists. On failure nothing is left but the folder's
     /// name, which is the caller's.
-    pub(super) fn lay(&self, name: &str, dir: &Path, want: &ParkSpec, clock: &mut Clock) -> Result<Seat> {
+    pub(super) fn lay(&self, name: &str, dir: &Path, ground: &Ground, clock: &mut Clock) -> Result<Seat> {
         let mut remains = Remains {
             seat: name.to_owned(),
             dir: dir.to_owned(),
             uid_base: None,
             address: None,
         };
-        self.lay_in(&mut remains, want, clock)
+        self.lay_in(&mut remains, ground, clock)
             .inspect_err(|_| self.clear_or_tell(&remains))
     }
 
-    fn lay_in(&self, remains: &mut Remains, want: &ParkSpec, clock: &mut Clock) -> Result<Seat> {
+    fn lay_in(&self, remains: &mut Remains, ground: &Ground, clock: &mut Clock) -> Result<Seat> {
         let (name, dir) = (remains.seat.clone(), remains.dir.clone());
         let uid_base = self.take_range()?;
         remains.uid_base = Some(uid_base);
@@ -137,42 +212,34 @@ impl Inner {
         std::os::unix::fs::chown(&log, Some(uid_base), Some(uid_base)).at("own folder", &log)?;
         std::fs::create_dir(dir.join(SCRATCH)).at("make folder", dir.join(SCRATCH))?;
         clock.step("folders");
-        self.groups.create(&name, &want.limits)?;
+        self.groups.create(&name, &ground.limits)?;
         clock.step("groups");
-        let lease = if want.networked { Some(self.lease(&name)?) } else { None };
+        let lease = if ground.networked {
+            Some(self.lease(&name)?)
+        } else {
+            None
+        };
         remains.address = lease.as_ref().map(|lease| lease.address);
-        let ready = self
-            .pool
-            .take_disk(want)
-            .map(|disk| self.pool.move_disk(disk, &dir))
-            .transpose()?;
+        let ready = match ground.disk {
+            Some(size) => self.ready_layer(size, &dir)?,
+            None => None,
+        };
         let (ours, theirs) = wire::pair().on("make socket", &name)?;
         let (program, its_program) = wire::pair().on("make socket", &name)?;
         let plan = Plan {
             dir: dir.clone(),
             uid_base,
-            uid: want.uid,
+            uid: ground.uid,
             groups: self.groups.plan(&name),
-            limits: want.limits,
-            networked: want.networked,
-            root: want.root.clone(),
+            limits: ground.limits,
+            networked: ground.networked,
+            root: ground.root.clone(),
         };
         clock.step("plan");
         let upper = ready.as_ref().map(|layer| layer.upper.as_fd());
         let (pid, pidfd) = self.bear(&plan, &name, (theirs, its_program), lease.as_ref(), upper)?;
         clock.step("init born");
-        let layer = match ready {
-            Some(layer) => layer,
-            None => {
-                let layer = Layer::make(&*self.disk, &dir, want.disk_bytes, want.inodes)?;
-                self.keep(&name, &layer);
-                layer
-            }
-        };
-        layer.own(uid_base).on("own the private layer", &name)?;
-        unless_gone(wire::send(ours.as_fd(), &Order::Take, &[layer.mount.as_fd()]), &name)?;
-        clock.step("private layer");
-        Ok(Seat {
+        let mut seat = Seat {
             start_ticks: record::start_ticks(pid).unwrap_or(0),
             name,
             dir,
@@ -180,12 +247,57 @@ impl Inner {
             pidfd,
             lease,
             pid,
-            disk: layer.plan,
-            upper: layer.upper,
+            layer: None,
             socket: ours,
             program,
             inside: None,
-        })
+        };
+        match (ready, ground.disk) {
+            (Some(layer), _) => {
+                self.furnish(&mut seat, layer)?;
+                seat.layer.iter_mut().for_each(|layer| layer.kept = true);
+            }
+            (None, Some(size)) => self.make_layer(&mut seat, size)?,
+            (None, None) => return Ok(seat),
+        }
+        clock.step("private layer");
+        Ok(seat)
+    }
+
+    /// A private layer that was kept ready, now in the folder `dir`.
+    fn ready_layer(&self, size: (u64, u64), dir: &Path) -> Result<Option<Layer>> {
+        let ready = self.pool.take_disk(size);
+        ready.map(|disk| self.pool.move_disk(disk, dir)).transpose()
+    }
+
+    fn make_layer(&self, seat: &mut Seat, (bytes, inodes): (u64, u64)) -> Result<()> {
+        let layer = Layer::make(&*self.disk, &seat.dir, bytes, inodes)?;
+        self.furnish(seat, layer)
+    }
+
+    /// Gives a seat its private layer.
+    fn furnish(&self, seat: &mut Seat, layer: Layer) -> Result<()> {
+        layer.own(seat.uid_base).on("own the private layer", &seat.name)?;
+        let sent = wire::send(seat.socket.as_fd(), &Order::Take, &[layer.mount.as_fd()]);
+        unless_gone(sent, &seat.name)?;
+        seat.layer = Some(OwnLayer {
+            plan: layer.plan,
+            upper: layer.upper,
+            kept: false,
+        });
+        Ok(())
+    }
+
+    /// The private layer of a blank one, whose folder is the sandbox's by now.
+    pub(super) fn furnish_blank(&self, seat: &mut Seat, size: (u64, u64), clock: &mut Clock) -> Result<()> {
+        let dir = seat.dir.clone();
+        let furnished = match self.ready_layer(size, &dir) {
+            Ok(Some(layer)) => self.furnish(seat, layer),
+            Ok(None) => self.make_layer(seat, size),
+            Err(error) => Err(error),
+        };
+        clock.step("private layer");
+        furnished.inspect_err(|_| self.clear_or_tell(&seat.remains()))
     }
 
     /// Has the spawner fork an init.
@@ -224,10 +336,13 @@ impl Inner {
     }
 
     /// Leaves the private layer's root with the spawner, for a later agent.
-    fn keep(&self, name: &str, layer: &Layer) {
-        let keep = Ask::Keep { id: name.to_owned() };
+    fn keep(&self, seat: &Seat) {
+        let Some(layer) = seat.layer.as_ref().filter(|layer| !layer.kept) else {
+            return;
+        };
+        let keep = Ask::Keep { id: seat.name.clone() };
         if let Err(error) = self.spawner.ask(&keep, &[layer.upper.as_fd()]) {
-            tracing::warn!(sandbox = %name, %error, "the private layer will not be readable after a restart of the agent");
+            tracing::warn!(sandbox = %seat.name, %error, "the private layer will not be readable after a restart of the agent");
         }
     }
 
@@ -264,7 +379,7 @@ impl Inner {
                 },
                 |spec| spec.limits,
             ),
-            disk: Some(seat.disk.clone()),
+            disk: seat.layer.as_ref().map(|layer| layer.plan.clone()),
             address: seat.lease.as_ref().map(|lease| lease.address),
         }
     }
@@ -274,26 +389,24 @@ impl Inner {
     pub(super) fn go(
         self: &Arc<Inner>,
         seat: Seat,
-        want: &ParkSpec,
+        before: &Limits,
         spec: &Spec,
-        parked: bool,
+        made: Made,
         mut clock: Clock,
     ) -> Result<Sandbox> {
-        let remains = Remains {
-            seat: seat.name.clone(),
-            dir: seat.dir.clone(),
-            uid_base: Some(seat.uid_base),
-            address: seat.lease.as_ref().map(|lease| lease.address),
-        };
-        let started = self.tell(&seat, want, spec, parked, &mut clock);
+        let remains = seat.remains();
+        let started = self.tell(&seat, before, spec, made, &mut clock);
         match started {
             Ok((record, inside)) => {
                 clock.step("app runs");
-                let report = clock.report(parked, inside);
+                // Whatever nobody waits for comes after that.
+                self.keep(&seat);
+                let report = clock.report(made, inside);
                 let Seat {
-                    pidfd, upper, lease, ..
+                    pidfd, layer, lease, ..
                 } = seat;
-                Ok(Sandbox::new(self.clone(), record, pidfd, Some(upper), lease).with_report(report))
+                let upper = layer.map(|layer| layer.upper);
+                Ok(Sandbox::new(self.clone(), record, pidfd, upper, lease).with_report(report))
             }
             Err(error) => {
                 // Closes the socket, so that an init that only waits ends by itself.
@@ -308,9 +421,9 @@ impl Inner {
     fn tell(
         &self,
         seat: &Seat,
-        want: &ParkSpec,
+        before: &Limits,
         spec: &Spec,
-        parked: bool,
+        made: Made,
         clock: &mut Clock,
     ) -> Result<(Record, Steps)> {
         let id = &spec.id;
@@ -323,18 +436,18 @@ impl Inner {
         }
         let mut steps = Vec::new();
         if let Some(inside) = &seat.inside {
-            self.fit(seat, inside, &told, &want.limits)?;
+            self.fit(seat, inside, &told, before)?;
             clock.step("files and name");
-            self.bound(seat, spec, &want.limits)?;
+            self.bound(seat, spec, before)?;
             clock.step("limits and policy");
             unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
         } else {
             unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
             clock.step("told");
             // While init raises the root.
-            self.bound(seat, spec, &want.limits)?;
+            self.bound(seat, spec, before)?;
             clock.step("limits and policy");
-            let (init, terminal) = await_ready(seat, id, parked)?;
+            let (init, terminal) = await_ready(seat, id, made)?;
             steps = init;
             unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
             if let Some(terminal) = terminal {
@@ -378,7 +491,7 @@ impl Inner {
             let devices = if spec.limits.io == laid.io {
                 Vec::new()
             } else {
-                self.devices(Some(&seat.upper))
+                self.devices(seat.layer.as_ref().map(|layer| &layer.upper))
             };
             self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
         }
@@ -390,8 +503,8 @@ impl Inner {
 }
 
 /// Waits until init has done everything but the app; the app's terminal, if it has one.
-fn await_ready(seat: &Seat, id: &str, parked: bool) -> Result<(Steps, Option<OwnedFd>)> {
-    let mut waits_for_parked = !parked;
+fn await_ready(seat: &Seat, id: &str, made: Made) -> Result<(Steps, Option<OwnedFd>)> {
+    let mut waits_for_parked = made == Made::Anew;
     loop {
         match next_report(&seat.socket, id, "")? {
             (Report::Ready { steps }, mut fds) => return Ok((steps, fds.pop())),
@@ -424,8 +537,21 @@ impl Seat {
 
     /// Follows its folder to `dir`.
     pub fn moved(self, dir: PathBuf) -> Seat {
-        let disk = self.disk.moved(&dir);
-        Seat { dir, disk, ..self }
+        let layer = self.layer.map(|layer| OwnLayer {
+            plan: layer.plan.moved(&dir),
+            ..layer
+        });
+        Seat { dir, layer, ..self }
+    }
+
+    /// What there would be of it without its init.
+    pub fn remains(&self) -> Remains {
+        Remains {
+            seat: self.name.clone(),
+            dir: self.dir.clone(),
+            uid_base: Some(self.uid_base),
+            address: self.lease.as_ref().map(|lease| lease.address),
+        }
     }
 }
 

@@ -7,6 +7,37 @@ use super::{State, Task};
 use crate::{ParkSpec, Parking};
 
 impl State {
+    /// Blanks of this kind are wanted before others.
+    pub(super) fn expect(&mut self, networked: bool) {
+        self.kinds.retain(|known| *known != networked);
+        self.kinds.insert(0, networked);
+    }
+
+    /// The kind of blank that one more is wanted of.
+    pub(super) fn missing_blank(&self, parking: &Parking) -> Option<bool> {
+        let each = parking.blanks.checked_div(self.kinds.len())?.max(1);
+        let mut left = parking.blanks;
+        self.kinds.iter().copied().find(|kind| {
+            let allowed = left.min(each);
+            left -= allowed;
+            self.blanks.iter().filter(|blank| blank.networked == *kind).count() < allowed
+        })
+    }
+
+    /// One too many: the latest kind is served first, so it is one of another.
+    pub(super) fn surplus_blank(&self, parking: &Parking) -> Option<usize> {
+        if self.blanks.len() <= parking.blanks {
+            return None;
+        }
+        let other = |blank: &super::Blank| Some(&blank.networked) != self.kinds.first();
+        Some(self.blanks.iter().position(other).unwrap_or(0))
+    }
+
+    /// Whether nothing is missing that is wanted and permitted.
+    pub(super) fn is_complete(&self, parking: &Parking) -> bool {
+        self.missing(parking).is_none() && self.missing_disk(parking).is_none() && self.missing_blank(parking).is_none()
+    }
+
     /// The shape that one more is wanted of.
     pub(super) fn missing(&self, parking: &Parking) -> Option<ParkSpec> {
         let mut left = parking.max;
@@ -69,13 +100,18 @@ impl State {
     }
 
     pub(super) fn has_task(&self, parking: &Parking) -> bool {
-        let surplus = self.surplus(parking).is_some() || self.surplus_disk(parking).is_some();
-        surplus || self.pauses().is_none() && (self.missing(parking).is_some() || self.missing_disk(parking).is_some())
+        let surplus = self.surplus(parking).is_some()
+            || self.surplus_disk(parking).is_some()
+            || self.surplus_blank(parking).is_some();
+        surplus || self.pauses().is_none() && !self.is_complete(parking)
     }
 
     pub(super) fn task(&mut self, parking: &Parking) -> Option<Task> {
         if let Some(at) = self.surplus(parking) {
-            return Some(Task::Clear(Box::new(self.ready.swap_remove(at))));
+            return Some(Task::Clear(Box::new(self.ready.swap_remove(at).seat)));
+        }
+        if let Some(at) = self.surplus_blank(parking) {
+            return Some(Task::Clear(Box::new(self.blanks.remove(at).seat)));
         }
         if let Some(at) = self.surplus_disk(parking) {
             return self
@@ -88,6 +124,9 @@ impl State {
         }
         if let Some(spec) = self.missing(parking) {
             return Some(Task::Park(spec));
+        }
+        if let Some(networked) = self.missing_blank(parking) {
+            return Some(Task::Blank(networked));
         }
         self.missing_disk(parking)
             .map(|(bytes, inodes)| Task::Disk(bytes, inodes))
