@@ -91,7 +91,11 @@ impl Runtime {
         }
         let init_path = std::fs::canonicalize(&config.init_path).at("find", &config.init_path)?;
         let spawner = Client::new(folders.root(), &init_path);
-        let parking = config.parked;
+        let mut parking = config.parked;
+        if unprivileged::confined() {
+            // There the app's user is part of what a sandbox is born with, so that nothing fits everything.
+            parking.blanks = 0;
+        }
         let inner = Inner {
             config,
             folders,

@@ -194,6 +194,8 @@ impl Contender for Ours {
         ended(&sandbox)?;
         let logged = logged(&sandbox)?;
         sandbox.destroy()?;
+        // Waits for what is removed in the background: it is neither to be left out nor to be the next start's noise.
+        self.runtime.list()?;
         let gone_ns = now_ns();
         let began_ns = stamp(&logged)?;
         let start = Start { asked_ns, began_ns };

@@ -17,8 +17,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Blank sandboxes that every cell keeps ready.
+/// Blank sandboxes that every cell keeps ready, unless the environment says another number.
 pub const PARKED: usize = 2;
+/// The environment's variable.
+const PARKED_VARIABLE: &str = "PAAS_CELL_TEST_PARKED";
 /// Tells the agent's process its configuration: folder, controller, number of the slot.
 const CONFIGURATION: &str = "PAAS_CELL_TEST_AGENT";
 
@@ -395,7 +397,8 @@ fn config(dir: &Path, controller: &str, slot: u8) -> Config {
     config.lifecycle_path = guest("paas-lifecycle");
     config.uid_base = (1 << 24) + (u32::from(slot) << 20);
     config.capacity.memory_mb = Some(4096);
-    config.limits.parked = PARKED;
+    let parked = std::env::var(PARKED_VARIABLE).map(|text| text.parse().expect("a number"));
+    config.limits.parked = parked.unwrap_or(PARKED);
     fs::create_dir_all(dir.join("buildpacks")).expect("folder");
     config.buildpacks_dir = dir.join("buildpacks");
     fs::create_dir_all(dir.join("mirror")).expect("folder");

@@ -89,3 +89,28 @@ async fn what_they_take_is_not_offered() {
         .seen(|seen| seen.info.as_ref().map(|info| info.memory_mb));
     assert_eq!(offered, Some(4096 - 2 * PARKED as u64));
 }
+
+/// How much there is in it: run it with `PAAS_CELL_TEST_PARKED=0` beside.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_after_the_other_starts_out_of_what_waits() {
+    let kit = Kit::start().await;
+    let layers = kit.droplet().await;
+    let mut works = Vec::new();
+    let mut spent = Vec::new();
+    for _ in 0..12 {
+        works.push(kit.instance(&layers, None));
+        kit.controller.assign(&works);
+        let seen = kit.running(works.last().expect("one").work).await;
+        let phase = seen
+            .phases
+            .iter()
+            .find(|phase| phase.name == "sandbox")
+            .expect("a phase");
+        spent.push(phase.duration_ms);
+    }
+    println!("milliseconds from a specification to a running program: {spent:?}");
+    kit.controller.assign(&[]);
+    for work in &works {
+        kit.gone(work.work).await;
+    }
+}

@@ -116,8 +116,13 @@ fn ready(plan: &DiskPlan) -> io::Result<(OwnedFd, OwnedFd)> {
             Err(e) => return Err(e.into()),
         }
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let upper = rustix::fs::openat(&mount, "upper", flags, Mode::empty())?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for name in ["upper", "work"] {
+        // Every look-up in the root begins there: what is read now, no start waits for.
+        let folder = rustix::fs::openat(&mount, name, flags, Mode::empty())?;
+        rustix::fs::Dir::read_from(&folder)?.read().transpose()?;
+    }
+    let upper = rustix::fs::openat(&mount, "upper", flags | OFlags::PATH, Mode::empty())?;
     Ok((mount, upper))
 }
 

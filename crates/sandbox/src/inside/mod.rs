@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::GroupPlan;
 use crate::wire::{self, Order, Report};
-use crate::{Limits, ParkedRoot, Spec, sys};
+use crate::{Limits, ParkedRoot, Spec, sys, users};
 
 /// Descriptors an init is born with.
 pub struct Birth {
@@ -194,7 +194,7 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
             return Ok(());
         };
         step(&mut steps, "told");
-        bud.belong_to(plan.uid_base + spec.process.uid)
+        bud.belong_to(users::outer(plan.uid_base, spec.process.uid))
             .stage("own the app's streams")?;
         bed.raise(&spec.layers, &spec.binds)?;
         step(&mut steps, "root raised");

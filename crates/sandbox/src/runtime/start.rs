@@ -1,27 +1,24 @@
 //! One start: the seat is laid (groups, private layer, network, an init that waits), then it is
 //! told what to be. A parked sandbox is a seat that was laid before it was needed.
 
+mod clock;
+mod go;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Inner;
 use crate::disk::{DiskPlan, Layer};
 use crate::error::Context;
-use crate::inside::{self, Outside, Plan};
+use crate::inside::Plan;
 use crate::net::Lease;
 use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
-use crate::sandbox::Sandbox;
-use crate::spec::fill_address;
 use crate::wire::{self, Answer, Ask, Order, Report};
-use crate::{
-    Error, IoLimits, Limits, Network, ParkSpec, ParkedRoot, Phase, Result, Spec, StartReport, sys, unprivileged,
-};
-
-/// From the fork of an init to the app's own program, or to its being parked.
-const START_SECONDS: u64 = 30;
+use crate::{IoLimits, Limits, ParkSpec, ParkedRoot, Result, Spec, sys};
+pub use clock::Clock;
+use go::{next_report, unless_gone};
 
 /// An init that waits to be told what to be, and all it has.
 #[derive(Debug)]
@@ -145,50 +142,6 @@ impl Remains {
     }
 }
 
-/// Names of steps, with when each was done in monotonic nanoseconds.
-type Steps = Vec<(String, u64)>;
-
-/// When the steps of a start were done.
-#[derive(Debug)]
-pub struct Clock {
-    /// Unix nanoseconds.
-    asked_ns: u64,
-    began: u64,
-    steps: Steps,
-}
-
-impl Clock {
-    pub fn start() -> Clock {
-        Clock {
-            asked_ns: sys::now_ns(),
-            began: sys::monotonic_ns(),
-            steps: Vec::with_capacity(24),
-        }
-    }
-
-    pub fn step(&mut self, name: &str) {
-        self.steps.push((name.to_owned(), sys::monotonic_ns()));
-    }
-
-    /// The report, with the steps that init took since the start began.
-    fn report(mut self, made: Made, inside: Steps) -> StartReport {
-        let inside = inside.into_iter().filter(|(_, at)| *at >= self.began);
-        self.steps
-            .extend(inside.map(|(name, at)| (format!("init: {name}"), at)));
-        self.steps.sort_by_key(|(_, at)| *at);
-        let began = self.began;
-        let phases = self.steps.into_iter().map(|(name, at)| Phase {
-            name,
-            at: Duration::from_nanos(at - began),
-        });
-        StartReport {
-            parked: made == Made::Parked,
-            blank: made == Made::Blank,
-            phases: phases.collect(),
-        }
-    }
-}
-
 impl Inner {
     /// Lays a seat in the folder `dir`, which exists. On failure nothing is left but the folder's
     /// name, which is the caller's.
@@ -207,10 +160,7 @@ impl Inner {
         let (name, dir) = (remains.seat.clone(), remains.dir.clone());
         let uid_base = self.take_range()?;
         remains.uid_base = Some(uid_base);
-        let log = dir.join(LOG);
-        std::fs::create_dir(&log).at("make folder", &log)?;
-        std::os::unix::fs::chown(&log, Some(uid_base), Some(uid_base)).at("own folder", &log)?;
-        std::fs::create_dir(dir.join(SCRATCH)).at("make folder", dir.join(SCRATCH))?;
+        make_folders(&dir, uid_base)?;
         clock.step("folders");
         self.groups.create(&name, &ground.limits)?;
         clock.step("groups");
@@ -236,8 +186,14 @@ impl Inner {
             root: ground.root.clone(),
         };
         clock.step("plan");
-        let upper = ready.as_ref().map(|layer| layer.upper.as_fd());
-        let (pid, pidfd) = self.bear(&plan, &name, (theirs, its_program), lease.as_ref(), upper)?;
+        let missing = ground.disk.filter(|_| ready.is_none());
+        let bear = || {
+            let upper = ready.as_ref().map(|layer| layer.upper.as_fd());
+            self.bear(&plan, &name, (theirs, its_program), lease.as_ref(), upper)
+        };
+        let folder = &dir;
+        let (born, made) = meanwhile(bear, missing.map(|size| move || self.new_layer(folder, size)));
+        let ((pid, pidfd), made) = (born?, made.transpose()?);
         clock.step("init born");
         let mut seat = Seat {
             start_ticks: record::start_ticks(pid).unwrap_or(0),
@@ -252,15 +208,12 @@ impl Inner {
             program,
             inside: None,
         };
-        match (ready, ground.disk) {
-            (Some(layer), _) => {
-                self.furnish(&mut seat, layer)?;
-                seat.layer.iter_mut().for_each(|layer| layer.kept = true);
-            }
-            (None, Some(size)) => self.make_layer(&mut seat, size)?,
-            (None, None) => return Ok(seat),
+        let kept = ready.is_some();
+        if let Some(layer) = ready.or(made) {
+            self.furnish(&mut seat, layer)?;
+            seat.layer.iter_mut().for_each(|layer| layer.kept = kept);
+            clock.step("private layer");
         }
-        clock.step("private layer");
         Ok(seat)
     }
 
@@ -270,9 +223,8 @@ impl Inner {
         ready.map(|disk| self.pool.move_disk(disk, dir)).transpose()
     }
 
-    fn make_layer(&self, seat: &mut Seat, (bytes, inodes): (u64, u64)) -> Result<()> {
-        let layer = Layer::make(&*self.disk, &seat.dir, bytes, inodes)?;
-        self.furnish(seat, layer)
+    fn new_layer(&self, dir: &Path, (bytes, inodes): (u64, u64)) -> Result<Layer> {
+        Layer::make(&*self.disk, dir, bytes, inodes)
     }
 
     /// Gives a seat its private layer.
@@ -291,11 +243,12 @@ impl Inner {
     /// The private layer of a blank one, whose folder is the sandbox's by now.
     pub(super) fn furnish_blank(&self, seat: &mut Seat, size: (u64, u64), clock: &mut Clock) -> Result<()> {
         let dir = seat.dir.clone();
-        let furnished = match self.ready_layer(size, &dir) {
-            Ok(Some(layer)) => self.furnish(seat, layer),
-            Ok(None) => self.make_layer(seat, size),
+        let layer = match self.ready_layer(size, &dir) {
+            Ok(None) => self.new_layer(&dir, size),
+            Ok(Some(layer)) => Ok(layer),
             Err(error) => Err(error),
         };
+        let furnished = layer.and_then(|layer| self.furnish(seat, layer));
         clock.step("private layer");
         furnished.inspect_err(|_| self.clear_or_tell(&seat.remains()))
     }
@@ -383,150 +336,32 @@ impl Inner {
             address: seat.lease.as_ref().map(|lease| lease.address),
         }
     }
-
-    /// Tells a seat what to be and waits until the app runs. The seat's folder is the
-    /// sandbox's by now.
-    pub(super) fn go(
-        self: &Arc<Inner>,
-        seat: Seat,
-        before: &Limits,
-        spec: &Spec,
-        made: Made,
-        mut clock: Clock,
-    ) -> Result<Sandbox> {
-        let remains = seat.remains();
-        let started = self.tell(&seat, before, spec, made, &mut clock);
-        match started {
-            Ok((record, inside)) => {
-                clock.step("app runs");
-                // Whatever nobody waits for comes after that.
-                self.keep(&seat);
-                let report = clock.report(made, inside);
-                let Seat {
-                    pidfd, layer, lease, ..
-                } = seat;
-                let upper = layer.map(|layer| layer.upper);
-                Ok(Sandbox::new(self.clone(), record, pidfd, upper, lease).with_report(report))
-            }
-            Err(error) => {
-                // Closes the socket, so that an init that only waits ends by itself.
-                drop(seat);
-                self.lock_adopted().remove(&spec.id);
-                self.clear_or_tell(&remains);
-                Err(error)
-            }
-        }
-    }
-
-    fn tell(
-        &self,
-        seat: &Seat,
-        before: &Limits,
-        spec: &Spec,
-        made: Made,
-        clock: &mut Clock,
-    ) -> Result<(Record, Steps)> {
-        let id = &spec.id;
-        let mut told = spec.clone();
-        unprivileged::bound(&mut told);
-        if let Some(lease) = &seat.lease {
-            told.files.extend(self.resolvers(spec)?);
-            fill_address(&mut told.process.env, lease.address);
-            self.lock_adopted().insert(id.clone());
-        }
-        let mut steps = Vec::new();
-        if let Some(inside) = &seat.inside {
-            self.fit(seat, inside, &told, before)?;
-            clock.step("files and name");
-            self.bound(seat, spec, before)?;
-            clock.step("limits and policy");
-            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
-        } else {
-            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
-            clock.step("told");
-            // While init raises the root.
-            self.bound(seat, spec, before)?;
-            clock.step("limits and policy");
-            let (init, terminal) = await_ready(seat, id, made)?;
-            steps = init;
-            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
-            if let Some(terminal) = terminal {
-                unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
-            }
-        }
-        clock.step("app told");
-        // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
-        let record = self.record(seat, id, Some(spec), clock.asked_ns);
-        record::write_in(&seat.dir, &record)?;
-        clock.step("recorded");
-        steps.extend(await_program(seat, spec)?);
-        if seat.inside.is_some() {
-            // Init has only to watch, and would have been in the app's way before.
-            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
-        }
-        Ok((record, steps))
-    }
-
-    fn fit(&self, seat: &Seat, inside: &Inside, spec: &Spec, before: &Limits) -> Result<()> {
-        let outside = Outside {
-            root: inside.root.as_fd(),
-            uid_base: seat.uid_base,
-            uts: inside.uts.as_fd(),
-            home_uts: self.uts.as_fd(),
-        };
-        inside::fit_from_outside(&outside, spec, before).map_err(|failure| Error::Start {
-            id: spec.id.clone(),
-            stage: failure.stage,
-            source: failure.error,
-        })
-    }
-
-    /// Puts a seat under the limits and the policy of `spec`.
-    fn bound(&self, seat: &Seat, spec: &Spec, before: &Limits) -> Result<()> {
-        let laid = Limits {
-            io: IoLimits::default(),
-            ..*before
-        };
-        if spec.limits != laid {
-            let devices = if spec.limits.io == laid.io {
-                Vec::new()
-            } else {
-                self.devices(seat.layer.as_ref().map(|layer| &layer.upper))
-            };
-            self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
-        }
-        match (&spec.network, &seat.lease) {
-            (Network::Isolated { policy }, Some(lease)) => self.admit(&spec.id, lease.address, policy),
-            _ => Ok(()),
-        }
-    }
 }
 
-/// Waits until init has done everything but the app; the app's terminal, if it has one.
-fn await_ready(seat: &Seat, id: &str, made: Made) -> Result<(Steps, Option<OwnedFd>)> {
-    let mut waits_for_parked = made == Made::Anew;
-    loop {
-        match next_report(&seat.socket, id, "")? {
-            (Report::Ready { steps }, mut fds) => return Ok((steps, fds.pop())),
-            (Report::Parked, _) if waits_for_parked => waits_for_parked = false,
-            _ => return Err(io::ErrorKind::InvalidData).on("start", id),
-        }
-    }
+/// Folders of a sandbox in its own, `dir`.
+fn make_folders(dir: &Path, uid_base: u32) -> Result<()> {
+    let log = dir.join(LOG);
+    std::fs::create_dir(&log).at("make folder", &log)?;
+    std::os::unix::fs::chown(&log, Some(uid_base), Some(uid_base)).at("own folder", &log)?;
+    std::fs::create_dir(dir.join(SCRATCH)).at("make folder", dir.join(SCRATCH))
 }
 
-/// Waits until the app's process has become its program.
-fn await_program(seat: &Seat, spec: &Spec) -> Result<Steps> {
-    let program = spec.process.argv.first().map_or("", String::as_str);
-    let mut known = Vec::new();
-    loop {
-        match report(&seat.program, &spec.id, program)? {
-            Some((Report::Steps { steps }, _)) => known = steps,
-            Some(_) => return Err(io::ErrorKind::InvalidData).on("start", &spec.id),
-            // The descriptor is closed by the execution.
-            None if !known.is_empty() => return Ok(known),
-            None => return Err(killed(&spec.id)),
-        }
-    }
+/// Does `here` and, on another thread, `there`: the kernel keeps both waiting. Without another thread, one after
+/// the other.
+fn meanwhile<A, B: Send>(here: impl FnOnce() -> A, there: Option<impl Fn() -> B + Sync>) -> (A, Option<B>) {
+    let Some(there) = &there else { return (here(), None) };
+    std::thread::scope(|scope| {
+        let other = std::thread::Builder::new()
+            .name("sandbox-start".to_owned())
+            .spawn_scoped(scope, there);
+        let done = here();
+        let other = match other.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(other)) => other,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_no_thread) => there(),
+        };
+        (done, Some(other))
+    })
 }
 
 impl Seat {
@@ -552,68 +387,5 @@ impl Seat {
             uid_base: Some(self.uid_base),
             address: self.lease.as_ref().map(|lease| lease.address),
         }
-    }
-}
-
-/// An init that does not take its orders any more has said why, and is heard.
-fn unless_gone(sent: io::Result<()>, id: &str) -> Result<()> {
-    match sent {
-        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
-        other => other.on("start", id),
-    }
-}
-
-fn killed(id: &str) -> Error {
-    // Most likely for memory.
-    Error::Start {
-        id: id.to_owned(),
-        stage: "it was killed before its app ran (is its memory limit too small?)".to_owned(),
-        source: io::ErrorKind::UnexpectedEof.into(),
-    }
-}
-
-/// What init says next; its failures and its silence as errors.
-fn next_report(socket: &OwnedFd, id: &str, program: &str) -> Result<(Report, Vec<OwnedFd>)> {
-    report(socket, id, program)?.ok_or_else(|| killed(id))
-}
-
-/// The same, but the other end may be gone.
-fn report(socket: &OwnedFd, id: &str, program: &str) -> Result<Option<(Report, Vec<OwnedFd>)>> {
-    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
-    let mut received = wire::receive_until::<Report>(socket.as_fd(), deadline);
-    if matches!(&received, Err(e) if e.kind() == io::ErrorKind::ConnectionReset) {
-        // It ended without reading all orders; what it said before comes after this error.
-        received = wire::receive_until(socket.as_fd(), deadline);
-    }
-    match received {
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-            let (operation, seconds) = ("start", START_SECONDS);
-            Err(Error::Deadline {
-                operation,
-                id: id.to_owned(),
-                seconds,
-                detail: String::new(),
-            })
-        }
-        Ok(Some((
-            Report::Failed {
-                stage,
-                errno,
-                program: own,
-            },
-            _,
-        ))) => {
-            let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
-            Err(if own {
-                Error::Program {
-                    id,
-                    program: program.to_owned(),
-                    source,
-                }
-            } else {
-                Error::Start { id, stage, source }
-            })
-        }
-        other => other.on("start", id),
     }
 }

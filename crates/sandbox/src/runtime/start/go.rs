@@ -1,0 +1,229 @@
+//! The second half of a start: a seat is told what to be, is put under its limits and its policy, and its app runs.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clock::Steps;
+use super::{Clock, Inside, Made, Seat};
+use crate::error::Context;
+use crate::inside::{self, Outside};
+use crate::record::{self, Record};
+use crate::runtime::Inner;
+use crate::sandbox::Sandbox;
+use crate::spec::fill_address;
+use crate::wire::{self, Order, Report};
+use crate::{Error, IoLimits, Limits, Network, Result, Spec, unprivileged};
+
+/// From the fork of an init to the app's own program, or to its being parked.
+const START_SECONDS: u64 = 30;
+
+impl Inner {
+    /// Tells a seat what to be and waits until the app runs. The seat's folder is the
+    /// sandbox's by now.
+    pub(in crate::runtime) fn go(
+        self: &Arc<Inner>,
+        seat: Seat,
+        before: &Limits,
+        spec: &Spec,
+        made: Made,
+        mut clock: Clock,
+    ) -> Result<Sandbox> {
+        let remains = seat.remains();
+        let started = self.tell(&seat, before, spec, made, &mut clock);
+        match started {
+            Ok((record, inside)) => {
+                clock.step("app runs");
+                // Whatever nobody waits for comes after that.
+                self.keep(&seat);
+                let report = clock.report(made, inside);
+                let Seat {
+                    pidfd, layer, lease, ..
+                } = seat;
+                let upper = layer.map(|layer| layer.upper);
+                Ok(Sandbox::new(self.clone(), record, pidfd, upper, lease).with_report(report))
+            }
+            Err(error) => {
+                // Closes the socket, so that an init that only waits ends by itself.
+                drop(seat);
+                self.lock_adopted().remove(&spec.id);
+                self.clear_or_tell(&remains);
+                Err(error)
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        seat: &Seat,
+        before: &Limits,
+        spec: &Spec,
+        made: Made,
+        clock: &mut Clock,
+    ) -> Result<(Record, Steps)> {
+        let id = &spec.id;
+        let mut told = spec.clone();
+        unprivileged::bound(&mut told);
+        if let Some(lease) = &seat.lease {
+            told.files.extend(self.resolvers(spec)?);
+            fill_address(&mut told.process.env, lease.address);
+            self.lock_adopted().insert(id.clone());
+        }
+        let mut steps = Vec::new();
+        if let Some(inside) = &seat.inside {
+            self.fit(seat, inside, &told, before)?;
+            clock.step("files and name");
+            self.bound(seat, spec, before)?;
+            clock.step("limits and policy");
+            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+        } else {
+            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
+            clock.step("told");
+            // While init raises the root.
+            self.bound(seat, spec, before)?;
+            clock.step("limits and policy");
+            let (init, terminal) = await_ready(seat, id, made)?;
+            steps = init;
+            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+            if let Some(terminal) = terminal {
+                unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
+            }
+        }
+        clock.step("app told");
+        // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
+        let record = self.record(seat, id, Some(spec), clock.asked_ns);
+        record::write_in(&seat.dir, &record)?;
+        clock.step("recorded");
+        steps.extend(await_program(seat, spec)?);
+        if seat.inside.is_some() {
+            // Init has only to watch, and would have been in the app's way before.
+            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
+        }
+        Ok((record, steps))
+    }
+
+    fn fit(&self, seat: &Seat, inside: &Inside, spec: &Spec, before: &Limits) -> Result<()> {
+        let outside = Outside {
+            root: inside.root.as_fd(),
+            uid_base: seat.uid_base,
+            uts: inside.uts.as_fd(),
+            home_uts: self.uts.as_fd(),
+        };
+        inside::fit_from_outside(&outside, spec, before).map_err(|failure| Error::Start {
+            id: spec.id.clone(),
+            stage: failure.stage,
+            source: failure.error,
+        })
+    }
+
+    /// Puts a seat under the limits and the policy of `spec`.
+    fn bound(&self, seat: &Seat, spec: &Spec, before: &Limits) -> Result<()> {
+        let laid = Limits {
+            io: IoLimits::default(),
+            ..*before
+        };
+        if spec.limits != laid {
+            let devices = if spec.limits.io == laid.io {
+                Vec::new()
+            } else {
+                self.devices(seat.layer.as_ref().map(|layer| &layer.upper))
+            };
+            self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
+        }
+        match (&spec.network, &seat.lease) {
+            (Network::Isolated { policy }, Some(lease)) => self.admit(&spec.id, lease.address, policy),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Waits until init has done everything but the app; the app's terminal, if it has one.
+fn await_ready(seat: &Seat, id: &str, made: Made) -> Result<(Steps, Option<OwnedFd>)> {
+    let mut waits_for_parked = made == Made::Anew;
+    loop {
+        match next_report(&seat.socket, id, "")? {
+            (Report::Ready { steps }, mut fds) => return Ok((steps, fds.pop())),
+            (Report::Parked, _) if waits_for_parked => waits_for_parked = false,
+            _ => return Err(io::ErrorKind::InvalidData).on("start", id),
+        }
+    }
+}
+
+/// Waits until the app's process has become its program.
+fn await_program(seat: &Seat, spec: &Spec) -> Result<Steps> {
+    let program = spec.process.argv.first().map_or("", String::as_str);
+    let mut known = Vec::new();
+    loop {
+        match report(&seat.program, &spec.id, program)? {
+            Some((Report::Steps { steps }, _)) => known = steps,
+            Some(_) => return Err(io::ErrorKind::InvalidData).on("start", &spec.id),
+            // The descriptor is closed by the execution.
+            None if !known.is_empty() => return Ok(known),
+            None => return Err(killed(&spec.id)),
+        }
+    }
+}
+
+/// An init that does not take its orders any more has said why, and is heard.
+pub fn unless_gone(sent: io::Result<()>, id: &str) -> Result<()> {
+    match sent {
+        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+        other => other.on("start", id),
+    }
+}
+
+fn killed(id: &str) -> Error {
+    // Most likely for memory.
+    Error::Start {
+        id: id.to_owned(),
+        stage: "it was killed before its app ran (is its memory limit too small?)".to_owned(),
+        source: io::ErrorKind::UnexpectedEof.into(),
+    }
+}
+
+/// What init says next; its failures and its silence as errors.
+pub fn next_report(socket: &OwnedFd, id: &str, program: &str) -> Result<(Report, Vec<OwnedFd>)> {
+    report(socket, id, program)?.ok_or_else(|| killed(id))
+}
+
+/// The same, but the other end may be gone.
+fn report(socket: &OwnedFd, id: &str, program: &str) -> Result<Option<(Report, Vec<OwnedFd>)>> {
+    let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+    let mut received = wire::receive_until::<Report>(socket.as_fd(), deadline);
+    if matches!(&received, Err(e) if e.kind() == io::ErrorKind::ConnectionReset) {
+        // It ended without reading all orders; what it said before comes after this error.
+        received = wire::receive_until(socket.as_fd(), deadline);
+    }
+    match received {
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+            let (operation, seconds) = ("start", START_SECONDS);
+            Err(Error::Deadline {
+                operation,
+                id: id.to_owned(),
+                seconds,
+                detail: String::new(),
+            })
+        }
+        Ok(Some((
+            Report::Failed {
+                stage,
+                errno,
+                program: own,
+            },
+            _,
+        ))) => {
+            let (id, source) = (id.to_owned(), io::Error::from_raw_os_error(errno));
+            Err(if own {
+                Error::Program {
+                    id,
+                    program: program.to_owned(),
+                    source,
+                }
+            } else {
+                Error::Start { id, stage, source }
+            })
+        }
+        other => other.on("start", id),
+    }
+}
