@@ -9,6 +9,7 @@
 use crate::Route;
 use model::id::{CellId, WorkId};
 use model::resource::CellInfo;
+use model::security::Policies;
 use model::work::{Assignment, Observation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -64,6 +65,12 @@ pub enum Down {
         revision: u64,
         /// All work of this cell.
         assignments: Vec<Assignment>,
+    },
+    /// Where sandboxes may connect to, all of it. Sent before the first set, and whenever it changes: then it holds for
+    /// what runs already, too. Until the first one a cell goes by what it heard last.
+    Policies {
+        /// What holds from now on.
+        policies: Policies,
     },
     /// Somebody wants to run a command in an instance: dial [`SESSION`].
     Exec(Exec),

@@ -51,9 +51,9 @@ pub struct Config {
     pub uid_base: u32,
     /// The network of sandboxes.
     pub network: NetworkConfig,
-    /// What apps and tasks may connect to.
+    /// What apps and tasks may connect to as long as no controller ever said so.
     pub egress_running: Egress,
-    /// What builds may connect to.
+    /// What builds may connect to as long as no controller ever said so.
     pub egress_staging: Egress,
     /// What the cell offers.
     pub capacity: Capacity,

@@ -7,6 +7,7 @@ use crate::layers::Layers;
 use crate::ledger::Ledger;
 use crate::logs::Logs;
 use crate::packages::Packages;
+use crate::policy::Rulebook;
 use crate::stack::Stacks;
 use crate::work::Update;
 use model::id::CellId;
@@ -28,6 +29,8 @@ pub(crate) struct Core {
     pub archives: Archives,
     pub stacks: Stacks,
     pub ledger: Arc<Ledger>,
+    /// Where work may connect to.
+    pub rulebook: Rulebook,
     pub logs: Logs,
     pub client: Client,
     /// Sandboxes being made.

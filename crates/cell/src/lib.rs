@@ -18,6 +18,7 @@ mod layers;
 mod ledger;
 mod logs;
 mod packages;
+mod policy;
 pub mod stack;
 mod stats;
 mod steps;

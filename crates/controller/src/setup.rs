@@ -7,14 +7,17 @@ use crate::context::{Clock, Context};
 use crate::serve::Error;
 use blobstore::Blobstore;
 use model::Timestamp;
-use model::id::{DomainId, OrgId, RoleId, SpaceId, StackId, UserId};
+use model::id::{DomainId, OrgId, RoleId, SecurityGroupId, SpaceId, StackId, UserId};
 use model::resource::{Domain, Metadata, Org, Role, RoleType, Space, Stack, User};
+use model::security::{SecurityGroup, Uses, first_groups};
 use std::sync::Arc;
 use store::{Location, Order, OrgFilter, Page, Scope, SpaceFilter, Store, StoreError, StoredUser, Tx, UserKind};
 use telemetry::applog::{Limits, LogStore};
 
 /// Connections that a controller keeps to PostgreSQL.
 const CONNECTIONS: u32 = 32;
+/// Setting that says that the first security groups were made.
+const SECURITY_GROUPS: &str = "first_security_groups";
 
 /// Opens database, blobs and logs, and loads the signing key.
 ///
@@ -50,7 +53,7 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
     Ok(Context::new(store, blobs, logs, tokens, config, clock))
 }
 
-/// Makes the first user, domain, stacks, organisation and space, where they are not there. What is there stays as it
+/// Makes the first user, domain, stacks, security groups, organisation and space, where they are not there. What is there stays as it
 /// is: a changed password too.
 ///
 /// # Errors
@@ -111,10 +114,33 @@ async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestam
         })
         .await?;
     }
+    security_groups(tx, now).await?;
     if let Some(org) = &wanted.org {
         tenant(tx, org, wanted.space.as_deref(), &admin, now).await?;
     }
     Ok(())
+}
+
+/// The first security groups, once: those that an operator deleted don't come back.
+async fn security_groups(tx: &Tx, now: Timestamp) -> Result<(), StoreError> {
+    if tx.setting_fetch::<bool>(SECURITY_GROUPS).await?.is_some() {
+        return Ok(());
+    }
+    for first in first_groups() {
+        tx.security_group_create(&SecurityGroup {
+            id: fresh::<SecurityGroupId>(),
+            name: first.name.to_owned(),
+            rules: first.rules,
+            globally: Uses {
+                running: first.globally,
+                staging: first.globally,
+            },
+            created_at: now,
+            updated_at: now,
+        })
+        .await?;
+    }
+    tx.setting_set(SECURITY_GROUPS, &true, now).await
 }
 
 /// The first organisation and space, with the administrator in them.

@@ -73,6 +73,8 @@ ids! {
     ServiceInstanceId,
     /// What gives an app the credentials of a service instance.
     BindingId,
+    /// A security group.
+    SecurityGroupId,
     /// A buildpack known to the platform.
     BuildpackId,
     /// A stack.

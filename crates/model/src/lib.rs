@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod name;
 pub mod resource;
 pub mod secret;
+pub mod security;
 pub mod staging;
 pub mod work;
 

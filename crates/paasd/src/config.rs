@@ -59,6 +59,11 @@ pub struct Network {
     pub subnet: String,
     pub uplink: String,
     pub resolvers: Vec<Ipv4Addr>,
+    pub egress_bits_per_second: u64,
+    pub ingress_bits_per_second: u64,
+    pub egress_packets_per_second: u32,
+    pub connections_per_second: u32,
+    pub connections: u32,
 }
 
 /// Puts the settings together from a file, the environment's `variables` and `--set` assignments.
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!(config.cell.network.bridge, "paas7");
         assert_eq!(config.cell.network.subnet, "10.9.0.0/16");
         assert_eq!(config.cell.network.resolvers.len(), 2);
+        assert_eq!(config.cell.network.egress_bits_per_second, 0);
         assert_eq!(config.controller.domain, "localhost");
     }
 

@@ -237,6 +237,7 @@ fn cell_config(
     let mut network = sandbox::net::NetworkConfig::new(&settings.name, &settings.bridge, subnet, folder);
     network.uplink = (!settings.uplink.is_empty()).then(|| settings.uplink.clone());
     network.resolvers.clone_from(&settings.resolvers);
+    network.rates = Some(rates(settings));
     let token = secrets.machine_token.clone();
     let mut cell = cell::Config::new(state.path("cell"), api, token, blobs, &install.libexec, network);
     cell.id = Some(CellId(secrets.cell));
@@ -259,6 +260,19 @@ fn mirror(cell: &mut cell::Config, setting: &str) {
         Some(folder) if folder.starts_with('/') => cell.mirror_dir = Some(folder.into()),
         Some(address) => cell.staging_env.push((VARIABLE.to_owned(), address)),
         None => {}
+    }
+}
+
+/// The limits of every sandbox; where there are none that is said too, so that those of an earlier start end.
+fn rates(settings: &crate::config::Network) -> sandbox::net::Rates {
+    let bytes = |bits: u64| (bits > 0).then_some(bits / 8);
+    let count = |number: u32| (number > 0).then_some(number);
+    sandbox::net::Rates {
+        bytes_in: bytes(settings.ingress_bits_per_second),
+        bytes_out: bytes(settings.egress_bits_per_second),
+        packets_out: count(settings.egress_packets_per_second),
+        connections_per_second: count(settings.connections_per_second),
+        connections: count(settings.connections),
     }
 }
 

@@ -210,6 +210,16 @@ impl Runtime {
         self.inner.folders.sandbox(id).join(record::LOG)
     }
 
+    /// The policy that networks of sandboxes begin under, for those made from now on: one of these is ready soonest.
+    pub fn set_default_policy(&self, policy: &net::Egress) -> Result<()> {
+        self.inner.set_default_policy(policy)
+    }
+
+    /// Opens what rules that tell (`log`) tell of, from now on. One reader at a time.
+    pub fn rule_log(&self) -> Result<net::RuleLog> {
+        self.inner.rule_log()
+    }
+
     /// What is and what is not available on this host.
     pub fn isolation(&self) -> Isolation {
         let inner = &self.inner;

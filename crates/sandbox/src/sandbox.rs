@@ -140,6 +140,13 @@ impl Sandbox {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts it under another policy while it runs: in force when this returns. Connections that it does not allow are
+    /// ended, the others go on. Without a network there is nothing to do.
+    pub fn set_policy(&self, policy: &crate::net::Egress) -> Result<()> {
+        let set = |address| self.inner.set_policy(self.id(), address, policy);
+        self.address().map_or(Ok(()), set)
+    }
+
     /// Gives it other limits while it runs, all or none of them. Memory that is in use and
     /// cannot be dropped is not taken away: that is [`Error::MemoryInUse`].
     pub fn update(&self, limits: &Limits) -> Result<()> {

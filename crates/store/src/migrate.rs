@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_services"),
     migration!(3, "0003_buildpacks"),
     migration!(4, "0004_revisions"),
+    migration!(5, "0005_security_groups"),
     migration!(6, "0006_canary"),
 ];
 

@@ -25,6 +25,8 @@ pub enum Topic {
     Routes,
     /// There are new events.
     Events,
+    /// What sandboxes may connect to.
+    Security,
     /// Anything may have: look at everything.
     Resync,
 }
@@ -36,6 +38,7 @@ impl Topic {
             Self::Work(cell) => format!("work {cell}"),
             Self::Routes => "routes".into(),
             Self::Events => "events".into(),
+            Self::Security => "security".into(),
             Self::Resync => "resync".into(),
         }
     }
@@ -47,6 +50,7 @@ impl Topic {
                 "desired" => Self::Desired,
                 "routes" => Self::Routes,
                 "events" => Self::Events,
+                "security" => Self::Security,
                 _ => Self::Resync,
             },
         }
@@ -123,6 +127,7 @@ mod tests {
             Topic::Desired,
             Topic::Routes,
             Topic::Events,
+            Topic::Security,
             Topic::Resync,
             Topic::Work(CellId(uuid::Uuid::from_u128(5))),
         ] {

@@ -85,6 +85,7 @@ id_args!(
     JobId,
     ServiceInstanceId,
     BindingId,
+    SecurityGroupId,
     EventId,
     StackId,
     CellId,

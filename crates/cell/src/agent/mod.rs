@@ -12,6 +12,7 @@ mod feed;
 mod reconcile;
 mod report;
 mod start;
+mod told;
 
 use crate::core::Core;
 use crate::error::{Error, blocking, chain, kernel};
@@ -24,7 +25,8 @@ use feed::Heard;
 use model::Timestamp;
 use model::id::{CellId, WorkId};
 use model::resource::CellInfo;
-use model::work::{Assignment, Observation, Wanted, WorkState};
+use model::security::Policies;
+use model::work::{Assignment, Observation, Owner, Wanted, WorkState};
 use reconcile::{Held, Step, reconcile};
 use report::{Outcome, Reports};
 use std::collections::{BTreeMap, HashSet};
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use told::{Batch, Telling};
 
 pub use start::{run, teardown};
 
@@ -77,6 +80,7 @@ struct Entry {
     wanted: Wanted,
     epoch: u64,
     cleaned: bool,
+    owner: Owner,
 }
 
 /// The loop's state.
@@ -87,6 +91,7 @@ struct State {
     /// The last assignment set, to go on with when something has ended.
     assigned: Option<Vec<Assignment>>,
     reports: Reports,
+    telling: Telling,
     rates: Rates,
     /// Whether everything was to be torn down: nothing is taken on any more.
     closing: bool,
@@ -101,6 +106,7 @@ impl State {
         info: CellInfo,
         mut updates: mpsc::Receiver<Update>,
         mut commands: mpsc::Receiver<Command>,
+        mut told: mpsc::Receiver<Batch>,
         shutdown: CancellationToken,
     ) {
         let open = |core: &Arc<Core>| {
@@ -112,11 +118,15 @@ impl State {
         let mut measuring = tokio::time::interval(stats::INTERVAL);
         let (measured_to, mut measured) = mpsc::channel::<Vec<_>>(1);
         let mut deadline: Option<tokio::time::Instant> = None;
+        self.telling.begin(&self.core).await;
         loop {
             self.reports.send(&self.observed);
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(message) = heard.recv() => self.hear(message),
+                Some(message) = heard.recv() => self.hear(message).await,
+                Some(batch) = told.recv() => {
+                    told::write(&batch, &self.observed, |work| Some(&self.works.get(&work)?.owner));
+                }
                 Some(update) = updates.recv() => {
                     self.update(update).await;
                     while let Ok(update) = updates.try_recv() {
@@ -156,7 +166,7 @@ impl State {
         let _ = following.await;
     }
 
-    fn hear(&mut self, message: Heard) {
+    async fn hear(&mut self, message: Heard) {
         match message {
             Heard::Connected(terms) => {
                 tracing::info!(cell.id = %self.core.cell, lease_ms = terms.lease_ms, "connected to the controller");
@@ -171,12 +181,33 @@ impl State {
                 // Also while everything ends: how it ended is to be told.
                 self.reports.took_over(revision);
             }
+            Heard::Down(Down::Policies { policies }) => self.take_policies(policies).await,
             Heard::Down(Down::Exec(request)) => match self.works.get(&request.work) {
                 Some(entry) => drop(entry.handle.tell(Message::Exec(request))),
                 None => exec::refuse(Arc::clone(&self.core), request, "the instance is not on this cell"),
             },
             Heard::Down(Down::Ping) => {}
         }
+    }
+
+    /// What holds from now on: the actors put what runs under it, the network what is to come.
+    async fn take_policies(&mut self, policies: Policies) {
+        tracing::debug!(
+            groups = policies.groups.len(),
+            spaces = policies.spaces.len(),
+            "took over security groups"
+        );
+        self.core.rulebook.take(policies).await;
+        let core = Arc::clone(&self.core);
+        // Not waited for: each sandbox is put under its own policy anyway.
+        self.core.tasks.spawn_blocking(move || {
+            let usual = core.rulebook.usual();
+            let set = usual.map_or(Ok(()), |usual| core.runtime.set_default_policy(&usual));
+            if let Err(error) = set {
+                tracing::error!(error = %chain(&error), "failed to prepare networks for new rules");
+            }
+        });
+        self.telling.begin(&self.core).await;
     }
 
     async fn update(&mut self, update: Update) {
@@ -265,7 +296,7 @@ impl State {
     /// Gives work to an actor.
     fn take_on(&mut self, record: Record, adopted: Option<sandbox::Sandbox>) {
         let (work, wanted, epoch) = (record.work, record.wanted, record.epoch);
-        let cleaned = record.cleaned;
+        let (cleaned, owner) = (record.cleaned, record.spec.owner.clone());
         let handle = work::spawn(Arc::clone(&self.core), record, adopted);
         self.works.insert(
             work,
@@ -274,6 +305,7 @@ impl State {
                 wanted,
                 epoch,
                 cleaned,
+                owner,
             },
         );
     }

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::report::Reports;
+use super::told::Telling;
 use super::{Agent, State};
 use crate::archives::Archives;
 use crate::config::Config;
@@ -11,6 +12,7 @@ use crate::layers::Layers;
 use crate::ledger::{Ledger, Record};
 use crate::logs::Shipper;
 use crate::packages::Packages;
+use crate::policy::Rulebook;
 use crate::stack::Stacks;
 use crate::stats::Rates;
 use crate::work::Update;
@@ -60,8 +62,10 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     let shipping = tokio::spawn(shipper.run(shutdown.clone()));
     let core = Arc::new(opened.core(logs, lease, sender, shutdown.clone()));
     let tasks = core.tasks.clone();
+    let (telling, told) = Telling::new();
     let mut state = State {
         core,
+        telling,
         works: BTreeMap::new(),
         observed: BTreeMap::new(),
         assigned: None,
@@ -76,7 +80,7 @@ pub async fn run(config: Config, shutdown: CancellationToken, ready: oneshot::Se
     }
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let _ = ready.send(Agent { cell, commands });
-    state.run(info, updates, inbox, shutdown).await;
+    state.run(info, updates, inbox, told, shutdown).await;
     let _ = shipping.await;
     tasks.close();
     // Whoever starts the next agent in this process needs the lock that the sandboxes hold.
@@ -137,6 +141,7 @@ struct Opened {
     archives: Archives,
     stacks: Stacks,
     ledger: Arc<Ledger>,
+    rulebook: Rulebook,
     client: Client,
 }
 
@@ -154,8 +159,11 @@ impl Opened {
             source: Box::new(source),
         })?;
         let limits = config.limits;
+        let rulebook = Rulebook::open(config.dir("policies.json"));
+        let mut sandboxes = sandbox_config(&config);
+        sandboxes.network.default_policy = rulebook.usual().unwrap_or_else(|| config.egress_running.clone());
         // First of all: it holds the lock that keeps a second agent away.
-        let runtime = Runtime::open(sandbox_config(&config)).map_err(kernel("open the sandboxes"))?;
+        let runtime = Runtime::open(sandboxes).map_err(kernel("open the sandboxes"))?;
         Ok(Self {
             cell,
             client,
@@ -180,6 +188,7 @@ impl Opened {
             )?,
             stacks: Stacks::open(&config.dir("stacks"), &config.platform)?,
             ledger: Arc::new(Ledger::open(&config.dir("ledger"))?),
+            rulebook,
             config,
         })
     }
@@ -275,6 +284,7 @@ impl Opened {
             archives: self.archives,
             stacks: self.stacks,
             ledger: self.ledger,
+            rulebook: self.rulebook,
             logs,
             client: self.client,
             lease,

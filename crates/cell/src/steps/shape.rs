@@ -9,6 +9,7 @@ use crate::unpack::OWNER;
 use model::id::WorkId;
 use model::staging::BuildInput;
 use model::work::{WorkKind, WorkSpec};
+use sandbox::net::Egress;
 use sandbox::{Bind, ExecSpec, IoLimits, Limits, LogPolicy, MAX_LINE, Network, Process, Rlimit, RlimitKind, Spec};
 use std::path::{Path, PathBuf};
 
@@ -30,8 +31,14 @@ const SHELL: &str = "if command -v bash >/dev/null 2>&1; then exec bash -l; else
 const ADDRESS: Option<&str> = Some(sandbox::ADDRESS);
 const MIB: u64 = 1 << 20;
 
-/// The sandbox of `work`.
-pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: &Prepared) -> Result<Spec, Error> {
+/// The sandbox of `work`, under `policy`.
+pub(crate) fn sandbox(
+    config: &Config,
+    work: WorkId,
+    spec: &WorkSpec,
+    prepared: &Prepared,
+    policy: Egress,
+) -> Result<Spec, Error> {
     let build = matches!(spec.kind, WorkKind::Build(_));
     let mut binds = prepared.binds.clone();
     binds.push(readonly(&config.lifecycle_path, LIFECYCLE));
@@ -44,11 +51,6 @@ pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: 
     if let Some(input) = &prepared.input {
         files.push((PathBuf::from(BUILD_INPUT), encode(input)?, 0o600));
     }
-    let policy = if build {
-        &config.egress_staging
-    } else {
-        &config.egress_running
-    };
     Ok(Spec {
         id: work.to_string(),
         hostname: work.to_string(),
@@ -68,7 +70,7 @@ pub(crate) fn sandbox(config: &Config, work: WorkId, spec: &WorkSpec, prepared: 
             pids: spec.limits.pids.max(4),
             io: IoLimits::default(),
         },
-        network: Network::Isolated { policy: policy.clone() },
+        network: Network::Isolated { policy },
         log: log_policy(config, spec),
         files,
     })

@@ -7,11 +7,13 @@ use crate::core::Core;
 use crate::error::{Error, blocking, chain, kernel};
 use crate::exec;
 use crate::ledger::Record;
+use crate::policy;
 use crate::steps::{outputs, prepare, shape};
 use model::Timestamp;
 use model::id::WorkId;
 use model::staging::{BuildResult, PhaseTime};
 use model::work::{Cause, Observation, Outcome, Wanted, WorkEvent, WorkKind, WorkState};
+use sandbox::net::Egress;
 use sandbox::{Exit, Sandbox};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub(super) struct Actor {
     pub(super) inbox: mpsc::Receiver<Message>,
     address: Option<Ipv4Addr>,
     trees: Vec<Tree>,
+    /// The policy that its sandbox was made under, where this agent made it.
+    pub(super) under: Option<Egress>,
     forgotten: bool,
 }
 
@@ -49,6 +53,7 @@ impl Actor {
             inbox,
             address: None,
             trees: Vec::new(),
+            under: None,
             forgotten: false,
         }
     }
@@ -131,13 +136,15 @@ impl Actor {
         };
         self.phase("fetch", prepared.spent.fetch);
         self.phase("unpack", prepared.spent.unpack);
-        let shape =
-            shape::sandbox(&core.config, self.record.work, &spec, &prepared).map_err(|error| not_started(&error))?;
-        self.trees = prepared.trees;
         let turn = tokio::select! {
             turn = core.starts.acquire() => turn,
             why = self.until_stop() => return Err(why),
         };
+        let policy = policy::egress(&core.config, core.rulebook.now().as_deref(), &spec);
+        self.under = Some(policy.clone());
+        let shape = shape::sandbox(&core.config, self.record.work, &spec, &prepared, policy)
+            .map_err(|error| not_started(&error))?;
+        self.trees = prepared.trees;
         let began = Instant::now();
         let runtime = core.runtime.clone();
         let work = self.record.work;

@@ -6,6 +6,7 @@ use crate::error::chain;
 use crate::exec;
 use crate::fd::readable;
 use crate::health::{Target, listening};
+use crate::policy;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use model::Timestamp;
@@ -55,6 +56,12 @@ pub(super) async fn supervise(actor: &mut Actor, sandbox: &Arc<Sandbox>) -> Watc
     let mut gone = async move { readable(watched.pidfd()).await }.boxed();
     let mut health = first_health(actor, sandbox);
     let mut deadline = time_limit(actor);
+    let mut following = Some(policy::follow(
+        &actor.core,
+        &actor.record.spec,
+        sandbox,
+        actor.under.take(),
+    ));
     if actor.record.state == WorkState::Stopping || actor.record.wanted == Wanted::Stop {
         // Either the agent before this one was ending it, or nobody wanted it any more by the time it was there.
         let cause = actor.record.ending.clone().unwrap_or(Cause::Stopped { killed: false });
@@ -62,6 +69,10 @@ pub(super) async fn supervise(actor: &mut Actor, sandbox: &Arc<Sandbox>) -> Watc
         health = std::future::pending().boxed();
     }
     loop {
+        if actor.record.ending.is_some() {
+            // What ends goes on as it is: its space may be gone already, and with it the rules that it winds up by.
+            drop(following.take());
+        }
         tokio::select! {
             biased;
             result = &mut gone => {

@@ -35,7 +35,7 @@ END
 const DESCRIPTOR: &str = "api = \"0.10\"\n[buildpack]\nid = \"test/shell\"\nname = \"Shell\"\nversion = \"1.0.0\"\n[[targets]]\nos = \"linux\"\n";
 
 /// Writes the test's buildpack to where the cell shows it.
-fn buildpack(kit: &Kit) {
+pub fn buildpack(kit: &Kit) {
     let dir = kit.buildpacks().join("shell");
     std::fs::create_dir_all(dir.join("bin")).expect("folder");
     std::fs::write(dir.join("buildpack.toml"), DESCRIPTOR).expect("descriptor");
@@ -47,7 +47,7 @@ fn buildpack(kit: &Kit) {
 }
 
 /// Stores a package with these files.
-async fn package(kit: &Kit, files: &[(&str, &str)]) -> Digest {
+pub async fn package(kit: &Kit, files: &[(&str, &str)]) -> Digest {
     let mut writer = PackWriter::new(kit.blobs.temporary().expect("scratch"));
     for (name, contents) in files {
         let added = writer.add((*name).to_owned(), Mode::file(0o644), contents.as_bytes());

@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::id::WorkId;
 use model::resource::CellInfo;
+use model::security::Policies;
 use model::work::{Assignment, Observation};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +54,7 @@ pub struct Controller {
     seen: Arc<Mutex<Seen>>,
     changed: Arc<Notify>,
     assigned: watch::Sender<(u64, Vec<Assignment>)>,
+    policies: watch::Sender<Option<Policies>>,
     execs: Arc<Mutex<Vec<mpsc::Sender<Exec>>>>,
     sessions: Arc<Mutex<HashMap<Uuid, mpsc::Sender<WebSocket>>>>,
     refusing: Arc<AtomicBool>,
@@ -66,6 +68,7 @@ impl Controller {
             seen: Arc::default(),
             changed: Arc::default(),
             assigned: watch::Sender::new((1, Vec::new())),
+            policies: watch::Sender::new(None),
             execs: Arc::default(),
             sessions: Arc::default(),
             refusing: Arc::default(),
@@ -88,6 +91,11 @@ impl Controller {
             *revision += 1;
             *all = assignments.to_vec();
         });
+    }
+
+    /// Tells where work may connect to, from now on.
+    pub fn tell_policies(&self, policies: Policies) {
+        self.policies.send_replace(Some(policies));
     }
 
     /// Answers reports with an error from now on, or no longer.
@@ -190,8 +198,23 @@ async fn feed(State(this): State<Controller>, headers: HeaderMap) -> Result<Resp
     this.execs.lock().expect("lock").push(sender);
     let mut assigned = this.assigned.subscribe();
     assigned.mark_changed();
-    let stream = futures_util::stream::unfold((assigned, execs), |(mut assigned, mut execs)| async move {
+    let mut policies = this.policies.subscribe();
+    policies.mark_changed();
+    let sources = (assigned, policies, execs);
+    let stream = futures_util::stream::unfold(sources, |(mut assigned, mut policies, mut execs)| async move {
+        let told = async |policies: &mut watch::Receiver<Option<Policies>>| loop {
+            if policies.changed().await.is_err() {
+                return None;
+            }
+            let now = policies.borrow_and_update().clone();
+            if now.is_some() {
+                return now;
+            }
+        };
         let down = tokio::select! {
+            // As from the real one, policies come first.
+            biased;
+            now = told(&mut policies) => Down::Policies { policies: now? },
             changed = assigned.changed() => {
                 changed.ok()?;
                 let (revision, assignments) = assigned.borrow_and_update().clone();
@@ -200,7 +223,7 @@ async fn feed(State(this): State<Controller>, headers: HeaderMap) -> Result<Resp
             exec = execs.recv() => Down::Exec(exec?),
         };
         let line = serde_json::to_string(&down).expect("JSON") + "\n";
-        Some((Ok::<_, std::convert::Infallible>(line), (assigned, execs)))
+        Some((Ok::<_, std::convert::Infallible>(line), (assigned, policies, execs)))
     });
     Ok(Body::from_stream(stream).into_response())
 }

@@ -2,6 +2,7 @@
 //! killed. Dropping it takes everything down and looks for what is left.
 
 use crate::controller::{Controller, TOKEN};
+use crate::world::World;
 use blobstore::{Blobstore, Kind, Limits};
 use cell::Config;
 use model::id::{AppId, DropletId, OrgId, ProcessId, SpaceId, VersionId, WorkId};
@@ -24,6 +25,11 @@ const PARKED_VARIABLE: &str = "PAAS_CELL_TEST_PARKED";
 /// Tells the agent's process its configuration: folder, controller, number of the slot.
 const CONFIGURATION: &str = "PAAS_CELL_TEST_AGENT";
 
+/// File that says that the cell's uplink leads to a world of the test's.
+const WORLD: &str = "world";
+/// File with the bytes per second that each sandbox may send.
+const RATE: &str = "rate";
+
 /// A cell under test.
 pub struct Kit {
     pub controller: Controller,
@@ -31,6 +37,8 @@ pub struct Kit {
     pub app: AppId,
     agent: Option<Child>,
     dir: PathBuf,
+    // Goes before the number that its names are made of.
+    pub world: Option<World>,
     slot: Slot,
 }
 
@@ -57,13 +65,27 @@ impl Slot {
 impl Kit {
     /// A cell that is up and known to its controller.
     pub async fn start() -> Self {
+        Self::start_in(false).await
+    }
+
+    /// One whose uplink leads to a world of the test's.
+    pub async fn start_with_world() -> Self {
+        Self::start_in(true).await
+    }
+
+    async fn start_in(world: bool) -> Self {
         let slot = Slot::take();
         let dir = std::env::temp_dir().join(format!("paas-cell-{}-{}", slot.number, std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("folder");
         let blobs = Blobstore::open_directory(&dir.join("blobs"), Limits::default()).expect("blobs");
+        let world = world.then(|| {
+            fs::write(dir.join(WORLD), "").expect("written");
+            World::make(slot.number)
+        });
         let mut kit = Self {
             controller: Controller::start().await,
+            world,
             blobs,
             app: AppId(Uuid::new_v4()),
             agent: None,
@@ -214,6 +236,11 @@ impl Kit {
             org: OrgId(Uuid::nil()),
             org_name: "dev".to_owned(),
         }
+    }
+
+    /// Lets each sandbox send so many bytes per second, from the next start of the agent on.
+    pub fn set_rate(&self, bytes_out: u64) {
+        fs::write(self.dir.join(RATE), bytes_out.to_string()).expect("written");
     }
 
     /// Waits until the work runs.
@@ -383,6 +410,15 @@ fn config(dir: &Path, controller: &str, slot: u8) -> Config {
     let state = dir.join("cell");
     let mut network = NetworkConfig::new(&name(slot), &bridge(slot), subnet, state.join("network"));
     network.pool_size = 2;
+    if dir.join(WORLD).exists() {
+        network.uplink = Some(crate::world::uplink(slot));
+    }
+    if let Ok(rate) = fs::read_to_string(dir.join(RATE)) {
+        network.rates = Some(sandbox::net::Rates {
+            bytes_out: rate.parse().ok(),
+            ..sandbox::net::Rates::default()
+        });
+    }
     let blobs = Blobstore::open_directory(&dir.join("blobs"), Limits::default()).expect("blobs");
     let token = Secret::new(TOKEN);
     let mut config = Config::new(

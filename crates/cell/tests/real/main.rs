@@ -7,8 +7,10 @@ mod hostile;
 mod instances;
 mod kit;
 mod parked;
+mod policies;
 mod restart;
 mod sessions;
+mod world;
 
 /// Not a test: the agent's process, which the tests start with a configuration.
 #[test]

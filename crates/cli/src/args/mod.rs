@@ -3,6 +3,7 @@
 pub mod app;
 pub mod platform;
 pub mod push;
+pub mod security;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -132,6 +133,25 @@ pub enum Command {
     Spaces(platform::Spaces),
     CreateOrg(platform::CreateOrg),
     CreateSpace(platform::CreateSpace),
+    SecurityGroups(security::SecurityGroups),
+    SecurityGroup(security::SecurityGroup),
+    CreateSecurityGroup(security::CreateSecurityGroup),
+    UpdateSecurityGroup(security::UpdateSecurityGroup),
+    DeleteSecurityGroup(security::DeleteSecurityGroup),
+    BindSecurityGroup(security::BindSecurityGroup),
+    UnbindSecurityGroup(security::UnbindSecurityGroup),
+    /// List the security groups in force everywhere for instances and tasks.
+    RunningSecurityGroups(security::SecurityGroups),
+    /// List the security groups in force everywhere for builds.
+    StagingSecurityGroups(security::SecurityGroups),
+    /// Put a security group in force everywhere for instances and tasks.
+    BindRunningSecurityGroup(security::Globally),
+    /// Put a security group in force everywhere for builds.
+    BindStagingSecurityGroup(security::Globally),
+    /// Let a security group no longer be in force everywhere for instances and tasks.
+    UnbindRunningSecurityGroup(security::Globally),
+    /// Let a security group no longer be in force everywhere for builds.
+    UnbindStagingSecurityGroup(security::Globally),
     Admin(platform::Admin),
     Config(platform::ConfigArgs),
     Doctor(platform::Doctor),

@@ -17,6 +17,7 @@ mod push;
 mod revisions;
 mod routes;
 mod scale;
+mod security_groups;
 mod state;
 mod target;
 mod tasks;
@@ -25,6 +26,7 @@ mod version;
 mod why;
 
 use crate::actor::Cx;
+use crate::args::security::Lifecycle;
 use crate::args::{Command, Listing, Output};
 use crate::errors::Error;
 use crate::ui::Ui;
@@ -67,6 +69,27 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Spaces(args) => tenants::spaces(cx, args).await,
         Command::CreateOrg(args) => tenants::create_org(cx, args).await,
         Command::CreateSpace(args) => tenants::create_space(cx, args).await,
+        Command::SecurityGroups(args) => security_groups::list(cx, args).await,
+        Command::SecurityGroup(args) => security_groups::one(cx, args).await,
+        Command::CreateSecurityGroup(args) => security_groups::create(cx, args).await,
+        Command::UpdateSecurityGroup(args) => security_groups::update(cx, args).await,
+        Command::DeleteSecurityGroup(args) => security_groups::delete(cx, args).await,
+        Command::BindSecurityGroup(args) => security_groups::bind(cx, args).await,
+        Command::UnbindSecurityGroup(args) => security_groups::unbind(cx, args).await,
+        Command::RunningSecurityGroups(args) => security_groups::globally(cx, args, Lifecycle::Running).await,
+        Command::StagingSecurityGroups(args) => security_groups::globally(cx, args, Lifecycle::Staging).await,
+        Command::BindRunningSecurityGroup(args) => {
+            security_groups::set_globally(cx, args, Lifecycle::Running, true).await
+        }
+        Command::BindStagingSecurityGroup(args) => {
+            security_groups::set_globally(cx, args, Lifecycle::Staging, true).await
+        }
+        Command::UnbindRunningSecurityGroup(args) => {
+            security_groups::set_globally(cx, args, Lifecycle::Running, false).await
+        }
+        Command::UnbindStagingSecurityGroup(args) => {
+            security_groups::set_globally(cx, args, Lifecycle::Staging, false).await
+        }
         Command::Admin(args) => admin::run(cx, args).await,
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(_) => doctor::run(cx).await,

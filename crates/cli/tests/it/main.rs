@@ -5,5 +5,6 @@ mod basics;
 mod fake;
 mod push;
 mod run;
+mod security_groups;
 #[cfg(unix)]
 mod terminal;

@@ -12,6 +12,7 @@ pub mod package;
 pub mod revision;
 pub mod rollout;
 pub mod route;
+pub mod security_group;
 pub mod service;
 pub mod task;
 pub mod user;

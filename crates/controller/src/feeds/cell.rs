@@ -11,6 +11,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use model::id::CellId;
 use model::resource::CellInfo;
+use model::security::Policies;
+use model::work::Assignment;
 use std::time::Duration;
 use store::Topic;
 use tokio::sync::mpsc;
@@ -80,6 +82,8 @@ pub(super) async fn feed(State(control): State<Control>, Path(cell): Path<CellId
             cell,
             out,
             sent: None,
+            policies: None,
+            policies_due: true,
         }
         .run(down)
         .await;
@@ -93,6 +97,10 @@ struct Feed {
     cell: CellId,
     out: mpsc::Sender<Bytes>,
     sent: Option<u64>,
+    /// As they were sent last.
+    policies: Option<Policies>,
+    /// Whether they may have changed.
+    policies_due: bool,
 }
 
 impl Feed {
@@ -101,7 +109,7 @@ impl Feed {
         let mut topics = self.control.context.store.subscribe();
         let shutdown = self.control.shutdown.clone();
         loop {
-            let pause = match self.assignments().await {
+            let pause = match self.news().await {
                 Ok(true) => self.control.timing.ping,
                 Ok(false) => return,
                 Err(error) => {
@@ -115,7 +123,10 @@ impl Feed {
                     () = self.out.closed() => return,
                     topic = topics.next() => match topic {
                         Some(Topic::Work(cell)) if cell == self.cell => break,
-                        Some(Topic::Resync) => break,
+                        Some(Topic::Security | Topic::Resync) => {
+                            self.policies_due = true;
+                            break;
+                        }
                         Some(_) => continue,
                         None => return,
                     },
@@ -138,22 +149,46 @@ impl Feed {
         }
     }
 
-    /// Sends the set if it is newer than what was sent. False: the feed is over.
-    async fn assignments(&mut self) -> store::Result<bool> {
+    /// Sends what is newer than what was sent: policies first, so that no work is taken on under older ones. False: the
+    /// feed is over.
+    async fn news(&mut self) -> store::Result<bool> {
+        let assignments = match self.assignments().await? {
+            Some(assignments) => assignments,
+            None => return Ok(false),
+        };
+        // Read after the set: the spaces of all its work are in them.
+        if self.policies_due || assignments.is_some() {
+            let policies = self.control.context.store.security_policies(self.cell).await?;
+            self.policies_due = false;
+            if self.policies.as_ref() != Some(&policies) {
+                self.policies = Some(policies.clone());
+                if !self.send(&Down::Policies { policies }).await {
+                    return Ok(false);
+                }
+            }
+        }
+        match assignments {
+            Some((revision, assignments)) => {
+                self.sent = Some(revision);
+                Ok(self.send(&Down::Assignments { revision, assignments }).await)
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// The set, where it is newer than what was sent. `None`: there is no such cell any more.
+    async fn assignments(&self) -> store::Result<Option<Option<(u64, Vec<Assignment>)>>> {
         // Topics come in bursts; the set is read only where its revision moved.
         if let (Some(sent), Some(cell)) = (self.sent, self.control.context.store.cell_fetch(self.cell).await?)
             && sent >= cell.revision
         {
-            return Ok(true);
+            return Ok(Some(None));
         }
         let Some((revision, assignments)) = self.control.context.store.cell_assignments(self.cell).await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        if self.sent.is_some_and(|sent| sent >= revision) {
-            return Ok(true);
-        }
-        self.sent = Some(revision);
-        Ok(self.send(&Down::Assignments { revision, assignments }).await)
+        let newer = self.sent.is_none_or(|sent| sent < revision);
+        Ok(Some(newer.then_some((revision, assignments))))
     }
 
     async fn send(&self, message: &Down) -> bool {

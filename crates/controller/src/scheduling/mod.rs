@@ -123,7 +123,7 @@ async fn relevant(topics: &mut store::Subscription) {
     loop {
         match topics.next().await {
             Some(Topic::Desired | Topic::Routes | Topic::Resync) => return,
-            Some(Topic::Work(_) | Topic::Events) => {}
+            Some(Topic::Work(_) | Topic::Events | Topic::Security) => {}
             // The store is gone, and with it this process's work.
             None => std::future::pending().await,
         }

@@ -22,6 +22,7 @@ mod revisions;
 mod roles;
 mod root;
 mod routes;
+mod security_groups;
 mod services;
 mod spaces;
 mod stats;
@@ -58,5 +59,6 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(events::routes())
         .merge(catalog::routes())
         .merge(services::routes())
+        .merge(security_groups::routes())
         .merge(logcache::routes())
 }

@@ -10,6 +10,7 @@ mod push;
 mod revisions;
 mod routes;
 mod run;
+mod security_groups;
 mod services;
 mod tasks;
 mod tenants;

@@ -5,6 +5,7 @@ use api::cell::{self, Down, Exec, LogBatch, Registered, Report};
 use futures_util::StreamExt as _;
 use model::id::{CellId, WorkId};
 use model::resource::CellInfo;
+use model::security::Policies;
 use model::staging::{BuildResult, DropletLayer, LayerKind, PhaseTime};
 use model::work::*;
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ pub struct Inside {
     changed: Vec<WorkId>,
     /// Work that the cell was told to stop, in order.
     pub stopped: Vec<WorkId>,
+    /// Every word about where sandboxes may connect to.
+    pub policies: Vec<Policies>,
     /// Builds don't end by themselves while set.
     pub hold_builds: bool,
     revision: u64,
@@ -42,6 +45,8 @@ pub struct FakeCell {
     url: String,
     pub inside: Arc<Mutex<Inside>>,
     wake: Arc<Notify>,
+    /// New policies were heard.
+    pub heard: Arc<Notify>,
     pub execs: mpsc::Receiver<Exec>,
     exec_sender: mpsc::Sender<Exec>,
     task: Option<tokio::task::JoinHandle<()>>,
@@ -67,6 +72,7 @@ impl FakeCell {
             url: url.to_owned(),
             inside: Arc::default(),
             wake: Arc::default(),
+            heard: Arc::default(),
             execs,
             exec_sender,
             task: None,
@@ -81,6 +87,7 @@ impl FakeCell {
             info: self.info.clone(),
             inside: self.inside.clone(),
             wake: self.wake.clone(),
+            heard: self.heard.clone(),
             execs: self.exec_sender.clone(),
         };
         self.task = Some(tokio::spawn(async move {
@@ -285,6 +292,7 @@ struct Agent {
     info: CellInfo,
     inside: Arc<Mutex<Inside>>,
     wake: Arc<Notify>,
+    heard: Arc<Notify>,
     execs: mpsc::Sender<Exec>,
 }
 
@@ -321,6 +329,10 @@ impl Agent {
                                 self.post().await?;
                             }
                             Down::Exec(exec) => self.execs.send(exec).await?,
+                            Down::Policies { policies } => {
+                                self.inside.lock().policies.push(policies);
+                                self.heard.notify_one();
+                            }
                             Down::Ping => {}
                         }
                     }

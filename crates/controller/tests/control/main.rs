@@ -4,6 +4,7 @@
 mod canary;
 mod cell;
 mod platform;
+mod policies;
 mod rollout;
 mod router;
 mod seed;

@@ -58,6 +58,11 @@ impl Cidr {
         self.address
     }
 
+    /// The last address.
+    pub fn last(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+    }
+
     /// Number of leading bits that all addresses share, 0..=32.
     pub fn prefix(&self) -> u8 {
         self.prefix

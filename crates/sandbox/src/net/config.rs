@@ -6,6 +6,7 @@ use super::{
     cidr::Cidr,
     error::{Error, Result},
     policy::Egress,
+    rates::Rates,
 };
 use crate::unprivileged;
 
@@ -39,6 +40,9 @@ pub struct NetworkConfig {
     pub pool_size: usize,
     /// The policy of every new lease.
     pub default_policy: Egress,
+    /// How fast every sandbox may talk, from its lease on and after its adoption. `None`: that is nobody's business, and
+    /// what was set for one sandbox stays when it is adopted.
+    pub rates: Option<Rates>,
     /// How long an address rests before it is used again. Shorter than every router's time to forget it
     /// means requests for one app reaching another.
     pub quarantine: Duration,
@@ -61,6 +65,7 @@ impl NetworkConfig {
             resolvers: unprivileged::resolvers(),
             pool_size: 8,
             default_policy: Egress::public(),
+            rates: None,
             quarantine: QUARANTINE,
             run_dir: if unprivileged::confined() {
                 state_dir.join("run")
@@ -122,6 +127,7 @@ impl NetworkConfig {
             let reason = format!("{bad} cannot be reached from a sandbox");
             return Err(self.refuse("network.resolvers", reason, "list addresses on the host's network"));
         }
+        self.rates.unwrap_or_default().check()?;
         self.default_policy.check()
     }
 }

@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     net::Ipv4Addr,
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -43,9 +44,9 @@ pub struct Counted {
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     /// Let the sandbox send, under a policy.
-    Admit(Ipv4Addr, Egress),
-    /// Let it send, under the policy it has, or this one if it has none.
-    Readmit(Ipv4Addr, Egress),
+    Admit(Ipv4Addr, Arc<Egress>),
+    /// Let it send, under the policy it has, or this one if it has none; and under these limits, if any are given.
+    Readmit(Ipv4Addr, Arc<Egress>, Option<Rates>),
     /// Limit its connections and packets.
     Limit(Ipv4Addr, Rates),
     /// Nothing from this address any more.
@@ -59,7 +60,7 @@ struct State {
     admitted: BTreeSet<Ipv4Addr>,
     /// Chain number by content, and by sandbox where its packets are counted; chains of an earlier agent are known by
     /// number only.
-    policies: HashMap<(Egress, Option<Ipv4Addr>), u64>,
+    policies: HashMap<(Arc<Egress>, Option<Ipv4Addr>), u64>,
     chains: BTreeSet<u64>,
     last_chain: u64,
     /// Of those that have any chain for it; those of an earlier agent are not known.
@@ -209,10 +210,13 @@ impl Firewall {
                     self.admit(*address, &mut next, &mut script);
                     self.put_under(*address, policy, &mut next, &mut script);
                 }
-                Change::Readmit(address, policy) => {
+                Change::Readmit(address, policy, rates) => {
                     self.admit(*address, &mut next, &mut script);
                     if !next.verdicts.contains_key(address) {
                         self.put_under(*address, policy, &mut next, &mut script);
+                    }
+                    if let Some(rates) = rates {
+                        self.limit(*address, *rates, &mut next, &mut script);
                     }
                 }
                 Change::Limit(address, rates) => self.limit(*address, *rates, &mut next, &mut script),
@@ -242,9 +246,9 @@ impl Firewall {
         }
     }
 
-    fn put_under(&self, address: Ipv4Addr, policy: &Egress, state: &mut State, script: &mut String) {
+    fn put_under(&self, address: Ipv4Addr, policy: &Arc<Egress>, state: &mut State, script: &mut String) {
         let table = self.scope.table();
-        let key = (policy.clone(), policy.logs().then_some(address));
+        let key = (Arc::clone(policy), policy.logs().then_some(address));
         let number = match state.policies.get(&key) {
             Some(number) => *number,
             None => {
@@ -253,7 +257,7 @@ impl Firewall {
                 state.policies.insert(key, number);
                 state.chains.insert(number);
                 let _ = writeln!(script, "add chain ip {table} {CHAIN_PREFIX}{number}");
-                for rule in policy.render(REFUSE, &self.scope.attached) {
+                for rule in policy.render(REFUSE, &self.scope.attached, self.scope.log_group()) {
                     let _ = writeln!(script, "add rule ip {table} {CHAIN_PREFIX}{number} {rule}");
                 }
                 number
@@ -351,12 +355,12 @@ impl Firewall {
 
     /// Puts back everything after a flush by somebody else. Sandboxes under a policy of an earlier agent,
     /// whose text is not known here, get `fallback`.
-    pub(super) fn restore(&mut self, fallback: &Egress) -> Result<()> {
-        let text: HashMap<u64, Egress> = self
+    pub(super) fn restore(&mut self, fallback: &Arc<Egress>) -> Result<()> {
+        let text: HashMap<u64, Arc<Egress>> = self
             .state
             .policies
             .iter()
-            .map(|((text, _), number)| (*number, text.clone()))
+            .map(|((text, _), number)| (*number, Arc::clone(text)))
             .collect();
         let before = std::mem::take(&mut self.state);
         let mut next = State {

@@ -22,6 +22,7 @@ mod config;
 mod conntrack;
 mod dead_end;
 mod error;
+mod establish;
 mod firewall;
 mod footprint;
 mod host;
@@ -32,10 +33,12 @@ mod netlink;
 mod nft;
 mod policy;
 mod rates;
+mod refill;
 mod rule;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod told;
 mod worker;
 
 use std::{
@@ -59,12 +62,12 @@ pub use policy::{Egress, MAX_RULES};
 pub use rates::Rates;
 pub use rule::{Icmp, LOG_BURST, LOG_RATE, MAX_PORT_RANGES, Ports, Protocol, Rule};
 pub use rules::MAX_CONNECTIONS;
+pub use told::{Heard, RuleLog, Told};
 
 use crate::unprivileged;
 use addresses::Addresses;
-use firewall::Firewall;
+use establish::establish;
 use footprint::Footprints;
-use link::Interface;
 use namespace::Builder;
 use nft::Nft;
 use rules::Scope;
@@ -90,6 +93,8 @@ pub struct Lease {
     pub netns: OwnedFd,
     /// The host's end of the pair.
     pub host_interface: String,
+    /// The policy that it began under; `None` where an earlier agent began it.
+    pub under: Option<Arc<Egress>>,
 }
 
 /// An open network. Dropping it closes it.
@@ -98,7 +103,6 @@ pub struct Network {
     gateway: Ipv4Addr,
     commands: SyncSender<Command>,
     shared: Arc<Shared>,
-    default_policy: Egress,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Bound to a name of this network in the host's namespace while open; the kernel frees it if we die.
     _lock: UnixListener,
@@ -155,7 +159,6 @@ impl Network {
         let firewall = establish(&mut builder, &scope, nft, gateway, uplink.mtu, &footprint)?;
         let unclaimed: BTreeSet<Ipv4Addr> = addresses.held().chain(firewall.addresses()).collect();
         let shared = Arc::new(Shared::default());
-        let default_policy = config.default_policy;
         let worker = Worker {
             scope: scope.clone(),
             gateway,
@@ -163,7 +166,8 @@ impl Network {
             footprint,
             tracker,
             pool_size: config.pool_size,
-            default_policy: default_policy.clone(),
+            default_policy: Arc::new(config.default_policy),
+            rates: config.rates,
             builder,
             firewall,
             addresses,
@@ -184,7 +188,6 @@ impl Network {
         Ok(Self {
             scope,
             gateway,
-            default_policy,
             commands,
             shared,
             thread: Mutex::new(Some(thread)),
@@ -217,13 +220,14 @@ impl Network {
         let ready = self.next_ready()?;
         // If the thread is gone there is nothing to fill; if its queue is full, it is about to look anyway.
         let _ = self.commands.try_send(Command::Refill);
-        Ok(self.lease_of(format!("{}-{:x}", ready.address, now_ms()), ready.address, ready.netns))
+        let id = format!("{}-{:x}", ready.address, now_ms());
+        Ok(self.lease_of(id, ready.address, ready.netns, Some(ready.under)))
     }
 
     /// A namespace under a policy of its own, in force before this returns.
     pub fn lease_with(&self, policy: &Egress) -> Result<Lease> {
         let lease = self.lease()?;
-        if *policy == self.default_policy {
+        if lease.under.as_deref() == Some(policy) {
             return Ok(lease);
         }
         match self.set_policy(lease.address, policy) {
@@ -250,6 +254,17 @@ impl Network {
         self.ask(|reply| Command::SetPolicy(address, policy.clone(), reply))
     }
 
+    /// Another policy for leases from now on. Those that there are keep theirs.
+    pub fn set_default_policy(&self, policy: &Egress) -> Result<()> {
+        policy.check()?;
+        self.ask(|reply| Command::SetDefault(policy.clone(), reply))
+    }
+
+    /// Opens what rules that tell (`log`) tell of, from now on. One reader at a time.
+    pub fn rule_log(&self) -> Result<RuleLog> {
+        RuleLog::open(self.scope.log_group())
+    }
+
     /// Limits how fast a sandbox talks, running or not, from now on. The connections that it has stay.
     pub fn set_rates(&self, lease: &Lease, rates: &Rates) -> Result<()> {
         rates.check()?;
@@ -265,15 +280,20 @@ impl Network {
         self.ask(|reply| Command::Counted(address, reply))
     }
 
-    /// Takes over a sandbox that an earlier agent started; it keeps its policy. `netns` is its namespace, as
+    /// Takes over a sandbox that an earlier agent started; it keeps its policy, and gets the network's limits. `netns` is its namespace, as
     /// from `/proc/<init>/ns/net`. An error if its interface is gone.
     pub fn adopt(&self, id: &str, address: Ipv4Addr, netns: OwnedFd) -> Result<Lease> {
+        let copy = netns.try_clone().map_err(|source| Error::System {
+            operation: "copy a descriptor",
+            source,
+        })?;
         self.ask(|reply| Command::Adopt {
             id: id.to_owned(),
             address,
+            netns: copy,
             reply,
         })?;
-        Ok(self.lease_of(id.to_owned(), address, netns))
+        Ok(self.lease_of(id.to_owned(), address, netns, None))
     }
 
     /// Removes everything of earlier agents that was not adopted, and returns its addresses.
@@ -360,7 +380,7 @@ impl Network {
         }
     }
 
-    fn lease_of(&self, id: String, address: Ipv4Addr, netns: OwnedFd) -> Lease {
+    fn lease_of(&self, id: String, address: Ipv4Addr, netns: OwnedFd, under: Option<Arc<Egress>>) -> Lease {
         let host_interface = self.scope.interface(address);
         Lease {
             id,
@@ -369,6 +389,7 @@ impl Network {
             prefix: 32,
             netns,
             host_interface,
+            under,
         }
     }
 }
@@ -409,78 +430,4 @@ fn scope(config: &NetworkConfig) -> Result<Scope> {
         attached: near.collect(),
         ..Scope::bare(&config.name, &config.bridge, &uplink, config.subnet)
     })
-}
-
-/// Anchor, rules and forwarding. What a first attempt made is removed if it fails; what an earlier agent made stays.
-fn establish(
-    builder: &mut Builder,
-    scope: &Scope,
-    nft: Nft,
-    gateway: Ipv4Addr,
-    mtu: u32,
-    footprint: &Footprints,
-) -> Result<Firewall> {
-    let existed = link::interface(&mut builder.host, &scope.bridge)?.is_some();
-    let bridge = bridge(builder, scope, gateway)?;
-    let undo = |builder: &mut Builder, firewall: Option<Firewall>, error: Error| {
-        if !existed {
-            let rules = firewall.map_or(Ok(()), |mut firewall| firewall.destroy());
-            for left in [
-                rules,
-                footprint.clear(&scope.name),
-                link::delete(&mut builder.host, &scope.bridge),
-            ] {
-                if let Err(error) = left {
-                    tracing::debug!(network = %scope.name, error = &error as &dyn std::error::Error, "not undone");
-                }
-            }
-        }
-        error
-    };
-    let firewall = Firewall::open(scope.clone(), nft).map_err(|error| undo(builder, None, error))?;
-    match activate(builder, scope, &firewall, &bridge, gateway, mtu, footprint) {
-        Ok(()) => Ok(firewall),
-        Err(error) => Err(undo(builder, Some(firewall), error)),
-    }
-}
-
-/// Brings the anchor up and lets packets through, once the rules are there.
-fn activate(
-    builder: &mut Builder,
-    scope: &Scope,
-    firewall: &Firewall,
-    bridge: &Interface,
-    gateway: Ipv4Addr,
-    mtu: u32,
-    footprint: &Footprints,
-) -> Result<()> {
-    for chain in firewall.obstacles()? {
-        tracing::warn!(
-            network = %scope.name, interfaces = %scope.interfaces(), chain,
-            "another program's firewall drops forwarded packets, those of sandboxes too, until it accepts \
-             packets from and to their interfaces"
-        );
-    }
-    host::disable_ipv6(&scope.bridge)?;
-    link::configure_bridge(&mut builder.host, bridge, (gateway, scope.subnet.prefix()), mtu)?;
-    footprint.forward(scope)
-}
-
-/// Finds our bridge, or makes it.
-fn bridge(builder: &mut Builder, scope: &Scope, gateway: Ipv4Addr) -> Result<Interface> {
-    let alias = format!("paas network {} {}", scope.name, scope.subnet);
-    let foreign = |reason| Error::ForeignBridge {
-        name: scope.name.clone(),
-        bridge: scope.bridge.clone(),
-        reason,
-    };
-    if link::interface(&mut builder.host, &scope.bridge)?.is_none() {
-        link::create_bridge(&mut builder.host, &scope.bridge, gateway, &alias)?;
-    }
-    match link::interface(&mut builder.host, &scope.bridge)? {
-        Some(found) if found.kind == "bridge" && found.alias == alias => Ok(found),
-        Some(found) if found.kind != "bridge" => Err(foreign(format!("it is of kind {:?}", found.kind))),
-        Some(found) => Err(foreign(format!("it is marked {:?}, not {alias:?}", found.alias))),
-        None => Err(foreign("it vanished".to_owned())),
-    }
 }

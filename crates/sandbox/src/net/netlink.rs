@@ -1,6 +1,6 @@
 //! The smallest netlink client that serves this module: messages with nested attributes, batches whose
 //! every message is acknowledged, dumps. It knows the wire form only; what is asked for is in `link.rs`,
-//! `rates.rs` and `conntrack.rs`.
+//! `rates.rs`, `conntrack.rs` and `told.rs`.
 //! A socket belongs to the network namespace its opening thread was in, for ever.
 
 use std::{io, os::fd::OwnedFd, time::Duration};
@@ -204,6 +204,12 @@ impl Socket {
                 return Ok(answers);
             }
         }
+    }
+
+    /// What the kernel says without being asked. `ErrorKind::WouldBlock`: nothing within `wait`.
+    pub(super) fn hear(&mut self, wait: Duration) -> io::Result<Vec<Answer>> {
+        sockopt::set_socket_timeout(&self.fd, Timeout::Recv, Some(wait))?;
+        Ok(self.receive()?.into_iter().map(|(_, answer)| answer).collect())
     }
 
     fn send(&self, buffer: &[u8]) -> io::Result<()> {

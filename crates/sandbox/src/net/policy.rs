@@ -1,7 +1,7 @@
 //! What a sandbox may talk to: rules that add up to a policy, and its form as lines of the firewall.
 //! Pure: nothing here touches the system. Names are resolved by nobody: rules are about addresses.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashSet, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,8 @@ use super::{
     rule::{Flow, Rule, TCP, UDP},
 };
 
-/// Rules (allow and deny together) that one policy may have.
-pub const MAX_RULES: usize = 512;
+/// Rules (allow and deny together) that one policy may have. Those that differ in their destinations alone cost little.
+pub const MAX_RULES: usize = 16_384;
 
 /// Blocks that a wider allow rule never opens: only a rule wholly inside one of them does.
 const GUARDED: [Cidr; 5] = [
@@ -54,12 +54,9 @@ impl Egress {
 
     /// What several groups of rules allow together.
     pub fn together<'a>(groups: impl IntoIterator<Item = &'a [Rule]>) -> Self {
-        let mut allow: Vec<Rule> = Vec::new();
-        for rule in groups.into_iter().flatten() {
-            if !allow.contains(rule) {
-                allow.push(rule.clone());
-            }
-        }
+        let mut known: HashSet<&Rule> = HashSet::new();
+        let rules = groups.into_iter().flatten();
+        let allow = rules.filter(|rule| known.insert(rule)).cloned().collect();
         Self {
             allow,
             deny: Vec::new(),
@@ -103,18 +100,56 @@ impl Egress {
 
     /// The policy as rules of one chain; `refuse` is the chain that answers refused packets.
     /// A packet that passes through all of them is not allowed.
-    /// `near` are further blocks that only a rule wholly inside one of them opens.
-    pub(super) fn render(&self, refuse: &str, near: &[Cidr]) -> Vec<String> {
+    /// `near` are further blocks that only a rule wholly inside one of them opens; `log` is the group of the kernel's
+    /// packet log for rules that tell.
+    pub(super) fn render(&self, refuse: &str, near: &[Cidr], log: u16) -> Vec<String> {
         let closed = closed(near);
         let guarded = |rule: &&Rule| closed.iter().any(|block| block.covers(&rule.cidr));
-        let accept = |rule: &Rule| rule.lines("accept");
         let deny = format!("goto {refuse}");
         let blocks: Vec<String> = closed.iter().map(Cidr::to_string).collect();
-        let mut lines: Vec<String> = self.deny.iter().flat_map(|rule| rule.lines(&deny)).collect();
-        lines.extend(self.allow.iter().filter(guarded).flat_map(accept));
+        let mut lines = joined(self.deny.iter(), &deny, log);
+        lines.extend(joined(self.allow.iter().filter(guarded), "accept", log));
         lines.push(format!("ip daddr {{ {} }} goto {refuse}", blocks.join(", ")));
-        lines.extend(self.allow.iter().filter(|rule| !guarded(rule)).flat_map(accept));
+        lines.extend(joined(self.allow.iter().filter(|rule| !guarded(rule)), "accept", log));
         lines
+    }
+}
+
+/// Rules as lines, one for neighbours that differ in their destinations alone.
+fn joined<'a>(rules: impl Iterator<Item = &'a Rule>, verdict: &str, log: u16) -> Vec<String> {
+    let rules: Vec<&Rule> = rules.collect();
+    let runs = rules.chunk_by(|one, next| one.joins(next));
+    runs.flat_map(|run| {
+        let blocks: Vec<Cidr> = run.iter().map(|rule| rule.cidr).collect();
+        run[0].lines(&destinations(&blocks), verdict, log)
+    })
+    .collect()
+}
+
+/// Blocks as `nft` writes them: one, or a set of ranges that don't meet.
+fn destinations(blocks: &[Cidr]) -> String {
+    let mut ranges: Vec<(u32, u32)> = blocks
+        .iter()
+        .map(|block| (block.address().to_bits(), block.last().to_bits()))
+        .collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if u64::from(first) <= u64::from(before.1) + 1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    let text = |(first, last): &(u32, u32)| {
+        let (first, last) = (Ipv4Addr::from_bits(*first), Ipv4Addr::from_bits(*last));
+        match Cidr::covering(first, last)[..] {
+            [block] => block.to_string(),
+            _ => format!("{first}-{last}"),
+        }
+    };
+    match &merged[..] {
+        [one] => text(one),
+        many => format!("{{ {} }}", many.iter().map(text).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -147,7 +182,7 @@ mod tests {
             allow: vec![Rule::all(Cidr::ANY), metadata],
             deny: vec![Rule::all(block("10.0.0.0/8"))],
         };
-        let lines = policy.render("refuse", &[]);
+        let lines = policy.render("refuse", &[], 7);
         assert_eq!(lines[0], "ip daddr 10.0.0.0/8 goto refuse");
         assert_eq!(lines[1], "ip daddr 169.254.169.254/32 accept");
         assert!(
@@ -156,7 +191,28 @@ mod tests {
             lines[2]
         );
         assert_eq!(lines[3], "ip daddr 0.0.0.0/0 accept");
-        assert_eq!(Egress::none().render("refuse", &[]).len(), 1);
+        assert_eq!(Egress::none().render("refuse", &[], 7).len(), 1);
+    }
+
+    #[test]
+    fn neighbours_that_differ_in_their_destinations_become_one_line() {
+        let blocks = Cidr::covering(Ipv4Addr::new(11, 0, 0, 0), Ipv4Addr::new(169, 253, 255, 255));
+        let mut allow: Vec<Rule> = blocks.into_iter().map(Rule::all).collect();
+        allow.extend(["193.0.0.0/8", "193.5.0.0/16", "194.0.0.0/7"].map(|text| Rule::all(block(text))));
+        allow.push(Rule::tcp(block("8.8.8.8/32"), [53.into()]));
+        let policy = Egress {
+            allow,
+            deny: Vec::new(),
+        };
+        let lines = policy.render("refuse", &[], 7);
+        assert_eq!(
+            lines[1..],
+            [
+                "ip daddr { 11.0.0.0-169.253.255.255, 193.0.0.0-195.255.255.255 } accept",
+                "ip daddr 8.8.8.8/32 tcp dport { 53-53 } accept"
+            ]
+        );
+        assert_eq!(destinations(&[block("0.0.0.0/1"), block("128.0.0.0/1")]), "0.0.0.0/0");
     }
 
     #[test]

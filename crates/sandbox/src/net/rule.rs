@@ -16,9 +16,6 @@ pub const MAX_PORT_RANGES: usize = 64;
 pub const LOG_RATE: u32 = 10;
 /// See [`LOG_RATE`].
 pub const LOG_BURST: u32 = 20;
-/// Group of the kernel's packet log that what is told goes to.
-pub(super) const LOG_GROUP: u16 = 28_787;
-
 /// Which protocol a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,8 +119,14 @@ impl Rule {
         }
     }
 
+    #[cfg(test)]
     fn condition(&self) -> String {
-        let text = format!("ip daddr {}", self.cidr);
+        self.condition_to(&self.cidr.to_string())
+    }
+
+    /// The condition of a rule like this one for other destinations, as `nft` writes them.
+    fn condition_to(&self, destinations: &str) -> String {
+        let text = format!("ip daddr {destinations}");
         let name = match (self.proto, self.icmp) {
             (Protocol::Any, _) => return text,
             (Protocol::Icmp, None) => return text + " meta l4proto icmp",
@@ -144,17 +147,21 @@ impl Rule {
         format!("{text} {name} dport {{ {} }}", ports.join(", "))
     }
 
-    /// The rule as lines of a chain that end in `verdict`.
-    pub(super) fn lines(&self, verdict: &str) -> Vec<String> {
-        let condition = self.condition();
+    /// Whether the two differ in their destinations at most, and tell nothing: then one line does for both.
+    pub(super) fn joins(&self, other: &Self) -> bool {
+        !self.log && !other.log && (self.proto, &self.ports, self.icmp) == (other.proto, &other.ports, other.icmp)
+    }
+
+    /// The rule as lines of a chain that end in `verdict`, for `destinations` in place of its own. What is told goes to
+    /// the group `log` of the kernel's packet log.
+    pub(super) fn lines(&self, destinations: &str, verdict: &str, log: u16) -> Vec<String> {
+        let condition = self.condition_to(destinations);
         if !self.log {
             return vec![format!("{condition} {verdict}")];
         }
         // What is counted is every packet, what is told is a connection's first.
         vec![
-            format!(
-                "{condition} ct state new limit rate {LOG_RATE}/second burst {LOG_BURST} packets log group {LOG_GROUP}"
-            ),
+            format!("{condition} ct state new limit rate {LOG_RATE}/second burst {LOG_BURST} packets log group {log}"),
             format!("{condition} counter {verdict}"),
         ]
     }
@@ -251,12 +258,17 @@ mod tests {
             log: true,
             ..Rule::tcp(block("1.2.3.4/32"), [443.into()])
         };
-        let lines = rule.lines("accept");
+        let lines = rule.lines("1.2.3.4/32", "accept", 7);
         assert!(
-            lines[0].contains("ct state new limit rate 10/second") && lines[0].contains("log group"),
+            lines[0].contains("ct state new limit rate 10/second") && lines[0].contains("log group 7"),
             "{lines:?}"
         );
         assert_eq!(lines[1], "ip daddr 1.2.3.4/32 tcp dport { 443-443 } counter accept");
-        assert_eq!(Rule { log: false, ..rule }.lines("accept").len(), 1);
+        let silent = Rule {
+            log: false,
+            ..rule.clone()
+        };
+        assert_eq!(silent.lines("1.2.3.4/32", "accept", 7).len(), 1);
+        assert!(silent.joins(&silent) && !rule.joins(&silent) && !rule.joins(&rule));
     }
 }

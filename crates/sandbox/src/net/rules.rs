@@ -14,6 +14,8 @@ pub(super) const REFUSE: &str = "refuse";
 /// kernel's table of connections, which all share. Those that the host opens to it do not count.
 pub const MAX_CONNECTIONS: u32 = 8192;
 
+/// First group of the kernel's packet log that networks use; the last is 4095 after it.
+const LOG_GROUPS: u16 = 28_672;
 /// Name servers are reachable under every policy.
 const DNS: &str = "ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept";
 /// Packets of connections that the other side opened, and errors about them.
@@ -56,6 +58,13 @@ impl Scope {
     /// What the names of all sandboxes' interfaces on the host begin with.
     pub(super) fn interfaces(&self) -> String {
         format!("{}v", self.bridge)
+    }
+
+    /// Group of the kernel's packet log that rules which tell use: each network has one, the same after a restart.
+    pub(super) fn log_group(&self) -> u16 {
+        let sum = |sum: u32, byte: u8| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let hash = self.name.bytes().fold(0x811c_9dc5, sum);
+        LOG_GROUPS + u16::try_from((hash ^ hash >> 16) & 0xfff).unwrap_or(0)
     }
 
     /// Name of all firewall tables of this network.

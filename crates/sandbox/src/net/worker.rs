@@ -1,6 +1,6 @@
 //! The background thread of a network: the only one that changes the rules, builds namespaces and keeps
 //! the addresses. Commands that arrive together become one firewall transaction; in between it keeps the
-//! pool full and looks after the rules.
+//! pool full (`refill.rs`) and looks after the rules.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -23,16 +23,14 @@ use super::{
     rules::Scope,
 };
 
-/// Namespaces built between two looks at the commands: at first, and at most while leases outrun them.
-const CHUNK: (usize, usize) = (8, 64);
-/// First and longest pause after a failure to build.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How often the rules are looked for, as a firewall reload by another program flushes them.
 const VERIFY_EVERY: Duration = Duration::from_secs(15);
 
 /// What callers ask of the thread.
 pub(super) enum Command {
     SetPolicy(Ipv4Addr, Egress, SyncSender<Result<()>>),
+    /// For leases from now on.
+    SetDefault(Egress, SyncSender<Result<()>>),
     /// With the sandbox's namespace.
     SetRates(Ipv4Addr, Rates, OwnedFd, SyncSender<Result<()>>),
     Counted(Ipv4Addr, SyncSender<Result<Vec<Counted>>>),
@@ -40,6 +38,7 @@ pub(super) enum Command {
     Adopt {
         id: String,
         address: Ipv4Addr,
+        netns: OwnedFd,
         reply: SyncSender<Result<()>>,
     },
     Sweep(SyncSender<Result<Vec<Ipv4Addr>>>),
@@ -63,6 +62,8 @@ struct Wish {
 pub(super) struct Ready {
     pub(super) address: Ipv4Addr,
     pub(super) netns: OwnedFd,
+    /// The policy that it is under.
+    pub(super) under: Arc<Egress>,
 }
 
 /// What the thread shares with callers.
@@ -95,7 +96,9 @@ pub(super) struct Worker {
     /// MTU of every interface.
     pub(super) mtu: u32,
     pub(super) pool_size: usize,
-    pub(super) default_policy: Egress,
+    pub(super) default_policy: Arc<Egress>,
+    /// Of every sandbox, where the network has any.
+    pub(super) rates: Option<Rates>,
     pub(super) builder: Builder,
     /// For connections.
     pub(super) tracker: Socket,
@@ -176,20 +179,21 @@ impl Worker {
         commands.recv_timeout(wait)
     }
 
-    fn missing(&self) -> usize {
+    pub(super) fn missing(&self) -> usize {
         self.pool_size.saturating_sub(self.shared.pool().ready.len())
     }
 
     /// Carries out commands that arrived together; answers the one to close, if there is one. An error means that this
     /// thread cannot go on.
     fn handle(&mut self, batch: Vec<Command>) -> Result<Option<(bool, SyncSender<Result<()>>)>> {
-        let (mut wishes, mut sweeps, mut close) = (Vec::new(), Vec::new(), None);
+        let (mut wishes, mut sweeps, mut defaults, mut close) = (Vec::new(), Vec::new(), Vec::new(), None);
         for command in batch {
             match command {
                 Command::SetPolicy(address, policy, reply) => {
-                    let change = Change::Admit(address, policy);
+                    let change = Change::Admit(address, Arc::new(policy));
                     wishes.extend(self.wish(address, change, None, reply));
                 }
+                Command::SetDefault(policy, reply) => defaults.push((policy, reply)),
                 Command::SetRates(address, rates, netns, reply) => {
                     wishes.extend(self.wish(address, Change::Limit(address, rates), Some(netns), reply));
                 }
@@ -199,10 +203,15 @@ impl Worker {
                     netns: None,
                     reply: None,
                 }),
-                Command::Adopt { id, address, reply } => match self.check_adoption(&id, address) {
+                Command::Adopt {
+                    id,
+                    address,
+                    netns,
+                    reply,
+                } => match self.check_adoption(&id, address) {
                     Ok(()) => wishes.push(Wish {
-                        change: Change::Readmit(address, self.default_policy.clone()),
-                        netns: None,
+                        change: Change::Readmit(address, Arc::clone(&self.default_policy), self.rates),
+                        netns: Some(netns),
                         reply: Some(reply),
                     }),
                     Err(error) => drop(reply.send(Err(error))),
@@ -214,6 +223,9 @@ impl Worker {
             }
         }
         self.settle(wishes)?;
+        for (policy, reply) in defaults {
+            let _ = reply.send(self.change_default(policy));
+        }
         for reply in sweeps {
             let _ = reply.send(self.sweep());
         }
@@ -264,7 +276,9 @@ impl Worker {
                     Ok(())
                 }
                 (Change::Admit(..), Ok(())) => ended.clone().map_err(|source| Error::Connections { source }),
-                (Change::Limit(address, rates), Ok(())) => self.shape(address, rates, wish.netns)?,
+                (Change::Limit(address, rates) | Change::Readmit(address, _, Some(rates)), Ok(())) => {
+                    self.shape(address, rates, wish.netns)?
+                }
                 (_, result) => result,
             };
             if let Some(reply) = wish.reply {
@@ -283,7 +297,7 @@ impl Worker {
         let policies: HashMap<Ipv4Addr, Option<&Egress>> = changes
             .iter()
             .filter_map(|change| match change {
-                Change::Admit(address, policy) => Some((*address, Some(policy))),
+                Change::Admit(address, policy) => Some((*address, Some(&**policy))),
                 Change::Expel(address) => Some((*address, None)),
                 Change::Readmit(..) | Change::Limit(..) => None,
             })
@@ -303,7 +317,7 @@ impl Worker {
     }
 
     /// Sets the queues at both ends of a sandbox's pair. The outer error means that this thread cannot go on.
-    fn shape(&mut self, address: Ipv4Addr, limits: Rates, netns: Option<OwnedFd>) -> Result<Result<()>> {
+    pub(super) fn shape(&mut self, address: Ipv4Addr, limits: Rates, netns: Option<OwnedFd>) -> Result<Result<()>> {
         let interface = self.scope.interface(address);
         let outside = rates::shape(&mut self.builder.host, &interface, limits.bytes_in);
         let (Ok(()), Some(netns)) = (&outside, netns) else {
@@ -369,94 +383,6 @@ impl Worker {
         self.free(&stale)?;
         self.unclaimed.clear();
         Ok(stale)
-    }
-
-    /// Builds up to a chunk of what the pool lacks, less if somebody waits for an answer. An error means that this thread cannot go on.
-    fn refill(&mut self, commands: &Receiver<Command>) -> Result<()> {
-        let paused = self.retry.is_some_and(|(at, _)| at > Instant::now());
-        if !self.shared.pool().ready.is_empty() {
-            self.chunk = CHUNK.0;
-        }
-        let count = self.missing().min(self.chunk.max(CHUNK.0));
-        if paused || count == 0 {
-            return Ok(());
-        }
-        let (mut built, mut spoiled) = (Vec::new(), Vec::new());
-        let mut failure = None;
-        while built.len() < count && failure.is_none() && !self.awaited(commands) {
-            match self.addresses.take(now_ms()) {
-                Err(error) => failure = Some(error),
-                Ok(address) => {
-                    let interface = self.scope.interface(address);
-                    match self.builder.build(&interface, address, self.gateway, self.mtu)? {
-                        Ok(netns) => built.push(Ready { address, netns }),
-                        Err(error) => {
-                            spoiled.push(address);
-                            failure = Some(error);
-                        }
-                    }
-                }
-            }
-        }
-        let changes: Vec<Change> = built
-            .iter()
-            .map(|ready| Change::Admit(ready.address, self.default_policy.clone()))
-            .collect();
-        let results = self.firewall.apply(&changes);
-        let mut admitted = Vec::with_capacity(built.len());
-        for (ready, result) in built.into_iter().zip(results) {
-            match result {
-                Ok(()) => admitted.push(ready),
-                Err(error) => {
-                    spoiled.push(ready.address);
-                    failure = Some(error);
-                }
-            }
-        }
-        if let Err(error) = self.addresses.give_back(&spoiled, now_ms()) {
-            failure = Some(error);
-        }
-        // On disk before anybody can use one: after a crash of the host it must not pass for free.
-        if let Err(error) = self.addresses.sync() {
-            failure = Some(error);
-            self.unclaimed.extend(admitted.drain(..).map(|ready| ready.address));
-        }
-        // Fewer transactions and flushes each the next time, if leases wait.
-        self.chunk = (self.chunk.max(CHUNK.0) * 2).min(CHUNK.1);
-        self.publish(admitted);
-        match failure {
-            Some(error) => self.note_failure(error),
-            None => self.retry = None,
-        }
-        Ok(())
-    }
-
-    /// Whether a command has come in that is more than a call to go on building.
-    fn awaited(&mut self, commands: &Receiver<Command>) -> bool {
-        self.pending.extend(
-            commands
-                .try_iter()
-                .filter(|command| !matches!(command, Command::Refill)),
-        );
-        !self.pending.is_empty()
-    }
-
-    fn publish(&self, ready: Vec<Ready>) {
-        self.shared.pool().ready.extend(ready);
-        self.shared.changed.notify_all();
-    }
-
-    fn note_failure(&mut self, error: Error) {
-        let pause = self.retry.map_or(PAUSE.0, |(_, before)| (before * 2).min(PAUSE.1));
-        self.retry = Some((Instant::now() + pause, pause));
-        tracing::warn!(
-            network = %self.scope.name, error = &error as &dyn std::error::Error,
-            retry_ms = pause.as_millis(), "no network namespace could be prepared"
-        );
-        let mut pool = self.shared.pool();
-        let count = pool.failure.as_ref().map_or(0, |(count, _)| *count) + 1;
-        pool.failure = Some((count, Arc::new(error)));
-        self.shared.changed.notify_all();
     }
 
     fn verify(&mut self) {

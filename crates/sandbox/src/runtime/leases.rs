@@ -19,14 +19,37 @@ impl Inner {
             .map_err(|source| no_network(seat, source))
     }
 
-    /// Puts a leased address under the policy of `id`, if it has one of its own.
-    pub(super) fn admit(&self, id: &str, address: Ipv4Addr, policy: &Egress) -> Result<()> {
-        if *policy == self.config.network.default_policy {
+    /// Puts a lease under the policy of `id`, if it does not begin under that anyway.
+    pub(super) fn admit(&self, id: &str, lease: &Lease, policy: &Egress) -> Result<()> {
+        if lease.under.as_deref() == Some(policy) {
             return Ok(());
         }
+        self.set_policy(id, lease.address, policy)
+    }
+
+    /// Puts the sandbox `id` under another policy, running or not.
+    pub fn set_policy(&self, id: &str, address: Ipv4Addr, policy: &Egress) -> Result<()> {
         self.network()
             .and_then(|network| network.set_policy(address, policy))
             .map_err(|source| no_network(id, source))
+    }
+
+    /// The policy of leases from now on.
+    pub(super) fn set_default_policy(&self, policy: &Egress) -> Result<()> {
+        let set = self.network().and_then(|network| network.set_default_policy(policy));
+        set.map_err(|source| Error::Network {
+            operation: "set the policy that sandboxes begin under".to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// What rules that tell tell of.
+    pub(super) fn rule_log(&self) -> Result<net::RuleLog> {
+        let opened = self.network().and_then(|network| network.rule_log());
+        opened.map_err(|source| Error::Network {
+            operation: "open the log of rules".to_owned(),
+            source: Box::new(source),
+        })
     }
 
     /// The file that names the resolvers, unless `spec` has one of its own.
@@ -76,6 +99,7 @@ impl Inner {
                 prefix: 32,
                 netns,
                 host_interface: String::new(),
+                under: None,
             });
             Ok(())
         });

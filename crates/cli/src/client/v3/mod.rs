@@ -3,6 +3,7 @@
 mod apps;
 mod push;
 mod routes;
+mod security_groups;
 mod tasks;
 mod tenants;
 

@@ -2,6 +2,7 @@
 //! the tests drive, and can be told to fail in the ways that a controller and a network do.
 
 mod handlers;
+mod security;
 mod stream;
 
 use axum::extract::Query;

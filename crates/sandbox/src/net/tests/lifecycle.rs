@@ -7,6 +7,7 @@ use std::{
     net::Ipv4Addr,
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -338,9 +339,9 @@ fn rules_flushed_by_another_program_come_back() {
     output("nft", &["delete table inet other"]);
     let address = |last| Ipv4Addr::new(10, 99, 0, last);
     let changes = [
-        Change::Admit(address(2), Egress::public()),
-        Change::Admit(address(3), Egress::none()),
-        Change::Admit(address(4), Egress::public()),
+        Change::Admit(address(2), Arc::new(Egress::public())),
+        Change::Admit(address(3), Arc::new(Egress::none())),
+        Change::Admit(address(4), Arc::new(Egress::public())),
         Change::Expel(address(4)),
         Change::Expel(address(5)),
     ];
@@ -350,7 +351,7 @@ fn rules_flushed_by_another_program_come_back() {
     assert!(firewall.present().expect("look"));
     output("nft", &["flush", "ruleset"]);
     assert!(!firewall.present().expect("look"));
-    firewall.restore(&Egress::public()).expect("restore");
+    firewall.restore(&Arc::new(Egress::public())).expect("restore");
     assert!(firewall.present().expect("look"));
     let normal = |text: &str| {
         let mut lines: Vec<String> = text

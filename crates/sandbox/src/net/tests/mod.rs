@@ -5,4 +5,5 @@ mod lifecycle;
 mod pace;
 mod reach;
 mod robust;
+mod told;
 mod world;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::world::{FAR, Host, PATIENCE, connect, say, seen_as, within};
-use crate::net::{Lease, Network, Rates};
+use crate::net::{Lease, Network, NetworkConfig, Rates};
 
 /// The first part of a measurement, in which queues fill, and the rest, which counts.
 const WARM: Duration = Duration::from_millis(300);
@@ -191,5 +191,52 @@ fn new_connections_per_second_and_at_once_are_held() {
     });
     network.set_rates(&eager, &Rates::default()).expect("free");
     open.extend((0..8).map(|_| connect(&eager, (FAR, 8080)).expect("any number")));
+    network.destroy().expect("destroy");
+}
+
+#[test]
+fn the_limits_of_a_network_hold_from_the_lease_on_and_after_an_adoption() {
+    let host = Host::enter("paced");
+    let paced = |rates| NetworkConfig { rates, ..host.config() };
+    let limits = Rates {
+        bytes_out: Some(MIB),
+        connections: Some(3),
+        ..Rates::default()
+    };
+    let network = Network::open(paced(Some(limits))).expect("open");
+    let lease = network.lease().expect("lease");
+    let sent = |lease: &Lease, port| {
+        let (inside, outside) = connection(&host, lease, port);
+        pour(inside);
+        speed(&outside)
+    };
+    roughly("from the lease on", sent(&lease, 9001), MIB);
+    let (address, id) = (lease.address, lease.id.clone());
+    let copy = || lease.netns.try_clone().expect("clone");
+    network.close().expect("close");
+    // Whatever was set meanwhile, and whoever held it.
+    let lower = Rates {
+        bytes_out: Some(MIB / 4),
+        ..limits
+    };
+    let network = Network::open(paced(Some(lower))).expect("open again");
+    let adopted = network.adopt(&id, address, copy()).expect("adopt");
+    assert_eq!(adopted.under, None);
+    roughly("after an adoption", sent(&adopted, 9002), MIB / 4);
+    host.serve(8080);
+    let mut held: Vec<TcpStream> = Vec::new();
+    let refused = (0..6).find(|_| match connect(&adopted, (FAR, 8080)) {
+        Ok(stream) => {
+            held.push(stream);
+            false
+        }
+        Err(_) => true,
+    });
+    assert!(refused.is_some(), "as many connections as it likes");
+    drop(held);
+    network.close().expect("close");
+    let network = Network::open(paced(Some(Rates::default()))).expect("open once more");
+    let adopted = network.adopt(&id, address, copy()).expect("adopt");
+    assert!(sent(&adopted, 9003) > 4.0 * MIB as f64, "no limits any more");
     network.destroy().expect("destroy");
 }

@@ -132,7 +132,7 @@ impl Inner {
             self.groups.update(&seat.name, &laid, &spec.limits, &devices)?;
         }
         match (&spec.network, &seat.lease) {
-            (Network::Isolated { policy }, Some(lease)) => self.admit(&spec.id, lease.address, policy),
+            (Network::Isolated { policy }, Some(lease)) => self.admit(&spec.id, lease, policy),
             _ => Ok(()),
         }
     }
