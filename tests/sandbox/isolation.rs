@@ -144,6 +144,8 @@ fn what_breaks_out_is_refused() {
         "name_to_handle_at",
         "open_by_handle_at",
         "mknod_block",
+        "mknod_char",
+        "packet_socket",
         "reboot",
         "tiocsti",
         "raw_socket",

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
+mod confine;
 mod copy;
 mod crashes;
 mod escapes;

@@ -4,12 +4,11 @@
 use rustix::process::Resource;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::{Error, Result, unprivileged};
+use crate::inside::seal::LANDLOCK_SCOPES;
+use crate::{Error, Result, sys, unprivileged};
 
 /// Owners of overlay layers can be shifted from here on.
 const OLDEST_KERNEL: (u32, u32) = (5, 19);
-/// Enough inotify instances for sandboxes not to starve each other.
-const INOTIFY_INSTANCES: u64 = 1024;
 /// Open files an app is meant to be able to have.
 const OPEN_FILES: u64 = 16_384;
 
@@ -46,12 +45,9 @@ pub fn missing(layout: &str) -> Vec<String> {
         missing
             .push("waiting for CPU, memory and disks is not measured: the kernel has no pressure figures".to_owned());
     }
-    let instances = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap_or_default();
-    if instances.trim().parse::<u64>().is_ok_and(|n| n < INOTIFY_INSTANCES) {
-        missing.push(format!(
-            "all sandboxes share {} inotify instances: raise fs.inotify.max_user_instances to 8192",
-            instances.trim()
-        ));
+    if sys::landlock_version() < LANDLOCK_SCOPES {
+        missing
+            .push("namespaces alone hold back signals and abstract sockets: the kernel has no Landlock 6".to_owned());
     }
     let files = rustix::process::getrlimit(Resource::Nofile).maximum;
     let may_raise = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));

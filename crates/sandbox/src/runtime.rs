@@ -84,7 +84,8 @@ impl Runtime {
         let folders = Folders::open(&config.state_dir)?;
         let lock = lock(folders.root())?;
         let groups = cgroup::open(&config.cgroup_parent)?;
-        let (disk, missing) = disk::open(&folders.templates());
+        let (disk, mut missing) = disk::open(&folders.templates());
+        missing.extend(cgroup::guard_devices(&*groups));
         let mut ranges = BTreeSet::new();
         for id in folders.list()? {
             ranges.extend(folders.read(&id)?.map(|record| record.uid_base));
@@ -233,6 +234,7 @@ impl Runtime {
             kernel: host::kernel(),
             namespaces: namespaces.map(str::to_owned).to_vec(),
             seccomp: true,
+            landlock: sys::landlock_version(),
             missing,
             unprivileged: unprivileged::lacks(),
         }

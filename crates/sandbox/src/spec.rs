@@ -320,6 +320,10 @@ pub struct Isolation {
     pub namespaces: Vec<String>,
     /// Whether a system call filter is in force.
     pub seccomp: bool,
+    /// Version of Landlock, 0 for none; from 6 on every sandbox is a domain that neither signals nor connects to
+    /// abstract sockets outside.
+    #[serde(default)]
+    pub landlock: u32,
     /// What is missing or weaker than intended, in words for an operator.
     pub missing: Vec<String>,
     /// The part of it that is so because the agent is not the host's root; empty where it is.

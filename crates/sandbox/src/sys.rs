@@ -1,10 +1,14 @@
 //! The system calls that no safe wrapper offers. Each function here is safe to call or
 //! says what its caller must uphold; nothing else in the crate speaks raw.
 
+mod confine;
+
 use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+pub use confine::*;
 
 /// `MOUNT_ATTR_*` bits as the kernel numbers them.
 pub mod attr {
@@ -224,38 +228,6 @@ pub fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: a null name asks for an anonymous keyring.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0usize) }).map(drop)
-}
-
-/// One instruction of a system call filter.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
-    pub code: u16,
-    pub jt: u8,
-    pub jf: u8,
-    pub k: u32,
-}
-
-/// Puts the filter in force for this thread and all it starts; needs no_new_privs.
-pub fn seccomp_load(program: &[Instruction]) -> io::Result<()> {
-    seccomp_load_with(program, 0)
-}
-
-/// The same with `SECCOMP_FILTER_FLAG_*` bits; needs no_new_privs or the privilege to do without.
-pub fn seccomp_load_with(program: &[Instruction], flags: u32) -> io::Result<()> {
-    #[repr(C)]
-    struct Program {
-        len: libc::c_ushort,
-        filter: *const Instruction,
-    }
-    const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
-    let len = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = Program {
-        len,
-        filter: program.as_ptr(),
-    };
-    // SAFETY: `program` describes a live slice of `len` instructions of the kernel's layout.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
 }
 
 /// Brings the loopback interface of the current network namespace up.

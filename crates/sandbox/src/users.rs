@@ -7,6 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
+use nix::sched::CloneFlags;
+use rustix::thread::{CapabilitiesSecureBits, Gid, Uid};
+
 use crate::sys::{self, Forked};
 use crate::wire;
 
@@ -70,18 +73,28 @@ pub fn write(pid: i32, uids: &str, gids: &str) -> io::Result<()> {
 
 /// A user namespace with these maps. It belongs to a child that only exists while it is made. The process must have
 /// one thread, as the spawner and the runtime have.
-pub fn make(uids: &str, gids: &str) -> io::Result<OwnedFd> {
+///
+/// What the kernel counts per user (instances and watches of inotify, namespaces) it counts for the namespace's owner
+/// too. With an `owner` of its own, what is done in it takes nothing from others.
+pub fn make(uids: &str, gids: &str, owner: Option<u32>) -> io::Result<OwnedFd> {
     let (ours, theirs) = wire::pair()?;
     // SAFETY: the callers are programs with one thread.
-    match unsafe { sys::clone_process(libc::CLONE_NEWUSER as u64, None) }? {
+    match unsafe { sys::clone_process(0, None) }? {
         Forked::Child => {
             drop(ours);
+            if own(owner).is_ok() {
+                let _ = rustix::io::write(&theirs, b"1");
+            }
             let _ = rustix::io::read(&theirs, &mut [0u8; 1][..]);
             sys::exit_now(0)
         }
         Forked::Parent(pid, pidfd) => {
             drop(theirs);
-            let made = write(pid, uids, gids).and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
+            let made = match rustix::io::read(&ours, &mut [0u8; 1][..]) {
+                Ok(1) => write(pid, uids, gids).and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user"))),
+                Ok(_) => Err(io::ErrorKind::PermissionDenied.into()),
+                Err(e) => Err(e.into()),
+            };
             drop(ours);
             let wait = rustix::process::WaitIdOptions::EXITED;
             if let Some(pidfd) = pidfd {
@@ -90,6 +103,17 @@ pub fn make(uids: &str, gids: &str) -> io::Result<OwnedFd> {
             Ok(made?.into())
         }
     }
+}
+
+/// In the child: a new user namespace, as `owner`, with the privileges that hosts may want for it.
+fn own(owner: Option<u32>) -> io::Result<()> {
+    if let Some(owner) = owner {
+        rustix::thread::set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+        let root = (Uid::ROOT, Gid::ROOT);
+        rustix::thread::set_thread_res_gid(root.1, Gid::from_raw(owner), root.1)?;
+        rustix::thread::set_thread_res_uid(root.0, Uid::from_raw(owner), root.0)?;
+    }
+    Ok(nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! It looks with the eyes of an attacker: raw system calls, no wrappers that would fall back.
 
+mod confine;
 mod escape;
 mod resources;
 mod traps;
@@ -47,7 +48,7 @@ fn main() {
         "serve" => serve(arg(1)),
         "connect" => connect(&args[1..]),
         _ if escape::run(&args) => {}
-        _ if resources::run(&args) || traps::run(&args) => {}
+        _ if confine::run(&args) || resources::run(&args) || traps::run(&args) => {}
         other => {
             eprintln!("probe: unknown subcommand {other:?}");
             std::process::exit(64);

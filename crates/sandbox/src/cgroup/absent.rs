@@ -82,6 +82,10 @@ impl Groups for Absent {
         Vec::new()
     }
 
+    fn unified_parent(&self) -> Option<PathBuf> {
+        None
+    }
+
     fn adopt_spawner(&self, _pid: i32) -> io::Result<()> {
         Ok(())
     }

@@ -316,6 +316,10 @@ impl Groups for Hybrid {
         all
     }
 
+    fn unified_parent(&self) -> Option<PathBuf> {
+        self.unified.clone()
+    }
+
     fn adopt_spawner(&self, pid: i32) -> io::Result<()> {
         for parent in self.parents() {
             let group = parent.join(SPAWNER_GROUP);

@@ -10,6 +10,7 @@ pub mod device;
 pub(crate) mod files;
 mod hybrid;
 pub mod meter;
+pub mod nodes;
 mod one_by_one;
 mod v2;
 
@@ -87,6 +88,8 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
     fn folders(&self, id: &str) -> Vec<PathBuf>;
     /// The parent folders, existing or not.
     fn parents(&self) -> Vec<PathBuf>;
+    /// The v2 parent, if there is a v2 hierarchy; existing or not.
+    fn unified_parent(&self) -> Option<PathBuf>;
     /// Moves the process `pid` (the spawner) out of the agent's groups.
     fn adopt_spawner(&self, pid: i32) -> io::Result<()>;
 }
@@ -114,6 +117,21 @@ pub fn open(parent: &str) -> Result<Box<dyn Groups>> {
             reason: "no control group hierarchy with memory, cpu and pids is mounted".to_owned(),
         }),
     }
+}
+
+/// Makes the rules for devices hold in all groups of sandboxes; in words if that cannot be.
+pub fn guard_devices(groups: &dyn Groups) -> Option<String> {
+    let weaker = |why: String| Some(format!("no control group judges the use of devices: {why}"));
+    if groups.parents().is_empty() {
+        // That there are no groups at all is told where it belongs.
+        return None;
+    }
+    let Some(parent) = groups.unified_parent() else {
+        return weaker("no v2 hierarchy is mounted".to_owned());
+    };
+    // Once for all: it holds for what is below, and an agent's successor replaces it.
+    let guarded = files::make(&parent).and_then(|()| nodes::guard(&parent, &nodes::of_sandboxes(), false));
+    guarded.err().and_then(|e| weaker(e.to_string()))
 }
 
 /// The error of a group that does not stop.

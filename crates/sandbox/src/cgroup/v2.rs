@@ -284,6 +284,10 @@ impl Groups for Unified {
         vec![self.parent.clone()]
     }
 
+    fn unified_parent(&self) -> Option<PathBuf> {
+        Some(self.parent.clone())
+    }
+
     fn adopt_spawner(&self, pid: i32) -> io::Result<()> {
         let group = self.parent.join(SPAWNER_GROUP);
         files::make(&group)?;

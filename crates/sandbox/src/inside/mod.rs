@@ -19,7 +19,7 @@ mod launch;
 pub(crate) mod layout;
 pub(crate) mod masks;
 mod meters;
-mod seal;
+pub(crate) mod seal;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
 

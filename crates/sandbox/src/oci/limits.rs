@@ -4,15 +4,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources,
-    LinuxThrottleDevice,
-};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDevice, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use super::error::{Error, Result};
+use super::devices;
+use super::error::{Context, Error, Result};
 use super::groups::Groups;
 use crate::cgroup::files;
-use crate::inside::layout::NODES;
+use crate::cgroup::nodes;
 
 /// One write: controller, file, value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct Write {
     pub lenient: bool,
 }
 
-fn write(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Write {
+pub(super) fn write(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Write {
     Write {
         controller,
         file: file.into(),
@@ -43,13 +41,16 @@ fn lenient(controller: &'static str, file: &str, value: impl ToString) -> Write 
     }
 }
 
-/// Applies `resources` to the container's groups; `devices` may be used whatever the rules say.
-pub fn apply(groups: &Groups, resources: &LinuxResources, devices: &[LinuxDevice]) -> Result<()> {
+/// Applies `resources` to the container's groups; `own` devices may be used whatever the rules say.
+pub fn apply(groups: &Groups, resources: &LinuxResources, own: &[LinuxDevice]) -> Result<()> {
     let mut v1 = plan_v1(resources);
-    v1.extend(plan_devices(
-        resources.devices().as_deref().unwrap_or_default(),
-        devices,
-    ));
+    let rules = devices::rules(resources.devices().as_deref().unwrap_or_default(), own);
+    match (groups.v1("devices"), groups.unified()) {
+        (None, Some(group)) if !rules.is_empty() => {
+            nodes::guard(&group.dir, &rules, true).at("set device rules in", &group.dir)?;
+        }
+        _ => v1.extend(devices::for_v1(&rules)),
+    }
     for one in v1 {
         match groups.v1(one.controller) {
             Some(group) => put(&group.dir, &one)?,
@@ -346,48 +347,6 @@ fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
-/// Rules for devices in their order, then what every container has.
-pub fn plan_devices(rules: &[LinuxDeviceCgroup], devices: &[LinuxDevice]) -> Vec<Write> {
-    if rules.is_empty() {
-        return Vec::new();
-    }
-    let mut all: Vec<Write> = rules.iter().map(rule).collect();
-    let allow = |text: String| write("devices", "devices.allow", text);
-    // Nodes may be made; what they open is another matter.
-    all.extend(["c *:* m", "b *:* m"].map(|text| allow(text.to_owned())));
-    all.extend(NODES.map(|(_, major, minor)| allow(format!("c {major}:{minor} rwm"))));
-    all.extend(["c 5:2 rwm", "c 136:* rwm"].map(|text| allow(text.to_owned())));
-    let nodes = devices.iter().filter(|device| device.typ() != LinuxDeviceType::P);
-    all.extend(nodes.map(|device| {
-        let kind = if device.typ() == LinuxDeviceType::B { "b" } else { "c" };
-        allow(format!("{kind} {}:{} rwm", device.major(), device.minor()))
-    }));
-    all
-}
-
-fn rule(rule: &LinuxDeviceCgroup) -> Write {
-    let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
-    let kind = match rule.typ().unwrap_or(LinuxDeviceType::A) {
-        LinuxDeviceType::A => return write("devices", file, "a"),
-        LinuxDeviceType::B => "b",
-        _ => "c",
-    };
-    let number = |number: Option<i64>| match number {
-        Some(number) if number >= 0 => number.to_string(),
-        _ => "*".to_owned(),
-    };
-    let access = rule
-        .access()
-        .as_deref()
-        .filter(|access| !access.is_empty())
-        .unwrap_or("rwm");
-    write(
-        "devices",
-        file,
-        format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor())),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,25 +409,5 @@ mod tests {
             assert!(plan_v2(&unified).is_err(), "{file}");
         }
         assert_eq!((weight(2), weight(262_144), weight(0)), (1, 10_000, 1));
-    }
-
-    #[test]
-    fn device_rules_keep_their_order() {
-        let wanted = resources(serde_json::json!({ "devices": [
-            { "allow": false, "access": "rwm" },
-            { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
-            { "allow": true, "type": "b", "major": 8, "access": "r" },
-        ] }));
-        let all = told(&plan_devices(wanted.devices().as_ref().unwrap(), &[]));
-        assert_eq!(
-            all[..3],
-            pairs(&[
-                ("devices.deny", "a"),
-                ("devices.allow", "c 10:229 rw"),
-                ("devices.allow", "b 8:* r")
-            ])
-        );
-        assert!(all.contains(&("devices.allow".to_owned(), "c 1:3 rwm".to_owned())));
-        assert!(plan_devices(&[], &[]).is_empty());
     }
 }

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 mod console;
 mod container;
+mod devices;
 mod error;
 pub mod filter;
 mod groups;

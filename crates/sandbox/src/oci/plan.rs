@@ -251,7 +251,7 @@ pub fn bound(plan: &Plan, planned: &Planned, bundle: &Path) -> std::io::Result<O
         sys::mount_change(tree.as_fd(), change, None, true)?;
     }
     if let Some((uids, gids)) = shifted(plan, planned) {
-        let users = users::make(&map(&uids), &map(&gids))?;
+        let users = users::make(&map(&uids), &map(&gids), None)?;
         let below = options.idmap == Some(true);
         sys::mount_change(tree.as_fd(), MountChange::default(), Some(users.as_fd()), below)?;
     }

@@ -1,7 +1,6 @@
 //! The platform's system call filter as an OCI profile. Pure.
 //!
-//! A profile is a union of rules, and a rule compares each argument at most once, so what the platform
-//! refuses by value has to be told as everything that is left.
+//! A profile is a union of rules that compare bits, so a range has to be told as aligned blocks.
 
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall,
@@ -38,6 +37,9 @@ fn name(number: u32) -> &'static str {
         libc::SYS_socket => "socket",
         libc::SYS_personality => "personality",
         libc::SYS_ioctl => "ioctl",
+        libc::SYS_socketpair => "socketpair",
+        libc::SYS_mknod => "mknod",
+        libc::SYS_mknodat => "mknodat",
         // A test holds every rule to have a name.
         _ => "",
     }
@@ -55,11 +57,12 @@ fn allow(names: Vec<String>, arg: Option<LinuxSeccompArg>) -> LinuxSyscall {
 fn ruled(name: &str, Rule { arg, test }: Rule) -> Vec<LinuxSyscall> {
     let one = |mask, value| allow(vec![name.to_owned()], Some(masked(arg, mask, value)));
     match test {
-        Test::RefuseBits(bits) => vec![one(bits, 0)],
+        Test::AllowBits(bits) => vec![one(!bits, 0)],
         Test::AllowValues(values) => values.iter().map(|&value| one(u32::MAX, value)).collect(),
-        Test::RefuseValues(values, from) => blocks_without(values, from)
-            .into_iter()
-            .map(|(value, mask)| one(mask, value))
+        Test::AllowRanges(bits, ranges) => ranges
+            .iter()
+            .flat_map(|&(first, last)| blocks(first, last))
+            .map(|(value, mask)| one(mask & bits, value))
             .collect(),
     }
 }
@@ -75,25 +78,17 @@ fn masked(arg: u8, mask: u32, value: u32) -> LinuxSeccompArg {
         .expect("every field has a default")
 }
 
-/// Everything but `values` and what is `from` or above (`u32::MAX` for no such end), as the fewest aligned
-/// blocks: (first number, mask of the bits that its numbers share).
-fn blocks_without(values: &[u32], from: u32) -> Vec<(u32, u32)> {
-    fn split(first: u32, bits: u32, values: &[u32], from: u32, blocks: &mut Vec<(u32, u32)>) {
-        let last = first + (((1u64 << bits) - 1) as u32);
-        let refused = |number: u32| values.contains(&number) || number >= from;
-        let none_refused = last < from && !values.iter().any(|value| (first..=last).contains(value));
-        if none_refused {
-            let mask = if bits == 32 { 0 } else { u32::MAX << bits };
-            blocks.push((first, mask));
-        } else if bits > 0 && first < from {
-            split(first, bits - 1, values, from, blocks);
-            split(first + (1 << (bits - 1)), bits - 1, values, from, blocks);
-        } else {
-            debug_assert!(refused(first));
-        }
-    }
+/// `first..=last` as the fewest aligned blocks: (first number, mask of the bits that its numbers share).
+fn blocks(first: u32, last: u32) -> Vec<(u32, u32)> {
+    let (mut at, end) = (u64::from(first), u64::from(last) + 1);
     let mut blocks = Vec::new();
-    split(0, 32, values, from, &mut blocks);
+    while at < end {
+        let aligned = if at == 0 { 32 } else { at.trailing_zeros() };
+        let fits = (end - at).ilog2();
+        let bits = aligned.min(fits);
+        blocks.push((at as u32, u32::MAX.checked_shl(bits).unwrap_or(0)));
+        at += 1 << bits;
+    }
     blocks
 }
 
@@ -107,13 +102,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn blocks_cover_all_but_what_is_refused(
-            values in proptest::collection::vec(0u32..100, 0..5),
-            from in proptest::prelude::prop_oneof![0u32..120, proptest::prelude::Just(u32::MAX)],
-            probe in proptest::prelude::prop_oneof![0u32..130, proptest::prelude::any::<u32>()],
+        fn blocks_cover_a_range_and_nothing_else(
+            first in 0u32..200,
+            length in proptest::prop_oneof![0u32..200, proptest::prelude::Just(u32::MAX - 200)],
+            probe in proptest::prop_oneof![0u32..500, proptest::prelude::any::<u32>()],
         ) {
-            let blocks = blocks_without(&values, from);
-            let wanted = usize::from(!values.contains(&probe) && probe < from);
+            let blocks = blocks(first, first + length);
+            let wanted = usize::from((first..=first + length).contains(&probe));
             proptest::prop_assert_eq!(covered(&blocks, probe), wanted);
         }
     }

@@ -303,10 +303,10 @@ impl Server {
     }
 }
 
-/// A user namespace for the range from `uid_base` on.
+/// A user namespace for the range from `uid_base` on, which owns it where the host's root makes it.
 fn make_userns(uid_base: u32, uid: u32) -> io::Result<OwnedFd> {
     let map = users::map(uid_base, uid);
-    users::make(&map, &map)
+    users::make(&map, &map, (!users::confined()).then_some(uid_base))
 }
 
 /// Which of listener, signals and connections can be read, in that order; `None` if nothing

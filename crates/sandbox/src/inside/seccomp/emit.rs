@@ -97,22 +97,25 @@ fn leaf(action: Action) -> Vec<Instruction> {
 fn judge(Rule { arg, test }: Rule) -> Vec<Instruction> {
     // Lower half first: x86-64 is little endian.
     let mut code = vec![op(LOAD, OFFSET_ARGS + 8 * u32::from(arg))];
-    let (values, hit, miss) = match test {
-        Test::RefuseBits(bits) => {
-            code.push(jump(JUMP_SET, bits, 0, 1));
-            code.extend([op(RETURN, REFUSED), op(RETURN, RETURN_ALLOW)]);
-            return code;
+    match test {
+        Test::AllowBits(bits) => code.push(jump(JUMP_SET, !bits, 0, 1)),
+        Test::AllowValues(values) => {
+            for (at, value) in values.iter().enumerate() {
+                // To what allows, behind what refuses.
+                code.push(jump(JUMP_EQ, *value, (values.len() - at) as u8, 0));
+            }
         }
-        Test::RefuseValues(values, from) => {
-            code.push(jump(JUMP_GE, from, values.len() as u8 + 1, 0));
-            (values, REFUSED, RETURN_ALLOW)
+        Test::AllowRanges(bits, ranges) => {
+            code.push(op(AND, bits));
+            for (at, (first, last)) in ranges.iter().enumerate() {
+                // Below this range and above the one before is refused; they ascend.
+                let left = 2 * (ranges.len() - at) as u8;
+                code.push(jump(JUMP_GE, *first, 0, left - 1));
+                code.push(jump(JUMP_GT, *last, 0, left - 1));
+            }
         }
-        Test::AllowValues(values) => (values, RETURN_ALLOW, REFUSED),
-    };
-    for (at, value) in values.iter().enumerate() {
-        code.push(jump(JUMP_EQ, *value, (values.len() - at) as u8, 0));
     }
-    code.extend([op(RETURN, miss), op(RETURN, hit)]);
+    code.extend([op(RETURN, REFUSED), op(RETURN, RETURN_ALLOW)]);
     code
 }
 

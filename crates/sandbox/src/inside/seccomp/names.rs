@@ -4,8 +4,8 @@ use super::list::ALLOWED;
 
 /// Calls that the platform does not allow as they are: (number, name), ascending.
 #[rustfmt::skip]
-const OTHERS: [(u32, &str); 82] = [
-    (16, "ioctl"), (41, "socket"), (56, "clone"), (103, "syslog"), (134, "uselib"), (135, "personality"),
+const OTHERS: [(u32, &str); 85] = [
+    (16, "ioctl"), (41, "socket"), (53, "socketpair"), (56, "clone"), (103, "syslog"), (133, "mknod"), (134, "uselib"), (135, "personality"),
     (136, "ustat"), (139, "sysfs"), (153, "vhangup"), (155, "pivot_root"), (156, "_sysctl"), (161, "chroot"),
     (163, "acct"), (164, "settimeofday"), (165, "mount"), (166, "umount2"), (167, "swapon"), (168, "swapoff"),
     (169, "reboot"), (170, "sethostname"), (171, "setdomainname"), (172, "iopl"), (173, "ioperm"),
@@ -13,7 +13,7 @@ const OTHERS: [(u32, &str); 82] = [
     (178, "query_module"), (179, "quotactl"), (180, "nfsservctl"), (181, "getpmsg"), (182, "putpmsg"),
     (183, "afs_syscall"), (184, "tuxcall"), (185, "security"), (212, "lookup_dcookie"), (227, "clock_settime"),
     (236, "vserver"), (237, "mbind"), (238, "set_mempolicy"), (239, "get_mempolicy"), (246, "kexec_load"),
-    (248, "add_key"), (249, "request_key"), (250, "keyctl"), (256, "migrate_pages"), (272, "unshare"),
+    (248, "add_key"), (249, "request_key"), (250, "keyctl"), (256, "migrate_pages"), (259, "mknodat"), (272, "unshare"),
     (279, "move_pages"), (298, "perf_event_open"), (300, "fanotify_init"), (303, "name_to_handle_at"),
     (304, "open_by_handle_at"), (308, "setns"), (310, "process_vm_readv"), (311, "process_vm_writev"), (312, "kcmp"),
     (313, "finit_module"), (320, "kexec_file_load"), (321, "bpf"), (323, "userfaultfd"), (336, "uprobe"),
