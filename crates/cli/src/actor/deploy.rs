@@ -1,8 +1,10 @@
-//! Rollouts: begun, watched, cancelled.
+//! Rollouts: begun, watched, continued, cancelled.
 
 use super::push::follow::Follow;
 use super::push::track::Track;
 use super::{Cx, InFlight, Target};
+use crate::args::app::Wait;
+use crate::args::push::Strategy;
 use crate::client::Client;
 use crate::client::v3::Of;
 use crate::client::wire::{App, Deployment};
@@ -18,14 +20,15 @@ pub async fn roll_out(
     client: &Client,
     app: &App,
     of: Of<'_>,
+    strategy: &Strategy,
     follow: &mut Follow,
     detach: bool,
 ) -> Result<Deployment, Error> {
-    let deployment = client.create_deployment(&app.guid, of).await?;
+    let deployment = client.create_deployment(&app.guid, of, strategy).await?;
     watch(cx, client, app, &deployment, follow, detach).await
 }
 
-/// Waits for the end of a rollout unless `detach` is set.
+/// Waits for the end of a rollout, or the pause of a canary, unless `detach` is set.
 ///
 /// # Errors
 /// Where it fails.
@@ -52,59 +55,45 @@ pub async fn watch(
     }
     let ended = follow.deployed(deployment, app.state == "STARTED").await?;
     cx.set_in_flight(None);
+    if ended.status.is_paused() {
+        cx.ui.tip(&format!(
+            "look at it, then `paas continue-deployment {0}` or `paas cancel-deployment {0}`",
+            app.name
+        ));
+    }
     Ok(ended)
 }
 
-/// Replaces all instances of an app by new ones of the same droplet.
+/// Replaces all instances of an app by new ones: of the same droplet, or of what it ran once.
 ///
 /// # Errors
 /// As [`roll_out`].
-pub async fn restart(
-    cx: &Cx,
-    target: &Target,
-    app: &App,
-    detach: bool,
-    timeout: Duration,
-) -> Result<Deployment, Error> {
-    of_app(cx, target, app, Of::Current, detach, timeout).await
-}
-
-/// Replaces all instances of an app by those of an earlier revision.
-///
-/// # Errors
-/// As [`roll_out`].
-pub async fn roll_back(
-    cx: &Cx,
-    target: &Target,
-    app: &App,
-    revision: &str,
-    detach: bool,
-    timeout: Duration,
-) -> Result<Deployment, Error> {
-    of_app(cx, target, app, Of::Revision(revision), detach, timeout).await
-}
-
-async fn of_app(
+pub async fn replace(
     cx: &Cx,
     target: &Target,
     app: &App,
     of: Of<'_>,
-    detach: bool,
-    timeout: Duration,
+    strategy: &Strategy,
+    wait: &Wait,
 ) -> Result<Deployment, Error> {
+    let mut follow = follow(cx, target, app, wait.timeout).await?;
+    roll_out(cx, &target.client, app, of, strategy, &mut follow, wait.detach).await
+}
+
+async fn follow(cx: &Cx, target: &Target, app: &App, timeout: Duration) -> Result<Follow, Error> {
     let client = &target.client;
     let stream = client.stream(&app.guid, true, None).await?;
     let started = Instant::now();
-    let mut follow = Follow::new(
+    let track = Track::new(started);
+    Ok(Follow::new(
         cx.clone(),
         client.clone(),
         app.clone(),
         stream,
-        Track::new(started),
+        track,
         started,
         timeout,
-    );
-    roll_out(cx, client, app, of, &mut follow, detach).await
+    ))
 }
 
 /// Waits for the rollout that a change of an app began; `before` was the newest one then. Where the server began none,
@@ -120,14 +109,11 @@ pub async fn after_change(
     timeout: Duration,
 ) -> Result<Deployment, Error> {
     let client = &target.client;
-    let stream = client.stream(&app.guid, true, None).await?;
-    let started = Instant::now();
-    let track = Track::new(started);
-    let mut follow = Follow::new(cx.clone(), client.clone(), app.clone(), stream, track, started, timeout);
+    let mut follow = follow(cx, target, app, timeout).await?;
     // Asked for after the stream was opened: its end can't be missed.
     match client.latest_deployment(&app.guid).await? {
         Some(begun) if Some(begun.guid.as_str()) != before => watch(cx, client, app, &begun, &mut follow, false).await,
-        _ => roll_out(cx, client, app, Of::Current, &mut follow, false).await,
+        _ => roll_out(cx, client, app, Of::Current, &Strategy::default(), &mut follow, false).await,
     }
 }
 
@@ -136,10 +122,26 @@ pub async fn after_change(
 /// # Errors
 /// Where there is none.
 pub async fn cancel(target: &Target, app: &App) -> Result<Deployment, Error> {
-    let latest = target.client.latest_deployment(&app.guid).await?;
-    let active = latest
-        .filter(|deployment| !deployment.status.is_final())
-        .ok_or_else(|| Error::NothingInFlight { app: app.name.clone() })?;
+    let active = active(target, app).await?;
     target.client.cancel_deployment(&active.guid).await?;
     target.client.deployment(&active.guid).await
+}
+
+/// Lets a canary go on that waits, to its next pause or its end unless `detach` is set.
+///
+/// # Errors
+/// Where none waits, or it fails then.
+pub async fn go_on(cx: &Cx, target: &Target, app: &App, detach: bool, timeout: Duration) -> Result<Deployment, Error> {
+    let active = active(target, app).await?;
+    // Opened before: the next pause can't be missed.
+    let mut follow = follow(cx, target, app, timeout).await?;
+    let begun = target.client.continue_deployment(&active.guid).await?;
+    watch(cx, &target.client, app, &begun, &mut follow, detach).await
+}
+
+async fn active(target: &Target, app: &App) -> Result<Deployment, Error> {
+    let latest = target.client.latest_deployment(&app.guid).await?;
+    latest
+        .filter(|deployment| !deployment.status.is_final())
+        .ok_or_else(|| Error::NothingInFlight { app: app.name.clone() })
 }

@@ -1,7 +1,7 @@
 //! Arguments of the commands about apps and their routes.
 
 use super::Listing;
-use super::push::parse_size;
+use super::push::{Strategy, parse_size};
 use crate::ui::format::parse_duration;
 use clap::{Args, Subcommand};
 use std::time::Duration;
@@ -116,6 +116,8 @@ pub struct Wait {
 pub struct Restart {
     /// The app.
     pub app: String,
+    #[command(flatten)]
+    pub strategy: Strategy,
     #[command(flatten)]
     pub wait: Wait,
 }
@@ -325,6 +327,8 @@ pub struct Rollback {
     pub app: String,
     /// The revision; the newest one before that which runs where none is named.
     pub revision: Option<u32>,
+    #[command(flatten)]
+    pub strategy: Strategy,
     #[command(flatten)]
     pub wait: Wait,
 }

@@ -129,6 +129,8 @@ pub enum Command {
     Revisions(app::Revisions),
     Rollback(app::Rollback),
     Deploy(push::Deploy),
+    ContinueDeployment(push::ContinueDeployment),
+    CancelDeployment(push::CancelDeployment),
     Orgs(platform::Orgs),
     Spaces(platform::Spaces),
     CreateOrg(platform::CreateOrg),

@@ -11,6 +11,7 @@ Examples:
   paas push ./shop -n shop -i 3 -m 256M  without a manifest
   paas push -f deploy/prod.yml --var host=shop
   paas push -b nodejs_buildpack --env NODE_ENV=production
+  paas push --strategy canary            stop after one new instance; `paas continue-deployment` goes on
   paas push --no-start                   upload and stage only; `paas start` runs it
 
 What is pushed: all files of the folder but those that .cfignore and .paasignore list (written as in .gitignore) and
@@ -19,6 +20,29 @@ a line such as !node_modules brings them back. Only files that the platform does
 
 An app that runs is replaced without downtime: its old version serves until the new one is healthy and routed.
 Ctrl-C detaches: what was begun goes on, and `paas deploy attach APP` watches it again.";
+
+/// How instances of what is new take the place of those that serve.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Strategy {
+    /// `rolling` goes to the end by itself; `canary` stops after one new instance, or at each step.
+    #[arg(long, value_name = "STRATEGY", value_enum)]
+    pub strategy: Option<StrategyName>,
+    /// Steps of a canary: percent of the instances that are new, such as 10,50.
+    #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub instance_steps: Vec<u8>,
+    /// New instances that may be on their way at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_in_flight: Option<u32>,
+}
+
+/// Names a strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum StrategyName {
+    /// One after the other, to the end.
+    Rolling,
+    /// Stops for a look.
+    Canary,
+}
 
 /// Push an app: upload what is new, build it, and run it without downtime.
 #[derive(Debug, Args)]
@@ -67,6 +91,8 @@ pub struct Push {
     /// Give it no route, and take those that it has.
     #[arg(long)]
     pub no_route: bool,
+    #[command(flatten)]
+    pub strategy: Strategy,
     /// Return once the rollout has begun.
     #[arg(long)]
     pub detach: bool,
@@ -81,7 +107,7 @@ pub struct Push {
     pub var_files: Vec<PathBuf>,
 }
 
-/// Watch or cancel a rollout.
+/// Watch, continue or cancel a rollout.
 #[derive(Debug, Args)]
 pub struct Deploy {
     #[command(subcommand)]
@@ -99,11 +125,42 @@ pub enum DeployCommand {
         #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30m")]
         timeout: Duration,
     },
+    /// Let a canary go on: to its next step, or to the end.
+    Continue {
+        /// The app.
+        app: String,
+        /// Return at once; the rollout goes on.
+        #[arg(long)]
+        detach: bool,
+        /// Longest time to wait for the outcome.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30m")]
+        timeout: Duration,
+    },
     /// Cancel the rollout of an app: its earlier version goes on.
     Cancel {
         /// The app.
         app: String,
     },
+}
+
+/// Let a canary go on: to its next step, or to the end.
+#[derive(Debug, Args)]
+pub struct ContinueDeployment {
+    /// The app.
+    pub app: String,
+    /// Return at once; the rollout goes on.
+    #[arg(long)]
+    pub detach: bool,
+    /// Longest time to wait for the outcome.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30m")]
+    pub timeout: Duration,
+}
+
+/// Cancel the rollout of an app: its earlier version goes on.
+#[derive(Debug, Args)]
+pub struct CancelDeployment {
+    /// The app.
+    pub app: String,
 }
 
 /// `NAME=VALUE`

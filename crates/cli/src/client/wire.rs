@@ -321,6 +321,9 @@ pub struct DeploymentStatus {
     pub reason: String,
     #[serde(default)]
     pub details: Map<String, Value>,
+    /// Of a canary: how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Value>,
 }
 
 /// How a task ended.
@@ -343,6 +346,17 @@ impl Task {
 }
 
 impl DeploymentStatus {
+    /// Whether it waits for a word.
+    pub fn is_paused(&self) -> bool {
+        self.reason == "PAUSED"
+    }
+
+    /// Of a canary: the step that it is at, and how many there are.
+    pub fn steps(&self) -> Option<(u64, u64)> {
+        let steps = self.canary.as_ref()?.get("steps")?;
+        Some((steps.get("current")?.as_u64()?, steps.get("total")?.as_u64()?))
+    }
+
     /// Whether nothing more will happen.
     pub fn is_final(&self) -> bool {
         self.value == "FINALIZED"

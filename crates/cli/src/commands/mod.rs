@@ -65,6 +65,8 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Revisions(args) => revisions::list(cx, args).await,
         Command::Rollback(args) => revisions::rollback(cx, args).await,
         Command::Deploy(args) => deploy::run(cx, args).await,
+        Command::ContinueDeployment(args) => deploy::go_on(cx, &args.app, args.detach, args.timeout).await,
+        Command::CancelDeployment(args) => deploy::cancel(cx, &args.app).await,
         Command::Orgs(args) => tenants::orgs(cx, args).await,
         Command::Spaces(args) => tenants::spaces(cx, args).await,
         Command::CreateOrg(args) => tenants::create_org(cx, args).await,

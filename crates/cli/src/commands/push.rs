@@ -41,7 +41,15 @@ fn show(cx: &Cx, pushed: &Pushed, no_start: bool, detach: bool) {
         return;
     }
     let running = apps::running(&pushed.instances);
-    let state = if detach { "is being deployed" } else { "is live" };
+    let paused = pushed.deployment.as_ref().filter(|of| of.status.is_paused());
+    if let Some(paused) = paused {
+        cx.ui.out_line(&super::deploy::state(name, paused));
+    }
+    let state = match (detach, paused) {
+        (true, _) => "is being deployed",
+        (false, Some(_)) => "goes on as it was beside it",
+        (false, None) => "is live",
+    };
     cx.ui.out_line(&format!(
         "{name} {state}, {} of {} running",
         running,

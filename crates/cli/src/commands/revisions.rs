@@ -3,6 +3,7 @@
 use super::show_list;
 use crate::actor::{Cx, deploy, missing};
 use crate::args::app::{Revisions, Rollback};
+use crate::client::v3::Of;
 use crate::client::wire::{Revision, parse_time};
 use crate::errors::Error;
 use crate::ui::format;
@@ -67,9 +68,19 @@ pub async fn rollback(cx: &Cx, args: Rollback) -> Result<(), Error> {
         .revision
         .map_or_else(|| "before this one".to_owned(), |version| version.to_string());
     let chosen = chosen.ok_or_else(|| missing("revision", &wanted, &app.name, &versions))?;
-    let deployment = deploy::roll_back(cx, &target, &app, &chosen.guid, args.wait.detach, args.wait.timeout).await?;
+    let deployment = deploy::replace(
+        cx,
+        &target,
+        &app,
+        Of::Revision(&chosen.guid),
+        &args.strategy,
+        &args.wait,
+    )
+    .await?;
     if cx.ui.json() {
         cx.ui.document(&json!({"deployment": deployment, "revision": chosen}));
+    } else if deployment.status.is_paused() {
+        cx.ui.out_line(&super::deploy::state(&app.name, &deployment));
     } else if !args.wait.detach {
         cx.ui
             .out_line(&format!("{} runs revision {} again", app.name, chosen.version));

@@ -5,6 +5,7 @@ use crate::actor::instances::{Wanted, settle, stopped};
 use crate::actor::push::view;
 use crate::actor::{Cx, Target, deploy};
 use crate::args::app::{Restart, Start, Stop, Wait};
+use crate::client::v3::Of;
 use crate::client::wire::App;
 use crate::errors::Error;
 use serde_json::json;
@@ -17,7 +18,7 @@ pub async fn restart(cx: &Cx, args: Restart) -> Result<(), Error> {
     if app.state != "STARTED" {
         return begin(cx, &target, &app, &args.wait).await;
     }
-    deploy::restart(cx, &target, &app, args.wait.detach, args.wait.timeout).await?;
+    deploy::replace(cx, &target, &app, Of::Current, &args.strategy, &args.wait).await?;
     show(cx, &target, &app).await
 }
 

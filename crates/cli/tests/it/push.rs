@@ -61,6 +61,27 @@ async fn the_document_has_urls_phases_and_instances() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_canary_waits_and_goes_on_when_it_is_told() {
+    let fake = FakeController::start(Plan::default()).await;
+    let user = User::beside(&fake).with_app();
+    let ran = user
+        .run(&["push", "shop", "--strategy", "canary", "--instance-steps", "20,50"])
+        .await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("the canary of shop waits at step 1 of 2"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stderr.contains("paas continue-deployment shop"), "{}", ran.stderr);
+    let ran = user.run(&["continue-deployment", "shop"]).await;
+    assert_eq!((ran.code, ran.stdout.trim()), (0, "shop is deployed"), "{}", ran.stderr);
+    assert_eq!(fake.count("POST /v3/deployments/deployment/actions/continue"), 1);
+    let ran = user.run(&["push", "shop", "--instance-steps", "20"]).await;
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_stream_is_resumed_and_no_line_comes_twice() {
     for cut in 1..8 {
         let fake = FakeController::start(Plan {

@@ -201,7 +201,7 @@ impl Follow {
         }
     }
 
-    /// Waits for the end of a rollout. `served_before` says whether the app ran when it began.
+    /// Waits for the end of a rollout, or the pause of a canary. `served_before` says whether the app ran when it began.
     ///
     /// # Errors
     /// Where it was cancelled or another took over.
@@ -212,6 +212,10 @@ impl Follow {
         match ended.status.reason.as_str() {
             "DEPLOYED" => {
                 phase.done("the new version serves");
+                Ok(ended)
+            }
+            "PAUSED" => {
+                phase.done("the canary serves beside the version before, and waits");
                 Ok(ended)
             }
             "SUPERSEDED" => Err(Error::Superseded {
@@ -242,10 +246,10 @@ impl Follow {
     async fn deployment_end(&mut self, deployment: &Deployment, phase: &Phase) -> Result<Deployment, Error> {
         let begun = Instant::now();
         let mut deployment = deployment.clone();
-        while !deployment.status.is_final() {
+        while !deployment.status.is_final() && !deployment.status.is_paused() {
             match self.news("the new instances", begun, Some(phase)).await? {
                 News::Event(event)
-                    if event.kind == "deployment.finished"
+                    if matches!(event.kind.as_str(), "deployment.finished" | "deployment.paused")
                         && event.text("deployment").is_none_or(|guid| guid == deployment.guid) => {}
                 News::Event(_) => continue,
                 News::Look => {}
@@ -368,6 +372,11 @@ pub fn describe(event: &StreamEvent) -> Option<String> {
         "instance.drained" => format!("{} of the old version has none left", instance()),
         "instance.lost" => format!("{} was lost with its cell; it starts elsewhere", instance()),
         "instance.stopped" => format!("{} stopped", instance()),
+        "deployment.paused" => format!(
+            "step {} of {} of the canary is reached",
+            number("step").unwrap_or(1),
+            number("steps").unwrap_or(1)
+        ),
         "app.crash" => {
             let cause = event
                 .text("cause")

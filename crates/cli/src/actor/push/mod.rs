@@ -11,6 +11,7 @@ pub mod send;
 pub mod track;
 
 use super::{Cx, InFlight, Target};
+use crate::args::push::Strategy;
 use crate::client::v3::{Of, guid_of};
 use crate::client::wire::{App, Deployment, Instance, Process};
 use crate::errors::Error;
@@ -226,7 +227,11 @@ async fn roll_out(
             cx.ui.say("an equal rollout is under way; watching that one");
             same.clone()
         }
-        None => client.create_deployment(&app.guid, Of::Droplet(droplet)).await?,
+        None => {
+            client
+                .create_deployment(&app.guid, Of::Droplet(droplet), &intent.plan.strategy)
+                .await?
+        }
     };
     flight::note(config, &app.guid, &deployment.guid, &intent.fingerprint);
     super::deploy::watch(cx, client, app, &deployment, follow, intent.plan.detach).await
@@ -294,7 +299,8 @@ pub async fn attach(cx: &Cx, target: &Target, app: &App, timeout: Duration) -> R
         _ => return Err(Error::NothingInFlight { app: app.name.clone() }),
     }
     let staged = follow.staged(&build).await?;
-    super::deploy::roll_out(cx, client, app, Of::Droplet(&staged.droplet), &mut follow, false).await
+    let (of, strategy) = (Of::Droplet(&staged.droplet), Strategy::default());
+    super::deploy::roll_out(cx, client, app, of, &strategy, &mut follow, false).await
 }
 
 /// Runs blocking work beside the runtime.

@@ -1,6 +1,6 @@
 //! What a push is to do: the manifest and the flags made one.
 
-use crate::args::push::Push;
+use crate::args::push::{Push, Strategy};
 use crate::errors::Error;
 use crate::manifest::{self, Manifest, Overrides};
 use serde_yaml::Value;
@@ -13,6 +13,7 @@ use std::time::Duration;
 pub struct Plan {
     pub manifest: Manifest,
     pub no_start: bool,
+    pub strategy: Strategy,
     pub detach: bool,
     pub timeout: Duration,
 }
@@ -50,6 +51,7 @@ pub fn plan(args: &Push, cwd: &Path) -> Result<Plan, Error> {
     Ok(Plan {
         manifest,
         no_start: args.no_start,
+        strategy: args.strategy.clone(),
         detach: args.detach,
         timeout: args.timeout,
     })

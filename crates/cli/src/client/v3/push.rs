@@ -3,12 +3,13 @@
 use super::super::AWAY;
 use super::super::http::{Body, Call, Client};
 use super::super::wire::{Build, Deployment, Matched, MatchedResource, Package, Page, Resource};
+use crate::args::push::{Strategy, StrategyName};
 use crate::errors::Error;
 use ::http::Method;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,27 @@ pub enum Of<'a> {
     Droplet(&'a str),
     /// What it ran once, with environment and commands of then.
     Revision(&'a str),
+}
+
+impl Strategy {
+    /// As a deployment is asked for.
+    fn body(&self) -> Result<Value, Error> {
+        let canary = self.strategy == Some(StrategyName::Canary);
+        if !canary && !self.instance_steps.is_empty() {
+            return Err(Error::usage("--instance-steps belongs to --strategy canary"));
+        }
+        let name = if canary { "canary" } else { "rolling" };
+        let mut body = json!({"strategy": name});
+        if let Some(count) = self.max_in_flight {
+            body["options"]["max_in_flight"] = json!(count);
+        }
+        if !self.instance_steps.is_empty() {
+            let step = |weight: &u8| json!({"instance_weight": weight});
+            let steps: Vec<Value> = self.instance_steps.iter().map(step).collect();
+            body["options"]["canary"] = json!({"steps": steps});
+        }
+        Ok(body)
+    }
 }
 
 impl Client {
@@ -113,9 +135,10 @@ impl Client {
     /// Begins a rollout, of the droplet that the app has where none is named.
     ///
     /// Where the answer is lost, finds the one that was begun: the newest one of the app that is none of `before`.
-    pub async fn create_deployment(&self, app: &str, of: Of<'_>) -> Result<Deployment, Error> {
+    pub async fn create_deployment(&self, app: &str, of: Of<'_>, strategy: &Strategy) -> Result<Deployment, Error> {
         let before = self.latest_deployment(app).await?.map(|deployment| deployment.guid);
-        let mut body = json!({"strategy": "rolling", "relationships": {"app": {"data": {"guid": app}}}});
+        let mut body = strategy.body()?;
+        body["relationships"] = json!({"app": {"data": {"guid": app}}});
         match of {
             Of::Current => {}
             Of::Droplet(guid) => body["droplet"] = json!({"guid": guid}),
@@ -144,6 +167,15 @@ impl Client {
             .query("per_page", "1");
         let page: Page<Deployment> = self.send_patiently(call).await?.json()?;
         Ok(page.resources.into_iter().next())
+    }
+
+    /// Lets a canary go on.
+    pub async fn continue_deployment(&self, guid: &str) -> Result<Deployment, Error> {
+        self.get(Call::new(
+            Method::POST,
+            format!("/v3/deployments/{guid}/actions/continue"),
+        ))
+        .await
     }
 
     /// Returns to the version before.
@@ -175,5 +207,33 @@ impl Client {
                 other => return other?.json(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strategy_travels_as_cf_has_it() {
+        let rolling = Strategy::default().body().expect("valid");
+        assert_eq!(rolling, json!({"strategy": "rolling"}));
+        let mut strategy = Strategy {
+            strategy: Some(StrategyName::Canary),
+            instance_steps: vec![10, 50],
+            max_in_flight: Some(3),
+        };
+        assert_eq!(
+            strategy.body().expect("valid"),
+            json!({
+                "strategy": "canary",
+                "options": {
+                    "max_in_flight": 3,
+                    "canary": {"steps": [{"instance_weight": 10}, {"instance_weight": 50}]},
+                },
+            })
+        );
+        strategy.strategy = Some(StrategyName::Rolling);
+        assert!(strategy.body().is_err());
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn router(fake: FakeController) -> Router {
         .route("/v3/builds/{guid}", get(build))
         .route("/v3/deployments", post(create_deployment).get(deployments))
         .route("/v3/deployments/{guid}", get(current_deployment))
+        .route("/v3/deployments/{guid}/actions/continue", post(continue_deployment))
         .route("/v3/deployments/{guid}/actions/cancel", post(async || StatusCode::OK))
         .route("/v3/routes/{guid}", delete(async || StatusCode::NO_CONTENT))
         .route("/paas/v1/apps/{guid}/stream", get(stream))
@@ -381,7 +382,7 @@ async fn build(State(fake): State<FakeController>) -> Response {
         .map_or_else(|| not_found("Build not found"), document)
 }
 
-async fn create_deployment(State(fake): State<FakeController>) -> Response {
+async fn create_deployment(State(fake): State<FakeController>, axum::Json(asked): axum::Json<Value>) -> Response {
     let begun = deployment("ACTIVE", "DEPLOYING", None);
     fake.world(|world| {
         world.deployment = Some(begun.clone());
@@ -390,8 +391,20 @@ async fn create_deployment(State(fake): State<FakeController>) -> Response {
         }
     });
     let later = fake.clone();
-    tokio::spawn(async move { later.deploy() });
+    if asked["strategy"] == "canary" {
+        tokio::spawn(async move { later.pause() });
+    } else {
+        tokio::spawn(async move { later.deploy() });
+    }
     (StatusCode::CREATED, axum::Json(begun)).into_response()
+}
+
+async fn continue_deployment(State(fake): State<FakeController>) -> Response {
+    let begun = deployment("ACTIVE", "DEPLOYING", None);
+    fake.world(|world| world.deployment = Some(begun.clone()));
+    let later = fake.clone();
+    tokio::spawn(async move { later.deploy() });
+    document(begun)
 }
 
 async fn deployments(State(fake): State<FakeController>) -> Response {

@@ -164,6 +164,19 @@ impl FakeController {
         );
     }
 
+    /// A canary reaches its first step.
+    fn pause(&self) {
+        self.event("deployment.created", json!({"deployment": "deployment"}));
+        let mut paused = deployment("ACTIVE", "PAUSED", None);
+        paused["status"]["canary"] = json!({"steps": {"current": 1, "total": 2}});
+        self.world(|world| {
+            world.deployment = Some(paused);
+            world.instances = world.instances.max(1);
+        });
+        let data = json!({"deployment": "deployment", "step": 1, "steps": 2});
+        self.event("deployment.paused", data);
+    }
+
     fn stage(&self) {
         self.event("build.placed", json!({"build": "build", "cell": "cell-1"}));
         self.log("STG", "-----> Node 22 (package.json engines)");
