@@ -64,6 +64,8 @@ codes! {
     NotAuthenticated = 401, 10002, "CF-NotAuthenticated";
     /// The caller may see the resource but not do this.
     NotAuthorized = 403, 10003, "CF-NotAuthorized";
+    /// An operator switched it off.
+    FeatureDisabled = 403, 330_002, "CF-FeatureDisabled";
     /// There is none, or the caller may not see it.
     ResourceNotFound = 404, 10010, "CF-ResourceNotFound";
     /// No such route.

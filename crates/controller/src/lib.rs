@@ -15,6 +15,7 @@ pub(crate) mod error;
 pub mod events;
 pub mod exec;
 pub mod feeds;
+mod flags;
 mod logs;
 mod oauth;
 mod request;

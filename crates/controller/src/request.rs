@@ -10,10 +10,13 @@ use axum::response::Response;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderValue, Method};
+use model::labels::Selector;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
-use store::{Order, OrderBy, Page, Paged};
+use store::{Common, Moment, Order, OrderBy, Page, Paged};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 /// Longest body of a request that is no upload.
@@ -211,10 +214,43 @@ impl Query {
                 )));
             }
         }
-        if self.get("label_selector").is_some() {
-            return Err(bad("label_selector is not available yet"));
-        }
         Ok(())
+    }
+
+    /// What narrows every list: labels, and times of creation and change.
+    pub fn common(&self) -> Answer<Common> {
+        let labels = match self.get("label_selector") {
+            None => Selector::default(),
+            Some(text) => {
+                Selector::parse(text).map_err(|problem| bad(format!("Invalid label_selector value: {problem}")))?
+            }
+        };
+        Ok(Common {
+            labels,
+            created: self.moments("created_ats")?,
+            updated: self.moments("updated_ats")?,
+        })
+    }
+
+    /// Bounds on a time: `name=a,b`, `name[lt]=a` and the like.
+    fn moments(&self, name: &str) -> Answer<Vec<Moment>> {
+        let mut moments = Vec::new();
+        for (key, value) in &self.pairs {
+            let Some(sign) = key.strip_prefix(name) else { continue };
+            let at = |text: &str| {
+                OffsetDateTime::parse(text, &Rfc3339)
+                    .map_err(|_| bad(format!("{name} has an invalid timestamp format: {text:?}")))
+            };
+            moments.push(match sign {
+                "" => Moment::In(value.split(',').map(at).collect::<Answer<_>>()?),
+                "[lt]" => Moment::Before(at(value)?),
+                "[lte]" => Moment::NotAfter(at(value)?),
+                "[gt]" => Moment::After(at(value)?),
+                "[gte]" => Moment::NotBefore(at(value)?),
+                _ => return Err(bad(format!("Invalid relational operator: {sign:?}"))),
+            });
+        }
+        Ok(moments)
     }
 
     /// The value of a parameter.

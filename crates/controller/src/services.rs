@@ -9,10 +9,57 @@ use store::Db;
 /// The label under which apps find what users provide.
 const LABEL: &str = "user-provided";
 
-/// The app's own variables and those of its services: what a version, a task or a build of it gets.
-pub async fn environment(db: &Db, app: &App) -> store::Result<SecretEnv> {
+/// Variables that operators give every app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// To instances and tasks.
+    Running,
+    /// To builds.
+    Staging,
+}
+
+impl Group {
+    /// CF's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Staging => "staging",
+        }
+    }
+
+    /// The group of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Running, Self::Staging]
+            .into_iter()
+            .find(|group| group.name() == name)
+    }
+
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Running => "environment.running",
+            Self::Staging => "environment.staging",
+        }
+    }
+
+    /// The variables of the group.
+    pub async fn read(self, db: &Db) -> store::Result<SecretEnv> {
+        Ok(db.setting_fetch(self.setting()).await?.unwrap_or_default())
+    }
+
+    /// Sets the variables of the group.
+    pub async fn write(self, tx: &store::Tx, env: &SecretEnv, now: model::Timestamp) -> store::Result<()> {
+        tx.setting_set(self.setting(), env, now).await
+    }
+}
+
+/// The group's variables, over them those of the app's services, and its own: what a version, a task or a build gets.
+pub async fn environment(db: &Db, app: &App, group: Group) -> store::Result<SecretEnv> {
     let services = db.services_of_app(app.id).await?;
-    Ok(with_services(&app.env, &services))
+    let mut env = group.read(db).await?;
+    env.0.extend(app.env.0.clone());
+    Ok(with_services(&env, &services))
 }
 
 /// As [`environment`], for handlers that only show it.

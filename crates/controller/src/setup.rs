@@ -82,6 +82,7 @@ async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestam
                 id: fresh::<UserId>(),
                 name: wanted.admin_name.clone(),
                 admin: true,
+                metadata: model::resource::Metadata::default(),
                 created_at: now,
             };
             tx.user_create(&StoredUser {
@@ -99,6 +100,7 @@ async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestam
             name: wanted.domain.clone(),
             org: None,
             internal: false,
+            metadata: model::resource::Metadata::default(),
             created_at: now,
             updated_at: now,
         })
@@ -110,6 +112,7 @@ async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestam
             name: name.clone(),
             description: String::new(),
             default: n == 0,
+            metadata: model::resource::Metadata::default(),
             created_at: now,
         })
         .await?;
@@ -148,6 +151,7 @@ async fn tenant(tx: &Tx, org: &str, space: Option<&str>, admin: &User, now: Time
     let filter = OrgFilter {
         names: Some(vec![org.to_owned()]),
         ids: None,
+        ..OrgFilter::default()
     };
     let known = tx
         .org_list(&filter, Scope::All, Order::default(), Page::ONE)
@@ -187,6 +191,7 @@ async fn tenant(tx: &Tx, org: &str, space: Option<&str>, admin: &User, now: Time
         names: space.map(|space| vec![space.to_owned()]),
         orgs: Some(vec![org.id]),
         ids: None,
+        ..SpaceFilter::default()
     };
     if tx
         .space_list(&filter, Scope::All, Order::default(), Page::ONE)

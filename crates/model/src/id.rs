@@ -55,6 +55,8 @@ ids! {
     DropletId,
     /// A change from one version of an app's web process to the next.
     DeploymentId,
+    /// A quota of organisations or of spaces.
+    QuotaId,
     /// A recorded state of an app that can be rolled back to.
     RevisionId,
     /// A one-off run of a droplet.

@@ -6,10 +6,12 @@ use crate::digest::Digest;
 use crate::health::HealthCheck;
 use crate::id::{
     AppId, BindingId, BuildId, BuildpackId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId,
-    OrgId, PackageId, ProcessId, RevisionId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId, VersionId,
+    OrgId, PackageId, ProcessId, QuotaId, RevisionId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId,
+    VersionId,
 };
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
+use crate::quota::QuotaLimits;
 use crate::secret::{Secret, SecretEnv};
 use crate::staging::{BuildFailure, CachedLayer, DropletLayer, ProcessTemplate, UsedBuildpack};
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,7 @@ pub struct User {
     pub id: UserId,
     pub name: String,
     pub admin: bool,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
 }
 
@@ -121,6 +124,7 @@ pub struct Process {
     pub command: Option<String>,
     /// The version that instances are to run; `None` until the app was started once.
     pub version: Option<VersionId>,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -162,6 +166,7 @@ pub struct Package {
     /// Bytes of its files.
     pub size_bytes: u64,
     pub error: Option<String>,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -190,6 +195,7 @@ pub struct Build {
     /// Hash over all that decides the result; an equal earlier build's droplet is taken as it is.
     pub input_digest: Option<Digest>,
     pub created_by: UserId,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -208,6 +214,7 @@ pub struct Droplet {
     pub buildpacks: Vec<UsedBuildpack>,
     pub stack: StackName,
     pub input_digest: Option<Digest>,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
 }
 
@@ -297,6 +304,7 @@ pub struct Domain {
     pub name: DomainName,
     pub org: Option<OrgId>,
     pub internal: bool,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -363,6 +371,7 @@ pub struct Task {
     pub limits: Limits,
     pub state: TaskState,
     pub failure: Option<String>,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -474,6 +483,7 @@ pub struct Stack {
     pub name: StackName,
     pub description: String,
     pub default: bool,
+    pub metadata: Metadata,
     pub created_at: Timestamp,
 }
 
@@ -563,6 +573,18 @@ pub struct Revision {
     /// What was new.
     pub description: String,
     pub metadata: Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What all of an organisation, or of a space, may use together.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    pub id: QuotaId,
+    pub name: String,
+    /// Of spaces of this organisation; `None`: a quota of organisations.
+    pub org: Option<OrgId>,
+    pub limits: QuotaLimits,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

@@ -1,5 +1,6 @@
 //! Apps. Their environment is encrypted.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -17,6 +18,8 @@ pub struct AppFilter {
     pub names: Option<Vec<String>>,
     pub spaces: Option<Vec<SpaceId>>,
     pub orgs: Option<Vec<OrgId>>,
+    pub stacks: Option<Vec<String>>,
+    pub common: Common,
 }
 
 pub(crate) const APP: &str = "t.id, t.space_id, t.name, t.state, t.buildpacks, t.stack, t.env_sealed, t.droplet_id, \
@@ -75,13 +78,15 @@ impl Db {
             .spaces(query, "t.space_id")
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.name", filter.names.as_deref())
-            .and_in_some("t.space_id", filter.spaces.as_deref());
+            .and_in_some("t.space_id", filter.spaces.as_deref())
+            .and_in_some("t.stack", filter.stacks.as_deref());
         if let Some(orgs) = &filter.orgs {
             query = query
                 .push(" AND t.space_id IN (SELECT id FROM spaces WHERE 1 = 1")
                 .and_in("org_id", orgs.iter().copied())
                 .push(")");
         }
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(APP, query, &order.sql(Some("t.name"), true), page, app).await
     }
 

@@ -1,5 +1,6 @@
 //! Builds, and what the next build of an app gets from the last.
 
+use crate::common::{Carrier, Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -17,10 +18,11 @@ pub struct BuildFilter {
     pub apps: Option<Vec<AppId>>,
     pub packages: Option<Vec<PackageId>>,
     pub states: Option<Vec<BuildState>>,
+    pub common: Common,
 }
 
 pub(crate) const BUILD: &str = "t.id, t.app_id, t.package_id, t.state, t.error, t.droplet_id, t.buildpacks, t.stack, \
-                                t.limits, t.input_digest, t.created_by, t.created_at, t.updated_at";
+                                t.limits, t.input_digest, t.created_by, t.metadata, t.created_at, t.updated_at";
 
 pub(crate) fn build(_: &Db, row: &Row) -> Result<Build> {
     Ok(Build {
@@ -35,6 +37,7 @@ pub(crate) fn build(_: &Db, row: &Row) -> Result<Build> {
         limits: row.json("limits")?,
         input_digest: row.parse_opt("input_digest")?,
         created_by: row.id("created_by")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })
@@ -67,6 +70,7 @@ impl Db {
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("t.package_id", filter.packages.as_deref())
             .and_words_some("t.state", filter.states.as_deref())?;
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(BUILD, query, &order.sql(None, true), page, build).await
     }
 
@@ -108,7 +112,8 @@ impl Tx {
         .arg(build.created_at)
         .arg(build.updated_at);
         self.touch(Topic::Desired);
-        self.execute(query).await.map(drop)
+        self.execute(query).await?;
+        self.metadata_keep(Carrier::Build, build.id.0, &build.metadata).await
     }
 
     /// State, error and droplet as given, where the build is still staging. False where it has ended already.

@@ -1,5 +1,6 @@
 //! Deployments: rollouts from one version of a process to the next.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -14,6 +15,7 @@ use model::resource::{Deployment, DeploymentState};
 pub struct DeploymentFilter {
     pub apps: Option<Vec<AppId>>,
     pub states: Option<Vec<DeploymentState>>,
+    pub common: Common,
 }
 
 /// The states of deployments under way, as the index of them has it.
@@ -88,6 +90,7 @@ impl Db {
             .spaces(query, "a.space_id")
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_words_some("t.state", filter.states.as_deref())?;
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(DEPLOYMENT, query, &order.sql(None, true), page, deployment)
             .await
     }
@@ -124,18 +127,6 @@ impl Tx {
         .arg(json(&deployment.metadata)?);
         self.touch(Topic::Desired);
         self.execute(query).await.map(drop)
-    }
-
-    /// Metadata as given.
-    pub async fn deployment_update(&self, deployment: &Deployment) -> Result<bool> {
-        let query = Query::new(
-            "deployment_update",
-            deployment.id,
-            "UPDATE deployments SET metadata = $1 WHERE id = $2",
-        )
-        .arg(json(&deployment.metadata)?)
-        .arg(deployment.id);
-        Ok(self.execute(query).await? > 0)
     }
 
     /// State, step and error as given, where the deployment is still in state `from`.

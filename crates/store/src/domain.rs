@@ -1,5 +1,6 @@
 //! Domains.
 
+use crate::common::{Carrier, Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -16,9 +17,10 @@ pub struct DomainFilter {
     pub names: Option<Vec<String>>,
     /// Private domains of these organisations only.
     pub orgs: Option<Vec<OrgId>>,
+    pub common: Common,
 }
 
-const DOMAIN: &str = "t.id, t.name, t.org_id, t.internal, t.created_at, t.updated_at";
+const DOMAIN: &str = "t.id, t.name, t.org_id, t.internal, t.metadata, t.created_at, t.updated_at";
 
 fn domain(_: &Db, row: &Row) -> Result<Domain> {
     Ok(Domain {
@@ -26,6 +28,7 @@ fn domain(_: &Db, row: &Row) -> Result<Domain> {
         name: row.parse("name")?,
         org: row.id_opt("org_id")?,
         internal: row.get("internal")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })
@@ -57,6 +60,7 @@ impl Db {
                 .orgs(query.push(" AND (t.org_id IS NULL OR (1 = 1"), "t.org_id")
                 .push("))");
         }
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(DOMAIN, query, &order.sql(Some("t.name"), true), page, domain)
             .await
     }
@@ -85,7 +89,8 @@ impl Tx {
         .arg(domain.internal)
         .arg(domain.created_at)
         .arg(domain.updated_at);
-        self.execute(query).await.map(drop)
+        self.execute(query).await?;
+        self.metadata_keep(Carrier::Domain, domain.id.0, &domain.metadata).await
     }
 
     /// Removes a domain without routes; else `Dangling`.

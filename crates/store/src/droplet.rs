@@ -1,12 +1,13 @@
 //! Droplets: what staging made.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Query, Row, json};
 use crate::tx::Tx;
 use model::Digest;
-use model::id::{AppId, DropletId, PackageId, SpaceId};
+use model::id::{AppId, DropletId, OrgId, PackageId, SpaceId};
 use model::resource::{BuildCache, Droplet};
 use model::staging::DropletLayer;
 use model::work::WorkKind;
@@ -17,11 +18,13 @@ pub struct DropletFilter {
     pub ids: Option<Vec<DropletId>>,
     pub apps: Option<Vec<AppId>>,
     pub spaces: Option<Vec<SpaceId>>,
+    pub orgs: Option<Vec<OrgId>>,
     pub packages: Option<Vec<PackageId>>,
+    pub common: Common,
 }
 
 const DROPLET: &str = "t.id, t.app_id, t.package_id, t.build_id, t.digest, t.layers, t.processes, t.buildpacks, \
-                       t.stack, t.input_digest, t.created_at";
+                       t.stack, t.input_digest, t.metadata, t.created_at";
 
 fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
     Ok(Droplet {
@@ -35,6 +38,7 @@ fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
         buildpacks: row.json("buildpacks")?,
         stack: row.parse("stack")?,
         input_digest: row.parse_opt("input_digest")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
     })
 }
@@ -113,7 +117,9 @@ impl Db {
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("a.space_id", filter.spaces.as_deref())
+            .and_in_orgs("a.space_id", filter.orgs.as_deref())
             .and_in_some("t.package_id", filter.packages.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::NoUpdate);
         self.list(DROPLET, query, &order.sql(None, false), page, droplet).await
     }
 }

@@ -148,6 +148,14 @@ impl Db {
         (values / columns.max(1)).max(1)
     }
 
+    /// As [`Self::for_update`], of rows that others may go on to refer to.
+    pub(crate) fn for_no_key_update(&self) -> &'static str {
+        match self.conn {
+            Conn::PostgresTx(_) => " FOR NO KEY UPDATE",
+            _ => "",
+        }
+    }
+
     /// Appended to a SELECT in a transaction to keep its rows from others; SQLite has one writer anyway.
     pub(crate) fn for_update(&self) -> &'static str {
         match self.conn {

@@ -1,5 +1,6 @@
 //! Events, in one sequence without gaps: who has seen number n has seen all before it.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
@@ -32,6 +33,7 @@ pub struct EventFilter {
     pub orgs: Option<Vec<OrgId>>,
     /// Only CF's kinds, `audit.*` and `app.crash`; not the phases that are ours.
     pub audit_only: bool,
+    pub common: Common,
 }
 
 const EVENT: &str = "t.sequence, t.id, t.kind, t.actor, t.target_guid, t.target_type, t.target_name, t.org_id, \
@@ -143,6 +145,7 @@ impl Db {
         } else {
             "t.sequence"
         };
+        let query = self.narrowed(query, &filter.common, Has::OnlyCreation);
         self.list(EVENT, query, order, page, event).await
     }
 }

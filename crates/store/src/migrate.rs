@@ -34,6 +34,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(4, "0004_revisions"),
     migration!(5, "0005_security_groups"),
     migration!(6, "0006_canary"),
+    migration!(7, "0007_metadata"),
+    migration!(8, "0008_quotas"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

@@ -1,5 +1,6 @@
 //! Organisations and spaces.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
@@ -13,6 +14,7 @@ use model::resource::{Org, Space};
 pub struct OrgFilter {
     pub ids: Option<Vec<OrgId>>,
     pub names: Option<Vec<String>>,
+    pub common: Common,
 }
 
 /// Which spaces a list holds; `None` does not filter.
@@ -21,6 +23,7 @@ pub struct SpaceFilter {
     pub ids: Option<Vec<SpaceId>>,
     pub names: Option<Vec<String>>,
     pub orgs: Option<Vec<OrgId>>,
+    pub common: Common,
 }
 
 const ORG: &str = "t.id, t.name, t.suspended, t.metadata, t.created_at, t.updated_at";
@@ -64,6 +67,7 @@ impl Db {
             .orgs(query, "t.id")
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.name", filter.names.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(ORG, query, &order.sql(Some("t.name"), true), page, org).await
     }
 
@@ -89,6 +93,7 @@ impl Db {
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.name", filter.names.as_deref())
             .and_in_some("t.org_id", filter.orgs.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(SPACE, query, &order.sql(Some("t.name"), true), page, space)
             .await
     }

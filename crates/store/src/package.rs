@@ -1,5 +1,6 @@
 //! Packages, and the index of their files by content.
 
+use crate::common::{Carrier, Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -7,7 +8,7 @@ use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Arg, Query, Row, word};
 use crate::tx::Tx;
 use model::Digest;
-use model::id::{AppId, PackageId, SpaceId};
+use model::id::{AppId, OrgId, PackageId, SpaceId};
 use model::resource::{Package, PackageState};
 
 /// Which packages a list holds; `None` does not filter.
@@ -16,7 +17,9 @@ pub struct PackageFilter {
     pub ids: Option<Vec<PackageId>>,
     pub apps: Option<Vec<AppId>>,
     pub spaces: Option<Vec<SpaceId>>,
+    pub orgs: Option<Vec<OrgId>>,
     pub states: Option<Vec<PackageState>>,
+    pub common: Common,
 }
 
 /// A file of a package: what it is, and where its bytes are.
@@ -37,7 +40,8 @@ pub struct PackageFile {
     pub compression: String,
 }
 
-const PACKAGE: &str = "t.id, t.app_id, t.state, t.digest, t.size_bytes, t.error, t.created_at, t.updated_at";
+const PACKAGE: &str =
+    "t.id, t.app_id, t.state, t.digest, t.size_bytes, t.error, t.metadata, t.created_at, t.updated_at";
 const FILE: &str =
     "f.path, f.sha1, f.sha256, f.size_bytes, f.mode, f.pack, f.pack_offset, f.pack_length, f.compression";
 
@@ -49,6 +53,7 @@ fn package(_: &Db, row: &Row) -> Result<Package> {
         digest: row.parse_opt("digest")?,
         size_bytes: row.int("size_bytes")?,
         error: row.text_opt("error")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })
@@ -98,7 +103,9 @@ impl Db {
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("a.space_id", filter.spaces.as_deref())
+            .and_in_orgs("a.space_id", filter.orgs.as_deref())
             .and_words_some("t.state", filter.states.as_deref())?;
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(PACKAGE, query, &order.sql(None, true), page, package).await
     }
 
@@ -162,7 +169,9 @@ impl Tx {
         .arg(package.error.clone())
         .arg(package.created_at)
         .arg(package.updated_at);
-        self.execute(query).await.map(drop)
+        self.execute(query).await?;
+        self.metadata_keep(Carrier::Package, package.id.0, &package.metadata)
+            .await
     }
 
     /// State, digest, size and error as given, where the package is still in state `from`.

@@ -1,12 +1,13 @@
 //! Processes and their immutable versions.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
 use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Query, Row, json};
 use crate::tx::Tx;
-use model::id::{AppId, ProcessId, SpaceId, VersionId};
+use model::id::{AppId, OrgId, ProcessId, SpaceId, VersionId};
 use model::resource::{Process, ProcessVersion};
 
 /// Which processes a list holds; `None` does not filter.
@@ -16,10 +17,12 @@ pub struct ProcessFilter {
     pub types: Option<Vec<String>>,
     pub apps: Option<Vec<AppId>>,
     pub spaces: Option<Vec<SpaceId>>,
+    pub orgs: Option<Vec<OrgId>>,
+    pub common: Common,
 }
 
 pub(crate) const PROCESS: &str = "t.id, t.app_id, t.type, t.instances, t.limits, t.health, t.command, t.version_id, \
-                                  t.created_at, t.updated_at";
+                                  t.metadata, t.created_at, t.updated_at";
 pub(crate) const VERSION: &str = "t.id, t.process_id, t.app_id, t.droplet_id, t.command, t.env_sealed, t.limits, \
                                   t.health, t.grace_seconds, t.created_at";
 
@@ -33,6 +36,7 @@ pub(crate) fn process(_: &Db, row: &Row) -> Result<Process> {
         health: row.json("health")?,
         command: row.text_opt("command")?,
         version: row.id_opt("version_id")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })
@@ -100,7 +104,9 @@ impl Db {
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.type", filter.types.as_deref())
             .and_in_some("t.app_id", filter.apps.as_deref())
-            .and_in_some("a.space_id", filter.spaces.as_deref());
+            .and_in_some("a.space_id", filter.spaces.as_deref())
+            .and_in_orgs("a.space_id", filter.orgs.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(PROCESS, query, &order.sql(None, true), page, process).await
     }
 

@@ -1,5 +1,6 @@
 //! Revisions: what an app ran. Their environment is encrypted.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged};
@@ -15,6 +16,7 @@ pub struct RevisionFilter {
     pub versions: Option<Vec<u32>>,
     /// Whether the droplet is still kept.
     pub deployable: Option<bool>,
+    pub common: Common,
 }
 
 const REVISION: &str = "t.id, t.app_id, t.version, t.droplet_id, t.env_sealed, t.commands, t.description, t.metadata, \
@@ -61,6 +63,7 @@ impl Db {
                 .push(if deployable { " AND " } else { " AND NOT " })
                 .push("EXISTS (SELECT 1 FROM droplets d WHERE d.id = t.droplet_id)");
         }
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(REVISION, query, &order.sql(None, true), page, revision).await
     }
 
@@ -105,18 +108,5 @@ impl Tx {
         .arg(revision.app)
         .arg(i64::from(revision.version) - i64::from(keep));
         self.execute(query).await.map(drop)
-    }
-
-    /// Metadata as given.
-    pub async fn revision_update(&self, revision: &Revision) -> Result<bool> {
-        let query = Query::new(
-            "revision_update",
-            revision.id,
-            "UPDATE revisions SET metadata = $1, updated_at = $2 WHERE id = $3",
-        )
-        .arg(json(&revision.metadata)?)
-        .arg(revision.updated_at)
-        .arg(revision.id);
-        Ok(self.execute(query).await? > 0)
     }
 }

@@ -1,5 +1,6 @@
 //! Roles of users in organisations and spaces.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
@@ -16,6 +17,7 @@ pub struct RoleFilter {
     pub orgs: Option<Vec<OrgId>>,
     pub spaces: Option<Vec<SpaceId>>,
     pub users: Option<Vec<UserId>>,
+    pub common: Common,
 }
 
 const ROLE: &str = "t.id, t.user_id, t.role, t.org_id, t.space_id, t.created_at";
@@ -56,6 +58,7 @@ impl Db {
                 .push(" AND t.space_id IS NULL"),
             None => query,
         };
+        let query = self.narrowed(query, &filter.common, Has::OnlyCreation);
         self.list(ROLE, query, &order.sql(None, false), page, role).await
     }
 

@@ -1,5 +1,6 @@
 //! Routes, their destinations, and the table that routers get.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -23,6 +24,7 @@ pub struct RouteFilter {
     pub orgs: Option<Vec<OrgId>>,
     /// Routes that lead to one of these.
     pub apps: Option<Vec<AppId>>,
+    pub common: Common,
 }
 
 /// A route as routers see it.
@@ -142,6 +144,7 @@ impl Db {
                 .and_in("app_id", apps.iter().copied())
                 .push(")");
         }
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(ROUTE, query, &order.sql(None, true), page, route).await
     }
 

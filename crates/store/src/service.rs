@@ -1,5 +1,6 @@
 //! Service instances that users provide, and their bindings to apps. Credentials are encrypted.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
@@ -15,6 +16,7 @@ pub struct ServiceFilter {
     pub names: Option<Vec<String>>,
     pub spaces: Option<Vec<SpaceId>>,
     pub orgs: Option<Vec<OrgId>>,
+    pub common: Common,
 }
 
 /// Which bindings a list holds; `None` does not filter.
@@ -26,6 +28,7 @@ pub struct BindingFilter {
     pub instances: Option<Vec<ServiceInstanceId>>,
     /// Of service instances of these names.
     pub instance_names: Option<Vec<String>>,
+    pub common: Common,
 }
 
 const INSTANCE: &str = "t.id, t.space_id, t.name, t.secrets_sealed, t.tags, t.metadata, t.created_at, t.updated_at";
@@ -85,6 +88,7 @@ impl Db {
             .and_in_some("t.name", filter.names.as_deref())
             .and_in_some("t.space_id", filter.spaces.as_deref())
             .and_in_some("s.org_id", filter.orgs.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(INSTANCE, query, &order.sql(Some("t.name"), true), page, instance)
             .await
     }
@@ -117,6 +121,7 @@ impl Db {
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("t.instance_id", filter.instances.as_deref())
             .and_in_some("i.name", filter.instance_names.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(BINDING, query, &order.sql(Some("t.name"), true), page, binding)
             .await
     }

@@ -78,6 +78,7 @@ id_args!(
     DropletId,
     DeploymentId,
     RevisionId,
+    QuotaId,
     TaskId,
     RouteId,
     DestinationId,

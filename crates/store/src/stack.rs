@@ -12,6 +12,7 @@ fn stack(_: &Db, row: &Row) -> Result<Stack> {
         name: row.parse("name")?,
         description: row.text("description")?,
         default: row.get("is_default")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
     })
 }
@@ -22,7 +23,7 @@ impl Db {
         let query = Query::new(
             "stack_list",
             "all",
-            "SELECT id, name, description, is_default, created_at FROM stacks ORDER BY name",
+            "SELECT id, name, description, is_default, metadata, created_at FROM stacks ORDER BY name",
         );
         self.map(query, stack).await
     }

@@ -1,5 +1,6 @@
 //! Tasks: one-off runs of a droplet.
 
+use crate::common::{Carrier, Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -20,10 +21,11 @@ pub struct TaskFilter {
     pub names: Option<Vec<String>>,
     pub states: Option<Vec<TaskState>>,
     pub sequences: Option<Vec<u32>>,
+    pub common: Common,
 }
 
 const TASK: &str = "t.id, t.app_id, t.sequence, t.name, t.command, t.droplet_id, t.limits, t.state, t.failure, \
-                    t.created_at, t.updated_at";
+                    t.metadata, t.created_at, t.updated_at";
 
 fn task(_: &Db, row: &Row) -> Result<Task> {
     Ok(Task {
@@ -36,6 +38,7 @@ fn task(_: &Db, row: &Row) -> Result<Task> {
         limits: row.json("limits")?,
         state: row.word("state")?,
         failure: row.text_opt("failure")?,
+        metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
     })
@@ -67,6 +70,7 @@ impl Db {
             .and_in_some("t.name", filter.names.as_deref())
             .and_words_some("t.state", filter.states.as_deref())?
             .and_in_some("t.sequence", filter.sequences.as_deref());
+        let query = self.narrowed(query, &filter.common, Has::All);
         self.list(TASK, query, &order.sql(Some("t.name"), true), page, task)
             .await
     }
@@ -113,7 +117,8 @@ impl Tx {
         .arg(task.created_at)
         .arg(task.updated_at);
         self.touch(Topic::Desired);
-        self.execute(query).await.map(drop)
+        self.execute(query).await?;
+        self.metadata_keep(Carrier::Task, task.id.0, &task.metadata).await
     }
 
     /// State and failure as given, where the task is not over. False where it is.

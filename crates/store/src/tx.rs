@@ -47,6 +47,13 @@ impl Tx {
         }
     }
 
+    /// Counts rows and values anew, by which the engine chooses how to read. PostgreSQL does so by itself; SQLite does not.
+    pub async fn analyze(&self) -> Result<()> {
+        self.execute(Query::new("analyze", "all tables", "ANALYZE"))
+            .await
+            .map(drop)
+    }
+
     /// Writes `event` with this transaction; it gets its sequence at commit.
     pub fn event(&self, event: NewEvent) {
         let mut gathered = self.gathered.lock();

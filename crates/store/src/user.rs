@@ -1,5 +1,6 @@
 //! Users and clients.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
@@ -40,10 +41,11 @@ pub struct UserFilter {
     pub org: Option<OrgId>,
     /// Who has a role in this space.
     pub space: Option<SpaceId>,
+    pub common: Common,
 }
 
-const USER: &str = "t.id, t.name, t.kind, t.admin, t.password_hash, t.created_at";
-const COLUMNS: &str = "SELECT id, name, kind, admin, password_hash, created_at FROM users WHERE ";
+const USER: &str = "t.id, t.name, t.kind, t.admin, t.password_hash, t.metadata, t.created_at";
+const COLUMNS: &str = "SELECT id, name, kind, admin, password_hash, metadata, created_at FROM users WHERE ";
 
 fn stored(_: &Db, row: &Row) -> Result<StoredUser> {
     Ok(StoredUser {
@@ -51,6 +53,7 @@ fn stored(_: &Db, row: &Row) -> Result<StoredUser> {
             id: row.id("id")?,
             name: row.text("name")?,
             admin: row.get("admin")?,
+            metadata: row.json("metadata")?,
             created_at: row.time("created_at")?,
         },
         kind: row.word("kind")?,
@@ -114,6 +117,7 @@ impl Db {
                 .push_arg(user)
                 .push(")))");
         }
+        let query = self.narrowed(query, &filter.common, Has::NoUpdate);
         let listed = self
             .list(USER, query, &order.sql(Some("t.name"), false), page, stored)
             .await?;

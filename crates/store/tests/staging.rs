@@ -99,6 +99,7 @@ fn build(app: &App, package: model::id::PackageId) -> Build {
         limits: model::limits::Limits::BUILD,
         input_digest: Some(digest(3)),
         created_by: id(),
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
         updated_at: now(),
     }
@@ -217,6 +218,7 @@ async fn one_deployment_at_a_time(store: &TestStore) {
     let filter = DeploymentFilter {
         apps: Some(vec![of.app.id]),
         states: Some(vec![DeploymentState::Superseded]),
+        ..DeploymentFilter::default()
     };
     let listed = store
         .deployment_list(&filter, Scope::All, Order::NEWEST, Page::ALL)
@@ -283,6 +285,7 @@ async fn tasks_are_numbered(store: &TestStore) {
             limits: of.process.limits,
             state: TaskState::Pending,
             failure: None,
+            metadata: model::resource::Metadata::default(),
             created_at: now(),
             updated_at: now(),
         };

@@ -246,6 +246,7 @@ async fn domains_are_shared_or_private(store: &TestStore) {
         name: name.parse().expect("valid"),
         org,
         internal: false,
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
         updated_at: now(),
     };

@@ -64,6 +64,8 @@ pub struct BuildCreate {
     pub staging_memory_in_mb: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging_disk_in_mb: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }
 
 /// A droplet.

@@ -54,10 +54,12 @@ pub struct PackageRelationships {
 /// `POST /v3/packages`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PackageCreate {
-    /// `bits`.
-    #[serde(rename = "type")]
+    /// `bits`; absent where it is a copy of another.
+    #[serde(rename = "type", default)]
     pub kind: String,
     pub relationships: PackageRelationships,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }
 
 /// `POST /v3/resource_matches`, and its answer: those that need not be uploaded. Also the field `resources` of

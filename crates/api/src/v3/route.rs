@@ -39,6 +39,18 @@ pub struct DomainCreate {
     pub internal: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relationships: Option<DomainRelationships>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// `PATCH /v3/routes/{guid}`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RouteUpdate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// Of the way that requests are spread; none are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<serde_json::Value>,
 }
 
 /// A route.

@@ -65,6 +65,8 @@ pub struct TaskCreate {
     pub droplet_guid: Option<DropletId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<TaskTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }
 
 /// Where a task's command comes from if it names none.

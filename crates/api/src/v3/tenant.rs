@@ -2,7 +2,7 @@
 
 use super::{Links, Metadata, ToOne};
 use model::Timestamp;
-use model::id::{BuildpackId, OrgId, RoleId, SpaceId, StackId, UserId};
+use model::id::{BuildpackId, OrgId, QuotaId, RoleId, SpaceId, StackId, UserId};
 use model::resource::RoleType;
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +18,19 @@ pub struct Organization {
     #[serde(default)]
     pub suspended: bool,
     #[serde(default)]
+    pub relationships: OrganizationRelationships,
+    #[serde(default)]
     pub metadata: Metadata,
     #[serde(default)]
     pub links: Links,
+}
+
+/// What an organisation is bound by.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct OrganizationRelationships {
+    /// Absent from answers of other servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<ToOne<QuotaId>>,
 }
 
 /// `POST` and `PATCH /v3/organizations`.
@@ -54,6 +64,8 @@ pub struct Space {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpaceRelationships {
     pub organization: ToOne<OrgId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<ToOne<QuotaId>>,
 }
 
 /// `POST /v3/spaces`.

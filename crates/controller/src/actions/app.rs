@@ -1,5 +1,6 @@
 //! Apps: made, changed, started, stopped, scaled, deleted.
 
+use super::quota::Guard;
 use super::rollout::How;
 use super::{By, fresh, revision, rollout};
 use crate::context::Context;
@@ -159,9 +160,12 @@ pub async fn set_droplet(context: &Context, id: AppId, space: &Space, droplet: D
 /// Starts an app; nothing happens where it is started.
 pub async fn start(context: &Context, id: AppId, space: &Space, by: &By) -> Answer<App> {
     let tx = context.store.begin().await?;
+    // Quotas are locked before apps, everywhere.
+    let guard = Guard::before(&tx, space).await?;
     let mut app = locked(&tx, id).await?;
     if app.state == AppState::Stopped {
         start_on(&tx, &mut app, space, by).await?;
+        guard.started(&tx, &app).await?;
         tx.commit().await?;
         context.wake.scheduler();
     }
@@ -197,6 +201,7 @@ pub async fn stop(context: &Context, id: AppId, space: &Space, by: &By) -> Answe
 /// Restarts an app without a gap: a rollout of its current droplet. A stopped one is started.
 pub async fn restart(context: &Context, id: AppId, space: &Space, by: &By) -> Answer<App> {
     let tx = context.store.begin().await?;
+    let guard = Guard::before(&tx, space).await?;
     let mut app = locked(&tx, id).await?;
     if app.state == AppState::Started {
         let droplet = rollout::current_droplet(&tx, &app).await?;
@@ -204,6 +209,7 @@ pub async fn restart(context: &Context, id: AppId, space: &Space, by: &By) -> An
         rollout::deploy(&tx, &mut app, space, &droplet, How::default(), by).await?;
     } else {
         start_on(&tx, &mut app, space, by).await?;
+        guard.started(&tx, &app).await?;
     }
     tx.commit().await?;
     context.wake.scheduler();
@@ -254,12 +260,16 @@ pub async fn scale(
     by: &By,
 ) -> Answer<Process> {
     let tx = context.store.begin().await?;
+    let guard = Guard::before(&tx, space).await?;
     let mut app = locked(&tx, app).await?;
     let mut process = tx
         .process_fetch(id)
         .await?
         .ok_or_else(|| Failure::not_found("Process"))?;
     let limits = scaled_limits(process.limits, scale)?;
+    if limits.memory_mb > process.limits.memory_mb {
+        guard.instance(&limits)?;
+    }
     if let Some(instances) = scale.instances {
         if instances > MAX_INSTANCES {
             return Err(Failure::refused(format!("Instances must be at most {MAX_INSTANCES}")));
@@ -270,6 +280,7 @@ pub async fn scale(
     process.limits = limits;
     process.updated_at = by.now;
     tx.process_update(&process).await?;
+    guard.after(&tx).await?;
     let data = json!({"process": process.process_type, "instances": process.instances, "limits": process.limits});
     tx.event(by.app_event("audit.app.process.scale", &app, space, data));
     if resized && app.state == AppState::Started {
@@ -350,6 +361,11 @@ pub async fn process_update(
     }
     if let Some(check) = &change.health_check {
         process.health = health(&process.health, check)?;
+    }
+    if let Some(change) = &change.metadata {
+        super::manifest::merge(&mut process.metadata, change)?;
+        tx.metadata_set(store::Carrier::Process, process.id.0, &process.metadata)
+            .await?;
     }
     process.updated_at = by.now;
     tx.process_update(&process).await?;

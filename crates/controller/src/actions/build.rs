@@ -1,9 +1,10 @@
 //! Builds: staged by the scheduler, or taken from an earlier droplet of the same input.
 
+use super::manifest::new_metadata;
 use super::{By, fresh};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::services;
+use crate::services::{self, Group};
 use api::error::Code;
 use api::v3;
 use model::id::BuildId;
@@ -55,7 +56,7 @@ pub async fn create(
     {
         return Err(Failure::refused("Staging memory and disk must be greater than 0"));
     }
-    let env = services::environment(&context.store, app).await?;
+    let env = services::environment(&context.store, app, Group::Staging).await?;
     let known = super::buildpack::all(context, &context.store).await?;
     let input = input_digest(context, &known, &package_digest, &env, &buildpacks, &stack);
     let mut build = Build {
@@ -70,6 +71,7 @@ pub async fn create(
         limits,
         input_digest: input.clone(),
         created_by: by.user,
+        metadata: new_metadata(body.metadata.as_ref())?,
         created_at: by.now,
         updated_at: by.now,
     };

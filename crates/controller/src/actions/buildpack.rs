@@ -219,7 +219,7 @@ async fn change(tx: &Tx, buildpack: &mut Buildpack, body: &BuildpackWrite) -> An
     }
     buildpack.enabled = body.enabled.unwrap_or(buildpack.enabled);
     buildpack.locked = body.locked.unwrap_or(buildpack.locked);
-    super::manifest::merge(&mut buildpack.metadata, &body.metadata.clone().unwrap_or_default());
+    super::manifest::merge(&mut buildpack.metadata, &body.metadata.clone().unwrap_or_default())?;
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub async fn create(
         buildpacks: Vec::new(),
         stack: app.stack.clone(),
         input_digest: None,
+        metadata: model::resource::Metadata::default(),
         created_at: by.now,
     };
     let tx = context.store.begin().await?;

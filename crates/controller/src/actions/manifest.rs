@@ -1,5 +1,6 @@
 //! Applies a manifest to a space: all of its apps in one transaction, or none.
 
+use super::quota::Guard;
 use super::{By, app as apps, rollout, route as routes, service as services};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -8,7 +9,6 @@ use model::manifest::{App as Wanted, Manifest, Process as WantedProcess};
 use model::resource::{App, Metadata, Space};
 use model::{Secret, SecretEnv};
 use serde_json::json;
-use std::collections::BTreeMap;
 use store::{Order, Page, RouteFilter, Scope, Tx};
 
 /// Makes the space's apps, their processes and routes what the manifest says; what it does not mention stays.
@@ -16,12 +16,14 @@ use store::{Order, Page, RouteFilter, Scope, Tx};
 pub async fn apply(context: &Context, space: &Space, manifest: Manifest, by: &By) -> Answer<JobId> {
     let job = by.done_job("space.apply_manifest");
     let tx = context.store.begin().await?;
+    let guard = Guard::before(&tx, space).await?;
     for wanted in manifest.apps {
         let name = wanted.name.clone();
-        apply_app(context, &tx, space, wanted, by)
+        apply_app(context, &tx, space, wanted, &guard, by)
             .await
             .map_err(|failure| naming(failure, name.as_str()))?;
     }
+    guard.after(&tx).await?;
     tx.job_create(&job).await?;
     tx.commit().await?;
     context.wake.scheduler();
@@ -41,7 +43,7 @@ fn naming(failure: Failure, app: &str) -> Failure {
     )
 }
 
-async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, by: &By) -> Answer<()> {
+async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, guard: &Guard, by: &By) -> Answer<()> {
     if let Some(buildpacks) = &wanted.buildpacks {
         super::buildpack::check(context, buildpacks).await?;
     }
@@ -52,7 +54,7 @@ async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, by
         Some(app) => update(tx, app, space, &wanted, by).await?,
         None => create(tx, space, &wanted, by).await?,
     };
-    apply_processes(tx, &app, &wanted.processes, by).await?;
+    apply_processes(tx, &app, &wanted.processes, guard, by).await?;
     apply_services(tx, &app, space, &wanted, by).await?;
     apply_routes(tx, &app, space, &wanted, by).await
 }
@@ -118,7 +120,7 @@ async fn update(tx: &Tx, before: App, space: &Space, wanted: &Wanted, by: &By) -
     }
     apps::check_env(&app.env)?;
     if let Some(metadata) = &wanted.metadata {
-        merge(&mut app.metadata, metadata);
+        merge(&mut app.metadata, metadata)?;
     }
     let changed = app.buildpacks != before.buildpacks
         || app.stack != before.stack
@@ -131,20 +133,20 @@ async fn update(tx: &Tx, before: App, space: &Space, wanted: &Wanted, by: &By) -
 }
 
 /// Labels and annotations over those that are there; one without a value is removed.
-pub fn merge(into: &mut Metadata, change: &Metadata) {
-    let over = |into: &mut BTreeMap<String, Option<String>>, change: &BTreeMap<String, Option<String>>| {
-        for (name, value) in change {
-            match value {
-                Some(_) => drop(into.insert(name.clone(), value.clone())),
-                None => drop(into.remove(name)),
-            }
-        }
-    };
-    over(&mut into.labels, &change.labels);
-    over(&mut into.annotations, &change.annotations);
+pub fn merge(into: &mut Metadata, change: &Metadata) -> Answer<()> {
+    model::labels::merge(into, change).map_err(Failure::refused)
 }
 
-async fn apply_processes(tx: &Tx, app: &App, wanted: &[WantedProcess], by: &By) -> Answer<()> {
+/// The metadata of something new, checked.
+pub fn new_metadata(given: Option<&Metadata>) -> Answer<Metadata> {
+    let mut metadata = Metadata::default();
+    if let Some(given) = given {
+        merge(&mut metadata, given)?;
+    }
+    Ok(metadata)
+}
+
+async fn apply_processes(tx: &Tx, app: &App, wanted: &[WantedProcess], guard: &Guard, by: &By) -> Answer<()> {
     for wanted in wanted {
         let known = tx.process_by_type(app.id, wanted.process_type.as_str()).await?;
         let is_new = known.is_none();
@@ -155,6 +157,9 @@ async fn apply_processes(tx: &Tx, app: &App, wanted: &[WantedProcess], by: &By) 
         }
         process.instances = wanted.instances.unwrap_or(process.instances);
         process.limits = wanted.limits(process.limits);
+        if process.limits.memory_mb > before.limits.memory_mb {
+            guard.instance(&process.limits)?;
+        }
         process.health = wanted.health.apply(&process.health);
         let changed = process.command != before.command
             || process.instances != before.instances

@@ -9,12 +9,14 @@ pub mod buildpack;
 pub mod droplet;
 pub mod manifest;
 pub mod package;
+pub mod quota;
 pub mod revision;
 pub mod rollout;
 pub mod route;
 pub mod security_group;
 pub mod service;
 pub mod task;
+pub mod tenant;
 pub mod user;
 
 use crate::context::Context;

@@ -6,7 +6,7 @@ use crate::error::{Answer, Failure};
 use api::error::Code;
 use blobstore::pack::{self, Compression, Entry, Mode, PackageIndex, Place, TreeLimits};
 use model::id::PackageId;
-use model::resource::{App, Package, PackageState, Space};
+use model::resource::{App, Metadata, Package, PackageState, Space};
 use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -17,7 +17,7 @@ use store::{PackageFile, Scope};
 pub const MAX_RESOURCES: usize = 200_000;
 
 /// A new, empty package.
-pub async fn create(context: &Context, app: &App, space: &Space, by: &By) -> Answer<Package> {
+pub async fn create(context: &Context, app: &App, space: &Space, metadata: Metadata, by: &By) -> Answer<Package> {
     let package = Package {
         id: fresh::<PackageId>(),
         app: app.id,
@@ -25,12 +25,50 @@ pub async fn create(context: &Context, app: &App, space: &Space, by: &By) -> Ans
         digest: None,
         size_bytes: 0,
         error: None,
+        metadata,
         created_at: by.now,
         updated_at: by.now,
     };
     let tx = context.store.begin().await?;
     tx.package_create(&package).await?;
     tx.event(by.app_event("audit.app.package.create", app, space, json!({"package": package.id})));
+    tx.commit().await?;
+    Ok(package)
+}
+
+/// A package with the files of another, whose blobs they share.
+pub async fn copy(
+    context: &Context,
+    source: &Package,
+    app: &App,
+    space: &Space,
+    metadata: Metadata,
+    by: &By,
+) -> Answer<Package> {
+    if source.state != PackageState::Ready {
+        return Err(Failure::refused("Source package is not ready").hint("Upload its files first"));
+    }
+    let package = Package {
+        id: fresh::<PackageId>(),
+        app: app.id,
+        metadata,
+        created_at: by.now,
+        updated_at: by.now,
+        ..source.clone()
+    };
+    let empty = Package {
+        state: PackageState::AwaitingUpload,
+        digest: None,
+        size_bytes: 0,
+        ..package.clone()
+    };
+    let files = context.store.package_files(source.id).await?;
+    let tx = context.store.begin().await?;
+    tx.package_create(&empty).await?;
+    tx.package_update(&package, PackageState::AwaitingUpload).await?;
+    tx.package_files_insert(package.id, &files).await?;
+    let data = json!({"package": package.id, "source": source.id});
+    tx.event(by.app_event("audit.app.package.create", app, space, data));
     tx.commit().await?;
     Ok(package)
 }

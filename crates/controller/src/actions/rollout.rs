@@ -7,7 +7,7 @@
 
 use super::{By, fresh, revision};
 use crate::error::{Answer, Failure};
-use crate::services;
+use crate::services::{self, Group};
 use model::SecretEnv;
 use model::canary::Canary;
 use model::health::{HealthCheck, Probe};
@@ -38,6 +38,7 @@ pub fn new_process(app: &App, process_type: ProcessType, by: &By) -> Process {
         process_type,
         command: None,
         version: None,
+        metadata: model::resource::Metadata::default(),
         created_at: by.now,
         updated_at: by.now,
     }
@@ -117,7 +118,12 @@ pub async fn refresh_versions_but_web(tx: &Tx, app: &App, droplet: &Droplet, by:
 }
 
 async fn refresh_version(tx: &Tx, process: &Process, app: &App, droplet: &Droplet, by: &By) -> Answer<()> {
-    let new = version_now(process, services::environment(tx, app).await?, droplet, by);
+    let new = version_now(
+        process,
+        services::environment(tx, app, Group::Running).await?,
+        droplet,
+        by,
+    );
     let old = match process.version {
         Some(id) => tx.version_fetch(id).await?,
         None => None,
@@ -175,7 +181,7 @@ pub async fn deploy(tx: &Tx, app: &mut App, space: &Space, droplet: &Droplet, ho
         tx.event(finished_event(&active, app, space, by));
     }
     let revision = revision::record(tx, app, droplet, how.back_to, by).await?;
-    let version = version_now(&web, services::environment(tx, app).await?, droplet, by);
+    let version = version_now(&web, services::environment(tx, app, Group::Running).await?, droplet, by);
     tx.version_create(&version).await?;
     tx.process_set_version(web.id, Some(version.id)).await?;
     if !was_started {

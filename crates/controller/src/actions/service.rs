@@ -125,7 +125,7 @@ fn apply(instance: &mut ServiceInstance, body: v3::ServiceInstanceWrite) -> Answ
     if let Some(route) = body.route_service_url {
         instance.secrets.route_service_url = checked_url("Route service url", route, &["https"])?;
     }
-    super::manifest::merge(&mut instance.metadata, &body.metadata.unwrap_or_default());
+    super::manifest::merge(&mut instance.metadata, &body.metadata.unwrap_or_default())?;
     Ok(())
 }
 
@@ -175,7 +175,7 @@ pub async fn bind(
     by: &By,
 ) -> Answer<Binding> {
     let mut metadata = Metadata::default();
-    super::manifest::merge(&mut metadata, &body.metadata.clone().unwrap_or_default());
+    super::manifest::merge(&mut metadata, &body.metadata.clone().unwrap_or_default())?;
     let tx = context.store.begin().await?;
     let binding = bind_on(&tx, app, instance, space, body.name.clone(), metadata, by).await?;
     tx.commit().await?;
@@ -254,7 +254,7 @@ pub async fn unbind(context: &Context, binding: &Binding, app: &App, space: &Spa
 
 /// Changes the metadata of a binding.
 pub async fn update_binding(context: &Context, mut binding: Binding, change: &Metadata, by: &By) -> Answer<Binding> {
-    super::manifest::merge(&mut binding.metadata, change);
+    super::manifest::merge(&mut binding.metadata, change)?;
     binding.updated_at = by.now;
     let tx = context.store.begin().await?;
     tx.binding_update(&binding).await?;

@@ -1,6 +1,8 @@
 //! Tasks: one-off runs of a droplet, placed by the scheduler like everything else that runs.
 
 use super::app::{locked, scaled_limits};
+use super::manifest::new_metadata;
+use super::quota::Guard;
 use super::{By, fresh};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -20,6 +22,7 @@ const MAX_LIVE: u64 = 200;
 /// A new task of the app's current droplet, or of one that is named.
 pub async fn create(context: &Context, id: AppId, space: &Space, body: &v3::TaskCreate, by: &By) -> Answer<Task> {
     let tx = context.store.begin().await?;
+    let guard = Guard::before(&tx, space).await?;
     let app = locked(&tx, id).await?;
     refuse_flood(&tx, id).await?;
     let droplet = droplet(&tx, &app, body).await?;
@@ -35,6 +38,8 @@ pub async fn create(context: &Context, id: AppId, space: &Space, body: &v3::Task
         log_rate_limit_in_bytes_per_second: body.log_rate_limit_in_bytes_per_second,
         ..v3::Scale::default()
     };
+    let limits = scaled_limits(limits, &scale)?;
+    guard.task(&tx, app.id, &limits).await?;
     let id = fresh::<TaskId>();
     let task = Task {
         id,
@@ -43,9 +48,10 @@ pub async fn create(context: &Context, id: AppId, space: &Space, body: &v3::Task
         name: name(body, id)?,
         command,
         droplet: droplet.id,
-        limits: scaled_limits(limits, &scale)?,
+        limits,
         state: TaskState::Pending,
         failure: None,
+        metadata: new_metadata(body.metadata.as_ref())?,
         created_at: by.now,
         updated_at: by.now,
     };

@@ -172,6 +172,7 @@ async fn create(
         id: fresh::<UserId>(),
         name,
         admin: false,
+        metadata: model::resource::Metadata::default(),
         created_at: by.now,
     };
     let tx = context.store.begin().await?;

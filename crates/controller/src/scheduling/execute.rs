@@ -3,7 +3,7 @@
 use super::load::Loaded;
 use super::{CycleError, Loop, failed, spec};
 use crate::events::record;
-use crate::services;
+use crate::services::{self, Group};
 use model::SecretEnv;
 use model::id::WorkId;
 use model::resource::App;
@@ -99,7 +99,7 @@ impl Loop {
                     &self.control.context,
                     &loaded.buildpacks,
                     of,
-                    self.environment(&of.app).await?,
+                    self.environment(&of.app, Group::Staging).await?,
                 ) {
                     Ok(spec) => Some(spec),
                     Err(failure) => return Ok(Made::Failed(id, failure)),
@@ -107,7 +107,7 @@ impl Loop {
                 None => None,
             },
             Slot::Job(JobRef::Task(id)) => match loaded.tasks.get(&id) {
-                Some(of) => Some(spec::task(config, of, self.environment(&of.app).await?)),
+                Some(of) => Some(spec::task(config, of, self.environment(&of.app, Group::Running).await?)),
                 None => None,
             },
         };
@@ -123,8 +123,8 @@ impl Loop {
     }
 
     /// What an app's builds and tasks get; read when they are placed, not at every look.
-    async fn environment(&self, app: &App) -> Result<SecretEnv, CycleError> {
-        let env = services::environment(&self.control.context.store, app).await;
+    async fn environment(&self, app: &App, group: Group) -> Result<SecretEnv, CycleError> {
+        let env = services::environment(&self.control.context.store, app, group).await;
         env.map_err(failed("read an app's services"))
     }
 

@@ -162,6 +162,7 @@ fn droplet(pending: &PendingBuild, result: &BuildResult, now: model::Timestamp) 
         buildpacks: result.buildpacks.clone(),
         stack: build.stack.clone(),
         input_digest: build.input_digest.clone(),
+        metadata: model::resource::Metadata::default(),
         created_at: now,
     }
 }

@@ -6,12 +6,14 @@ use crate::actions::{By, app as actions};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
-use crate::services;
+use crate::services::{self, Group};
 use api::v3::{self, EnvValue};
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
+use model::SecretEnv;
 use model::resource::App;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -31,18 +33,44 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/apps/{guid}/routes", get(routes_of_app))
         .route("/v3/apps/{guid}/features", get(features))
         .route("/v3/apps/{guid}/features/{name}", get(feature))
+        .route("/v3/apps/{guid}/permissions", get(permissions))
         .route("/v3/apps/{guid}/ssh_enabled", get(ssh_enabled))
 }
 
-fn exposed(app: &App) -> BTreeMap<String, EnvValue> {
-    app.env
-        .expose()
+fn values(env: &SecretEnv) -> BTreeMap<String, EnvValue> {
+    env.expose()
         .map(|(name, value)| (name.to_owned(), EnvValue::from(value)))
         .collect()
 }
 
+fn exposed(app: &App) -> BTreeMap<String, EnvValue> {
+    values(&app.env)
+}
+
+/// Environments are shown to developers unless an operator switched that off.
+async fn visible(context: &Context, caller: &Caller) -> Answer<()> {
+    Flag::EnvVarVisibility.require(&context.store, caller).await?;
+    Flag::SpaceDeveloperEnvVarVisibility
+        .require(&context.store, caller)
+        .await
+}
+
+/// What the caller may see of an app, for tools that stand in front of it.
+async fn permissions(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<serde_json::Value>> {
+    let (_, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    Ok(Json(json!({
+        "read_basic_data": true,
+        "read_sensitive_data": caller.operates(&space),
+    })))
+}
+
 async fn env(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::AppEnv>> {
     let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Secrets, WHAT).await?;
+    visible(&context, &caller).await?;
     let org = context.store.org_fetch(space.org).await?.map(|org| org.name);
     let filter = RouteFilter {
         apps: Some(vec![app.id]),
@@ -65,7 +93,8 @@ async fn env(State(context): State<Context>, caller: Caller, Path(guid): Path<St
             "space_id": space.id, "space_name": space.name,
             "organization_id": space.org, "organization_name": org, "users": null,
         }}),
-        ..v3::AppEnv::default()
+        running_env_json: values(&Group::Running.read(&context.store).await?),
+        staging_env_json: values(&Group::Staging.read(&context.store).await?),
     }))
 }
 
@@ -86,6 +115,7 @@ async fn variables(
     Path(guid): Path<String>,
 ) -> Answer<Json<v3::EnvVariables>> {
     let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Secrets, WHAT).await?;
+    visible(&context, &caller).await?;
     Ok(Json(present_variables(&context, &app)))
 }
 
@@ -151,6 +181,7 @@ async fn routes_of_app(
     query.only(&["hosts", "paths", "domain_guids"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
     let filter = RouteFilter {
+        common: query.common()?,
         apps: Some(vec![app.id]),
         hosts: query.texts("hosts"),
         paths: query.texts("paths"),

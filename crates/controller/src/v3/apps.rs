@@ -86,20 +86,43 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         "lifecycle_type",
     ])?;
     let filter = AppFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
         spaces: query.ids("space_guids"),
         orgs: query.ids("organization_guids"),
+        stacks: query.texts("stacks"),
     };
+    // There are no apps of another lifecycle.
+    let foreign = query.get("lifecycle_type").is_some_and(|kind| kind != "buildpack");
+    filtered(&context, &caller, &query, if foreign { none() } else { filter }).await
+}
+
+fn none() -> AppFilter {
+    AppFilter {
+        ids: Some(Vec::new()),
+        ..AppFilter::default()
+    }
+}
+
+/// A page of apps, with what of their spaces is asked for.
+pub(super) async fn filtered(
+    context: &Context,
+    caller: &Caller,
+    query: &Query,
+    filter: AppFilter,
+) -> Answer<Json<v3::List<v3::App>>> {
     let listed = context
         .store
         .app_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let spaces: Vec<_> = listed.items.iter().map(|app| app.space).collect();
-    let mut list = query.list(&context, listed, |app| present(&context, app))?;
+    let mut spaces: Vec<_> = listed.items.iter().map(|app| app.space).collect();
+    spaces.sort_unstable();
+    spaces.dedup();
+    let mut list = query.list(context, listed, |app| present(context, app))?;
     let include = query.get("include").unwrap_or_default();
     if include.split(',').any(|what| what.starts_with("space")) {
-        list.included = Some(included(&context, &caller, spaces, include.contains("organization")).await?);
+        list.included = Some(included(context, caller, spaces, include.contains("organization")).await?);
     }
     Ok(Json(list))
 }
@@ -131,6 +154,7 @@ async fn included(
         let filter = OrgFilter {
             ids: Some(spaces.iter().map(|space| space.org).collect()),
             names: None,
+            ..OrgFilter::default()
         };
         let orgs = context
             .store
@@ -187,7 +211,7 @@ async fn create(
     let mut env = SecretEnv::default();
     actions::patch_env(&mut env, body.environment_variables.unwrap_or_default())?;
     let mut metadata = Metadata::default();
-    merge(&mut metadata, &body.metadata.unwrap_or_default());
+    merge(&mut metadata, &body.metadata.unwrap_or_default())?;
     let new = actions::NewApp {
         name: body
             .name
@@ -228,7 +252,7 @@ async fn update(
             actions::check_stack(&tx, &app.stack).await?;
         }
     }
-    merge(&mut app.metadata, &body.metadata.unwrap_or_default());
+    merge(&mut app.metadata, &body.metadata.unwrap_or_default())?;
     let data = json!({"name": app.name});
     actions::update_on(&tx, &mut app, &space, &by, data).await?;
     tx.commit().await?;

@@ -71,9 +71,11 @@ async fn list(State(context): State<Context>, _: Caller, query: Query) -> Answer
     query.only(&["names", "stacks", "lifecycle"])?;
     let names = query.texts("names");
     let stacks = query.texts("stacks");
+    let labels = query.common()?.labels;
     let wanted = |one: &Buildpack| {
         let stack = one.stack.as_ref().map_or("", |stack| stack.as_str());
-        names.as_ref().is_none_or(|names| names.contains(&one.name))
+        labels.matches(&one.metadata.labels)
+            && names.as_ref().is_none_or(|names| names.contains(&one.name))
             && stacks
                 .as_ref()
                 .is_none_or(|stacks| stacks.iter().any(|wanted| wanted == stack))

@@ -17,7 +17,7 @@ use model::id::BuildId;
 use model::resource::{Build, BuildState};
 use store::BuildFilter;
 
-const WHAT: &str = "Build";
+pub(super) const WHAT: &str = "Build";
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -26,7 +26,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/apps/{guid}/builds", get(of_app))
 }
 
-fn present(context: &Context, build: Build, reused: bool) -> v3::Build {
+pub(super) fn present(context: &Context, build: Build, reused: bool) -> v3::Build {
     // CF's clients recognise the class.
     let error = build.error.as_ref().map(|failure| {
         let class = serde_json::to_value(failure.class).ok();
@@ -65,13 +65,14 @@ fn present(context: &Context, build: Build, reused: bool) -> v3::Build {
         relationships: v3::BuildRelationships {
             app: v3::ToOne::to(build.app),
         },
-        metadata: v3::Metadata::default(),
+        metadata: build.metadata,
     }
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Build>>> {
     query.only(&["states", "app_guids", "package_guids"])?;
     let filter = BuildFilter {
+        common: query.common()?,
         apps: query.ids("app_guids"),
         packages: query.ids("package_guids"),
         states: query.words("states")?,
@@ -94,9 +95,10 @@ async fn of_app(
     query.only(&["states"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
     let filter = BuildFilter {
+        common: query.common()?,
         apps: Some(vec![app.id]),
-        packages: None,
         states: query.words("states")?,
+        ..BuildFilter::default()
     };
     let listed = context
         .store

@@ -11,15 +11,18 @@ use axum::routing::get;
 use axum::{Json, Router};
 use model::id::StackId;
 use model::resource::Stack;
-use store::Paged;
+use store::{AppFilter, Paged};
+
+pub(super) const STACK: &str = "Stack";
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/v3/stacks", get(stacks))
         .route("/v3/stacks/{guid}", get(stack))
+        .route("/v3/stacks/{guid}/apps", get(apps_of_stack))
 }
 
-fn present_stack(context: &Context, stack: Stack) -> v3::Stack {
+pub(super) fn present_stack(context: &Context, stack: Stack) -> v3::Stack {
     v3::Stack {
         links: links(context, [("self", format!("/v3/stacks/{}", stack.id))]),
         guid: stack.id,
@@ -28,7 +31,7 @@ fn present_stack(context: &Context, stack: Stack) -> v3::Stack {
         name: stack.name.into(),
         description: stack.description,
         default: stack.default,
-        metadata: v3::Metadata::default(),
+        metadata: stack.metadata,
     }
 }
 
@@ -36,11 +39,13 @@ async fn stacks(State(context): State<Context>, _: Caller, query: Query) -> Answ
     query.only(&["names", "default"])?;
     let names = query.texts("names");
     let default = query.get("default").map(|text| text == "true");
+    let labels = query.common()?.labels;
     let wanted = |stack: &Stack| {
         names
             .as_ref()
             .is_none_or(|names| names.iter().any(|name| name == stack.name.as_str()))
             && default.is_none_or(|default| stack.default == default)
+            && labels.matches(&stack.metadata.labels)
     };
     let items: Vec<_> = context.store.stack_list().await?.into_iter().filter(wanted).collect();
     let total = items.len() as u64;
@@ -49,9 +54,32 @@ async fn stacks(State(context): State<Context>, _: Caller, query: Query) -> Answ
         .map(Json)
 }
 
+/// Apps that run on a stack, as far as the caller may see them.
+async fn apps_of_stack(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::List<v3::App>>> {
+    query.only(&[])?;
+    let wanted: StackId = id(&guid, STACK)?;
+    let found = context
+        .store
+        .stack_list()
+        .await?
+        .into_iter()
+        .find(|stack| stack.id == wanted);
+    let stack = found.ok_or_else(|| Failure::not_found(STACK))?;
+    let filter = AppFilter {
+        stacks: Some(vec![stack.name.to_string()]),
+        common: query.common()?,
+        ..AppFilter::default()
+    };
+    super::apps::filtered(&context, &caller, &query, filter).await
+}
+
 async fn stack(State(context): State<Context>, _: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Stack>> {
-    const WHAT: &str = "Stack";
-    let wanted: StackId = id(&guid, WHAT)?;
+    let wanted: StackId = id(&guid, STACK)?;
     let stack = context
         .store
         .stack_list()
@@ -60,6 +88,6 @@ async fn stack(State(context): State<Context>, _: Caller, Path(guid): Path<Strin
         .find(|stack| stack.id == wanted);
     Ok(Json(present_stack(
         &context,
-        stack.ok_or_else(|| Failure::not_found(WHAT))?,
+        stack.ok_or_else(|| Failure::not_found(STACK))?,
     )))
 }

@@ -2,6 +2,7 @@
 
 use super::links::{links, post};
 use crate::actions::manifest::merge;
+use crate::actions::quota::Guard;
 use crate::actions::rollout::{self, How};
 use crate::actions::{By, app as apps, revision as revisions};
 use crate::auth::{Caller, Need, app_for};
@@ -179,6 +180,7 @@ fn states(query: &Query) -> Answer<Option<Vec<DeploymentState>>> {
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Deployment>>> {
     query.only(&["app_guids", "states", "status_reasons", "status_values"])?;
     let filter = DeploymentFilter {
+        common: query.common()?,
         apps: query.ids("app_guids"),
         states: states(&query)?,
     };
@@ -230,6 +232,7 @@ async fn create(
     };
     let by = By::caller(&caller, &context);
     let tx = context.store.begin().await?;
+    let guard = Guard::before(&tx, &space).await?;
     let mut app = apps::locked(&tx, app.id).await?;
     let revision = named(&tx, &app, &body).await?;
     let droplet = chosen(&tx, &mut app, body.droplet, revision.as_ref(), &by).await?;
@@ -239,6 +242,7 @@ async fn create(
         apps::set_web_instances(&tx, &app, instances, &by).await?;
     }
     let deployment = rollout::deploy(&tx, &mut app, &space, &droplet, how, &by).await?;
+    guard.started(&tx, &app).await?;
     tx.commit().await?;
     context.wake.scheduler();
     Ok((StatusCode::CREATED, Json(present(&context, deployment))))
@@ -288,8 +292,9 @@ async fn update(
     Body(body): Body<v3::MetadataUpdate>,
 ) -> Answer<Json<v3::Deployment>> {
     let (tx, mut deployment, _, _) = locked(&context, &caller, &guid, Need::Write).await?;
-    merge(&mut deployment.metadata, &body.metadata.unwrap_or_default());
-    tx.deployment_update(&deployment).await?;
+    merge(&mut deployment.metadata, &body.metadata.unwrap_or_default())?;
+    tx.metadata_set(store::Carrier::Deployment, deployment.id.0, &deployment.metadata)
+        .await?;
     tx.commit().await?;
     Ok(Json(present(&context, deployment)))
 }

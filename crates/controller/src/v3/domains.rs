@@ -1,7 +1,8 @@
 //! `/v3/domains`.
 
 use super::links::{accepted, links};
-use crate::actions::{By, fresh};
+use crate::actions::manifest::new_metadata;
+use crate::actions::{By, fresh, quota};
 use crate::auth::{Caller, Need, org_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -19,7 +20,7 @@ use model::resource::{Domain, Target};
 use serde_json::json;
 use store::{DomainFilter, Paged};
 
-const WHAT: &str = "Domain";
+pub(super) const WHAT: &str = "Domain";
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/organizations/{guid}/domains/default", get(default_of_org))
 }
 
-fn present(context: &Context, domain: Domain) -> v3::Domain {
+pub(super) fn present(context: &Context, domain: Domain) -> v3::Domain {
     let own = format!("/v3/domains/{}", domain.id);
     v3::Domain {
         links: links(
@@ -52,7 +53,7 @@ fn present(context: &Context, domain: Domain) -> v3::Domain {
                 data: domain.org.map(|guid| v3::Guid { guid }),
             },
         },
-        metadata: v3::Metadata::default(),
+        metadata: domain.metadata,
     }
 }
 
@@ -67,6 +68,7 @@ fn target(domain: &Domain) -> Target {
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Domain>>> {
     query.only(&["names", "guids", "organization_guids"])?;
     let filter = DomainFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
         orgs: query.ids("organization_guids"),
@@ -90,9 +92,10 @@ async fn of_org(
     query.only(&["names", "guids"])?;
     let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
     let filter = DomainFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
-        orgs: None,
+        ..DomainFilter::default()
     };
     let all = context
         .store
@@ -143,11 +146,11 @@ async fn create(
     let org: Option<OrgId> = body
         .relationships
         .and_then(|relationships| relationships.organization.id());
-    match org {
+    let owner = match org {
         None if !caller.admin => return Err(Failure::forbidden()),
-        None => {}
-        Some(org) => drop(org_for(&context.store, &caller, org, Need::Manage).await?),
-    }
+        None => None,
+        Some(org) => Some(org_for(&context.store, &caller, org, Need::Manage).await?),
+    };
     if body.internal {
         return Err(Failure::new(
             Code::NotImplemented,
@@ -165,6 +168,7 @@ async fn create(
         name,
         org,
         internal: false,
+        metadata: new_metadata(body.metadata.as_ref())?,
         created_at: by.now,
         updated_at: by.now,
     };
@@ -177,6 +181,9 @@ async fn create(
             )
         })
     })?;
+    if let Some(org) = &owner {
+        quota::domain(&tx, org.id, org.name.as_str()).await?;
+    }
     let mut event = by.event("audit.domain.create", target(&domain), None, json!({}));
     event.org = org;
     tx.event(event);

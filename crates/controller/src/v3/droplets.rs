@@ -83,7 +83,7 @@ pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
         relationships: v3::BuildRelationships {
             app: v3::ToOne::to(droplet.app),
         },
-        metadata: v3::Metadata::default(),
+        metadata: droplet.metadata,
     }
 }
 
@@ -118,9 +118,11 @@ async fn filtered(
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Droplet>>> {
     query.only(&["guids", "states", "app_guids", "space_guids", "organization_guids"])?;
     let filter = DropletFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         apps: query.ids("app_guids"),
         spaces: query.ids("space_guids"),
+        orgs: query.ids("organization_guids"),
         packages: None,
     };
     filtered(&context, &caller, &query, filter).await
@@ -135,6 +137,7 @@ async fn of_app(
     query.only(&["guids", "states", "current"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
     let mut filter = DropletFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         apps: Some(vec![app.id]),
         ..DropletFilter::default()
@@ -154,6 +157,7 @@ async fn of_package(
     query.only(&["guids", "states"])?;
     let (package, ..) = package_for(&context, &caller, &guid, Need::Read).await?;
     let filter = DropletFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         packages: Some(vec![package.id]),
         ..DropletFilter::default()

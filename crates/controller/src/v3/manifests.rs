@@ -2,6 +2,7 @@
 
 use super::apps::WHAT as APP;
 use super::links::accepted;
+use super::manifest_diff;
 use crate::actions::{By, manifest as actions};
 use crate::auth::{Caller, Need, app_for, space_for};
 use crate::context::Context;
@@ -12,11 +13,13 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use http::{StatusCode, header};
 use model::health::Probe;
 use model::manifest::{self, Manifest};
-use model::resource::{App, Process};
+use model::resource::{App, Metadata, Process};
 use serde_json::json;
+use std::collections::HashMap;
 use store::{Order, Page, RouteFilter, Scope};
 
 pub(super) fn routes() -> Router<Context> {
@@ -26,23 +29,27 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/apps/{guid}/manifest", get(generate))
 }
 
-async fn parsed(request: Request) -> Answer<Manifest> {
+/// The manifest, and its text as it came.
+async fn parsed(request: Request) -> Answer<(Manifest, Bytes)> {
     let bytes = body_bytes(request, manifest::MAX_BYTES).await?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        Failure::new(
-            Code::MessageParseError,
-            "Request invalid due to parse error: invalid request body",
-        )
-        .caused_by(error)
-    })?;
-    manifest::parse(text).map_err(|problems| {
+    let text = std::str::from_utf8(&bytes).map_err(unreadable)?;
+    let manifest = manifest::parse(text).map_err(|problems| {
         Failure::refused_all(
             problems
                 .0
                 .into_iter()
                 .map(|problem| (problem.to_string(), problem.hint)),
         )
-    })
+    })?;
+    Ok((manifest, bytes))
+}
+
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::new(
+        Code::MessageParseError,
+        "Request invalid due to parse error: invalid request body",
+    )
+    .caused_by(error)
 }
 
 async fn apply(
@@ -52,37 +59,60 @@ async fn apply(
     request: Request,
 ) -> Answer<Response> {
     let space = space_for(&context.store, &caller, id(&guid, "Space")?, Need::Write, "Space").await?;
-    let manifest = parsed(request).await?;
+    let (manifest, _) = parsed(request).await?;
     let job = actions::apply(&context, &space, manifest, &By::caller(&caller, &context)).await?;
     Ok(accepted(&context, job))
 }
 
-/// The manifest is checked; the list of differences is always empty so far, which clients show as "no changes".
+/// What applying the manifest would change.
 async fn diff(
     State(context): State<Context>,
     caller: Caller,
     Path(guid): Path<String>,
     request: Request,
 ) -> Answer<(StatusCode, Json<serde_json::Value>)> {
-    space_for(&context.store, &caller, id(&guid, "Space")?, Need::Write, "Space").await?;
-    parsed(request).await?;
-    Ok((StatusCode::CREATED, Json(json!({"diff": []}))))
+    let space = space_for(&context.store, &caller, id(&guid, "Space")?, Need::Write, "Space").await?;
+    let (manifest, text) = parsed(request).await?;
+    let raw: serde_json::Value = serde_yaml::from_slice(&text).map_err(unreadable)?;
+    let mut there = HashMap::new();
+    for app in &manifest.apps {
+        if let Some(found) = context.store.app_by_name(space.id, app.name.as_str()).await? {
+            // The manifest may write the name in another case.
+            there.insert(app.name.to_string(), as_it_is(&context, &found).await?);
+        }
+    }
+    let changes = manifest_diff::diff(&raw, |name| there.get(name));
+    Ok((StatusCode::CREATED, Json(json!({"diff": changes}))))
 }
 
-async fn generate(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
-    let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Secrets, APP).await?;
+/// An app in a manifest's terms.
+async fn as_it_is(context: &Context, app: &App) -> Answer<serde_json::Value> {
     let filter = RouteFilter {
         apps: Some(vec![app.id]),
         ..RouteFilter::default()
     };
-    let routes = context
-        .store
+    let store = &context.store;
+    let routes = store
         .route_list(&filter, Scope::All, Order::default(), Page::ALL)
         .await?
         .items;
-    let processes = context.store.processes_of_app(app.id).await?;
+    let processes = store.processes_of_app(app.id).await?;
+    let services = store.services_of_app(app.id).await?;
+    let services: Vec<&str> = services.iter().map(|(_, instance)| instance.name.as_str()).collect();
     let urls: Vec<_> = routes.iter().map(|route| json!({"route": route.url()})).collect();
-    let document = json!({"applications": [described(&app, &processes, &urls)]});
+    let mut value = described(app, &processes, &urls);
+    if !services.is_empty() {
+        value["services"] = json!(services);
+    }
+    if app.metadata != Metadata::default() {
+        value["metadata"] = json!(app.metadata);
+    }
+    Ok(value)
+}
+
+async fn generate(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Secrets, APP).await?;
+    let document = json!({"applications": [as_it_is(&context, &app).await?]});
     let text = serde_yaml::to_string(&document).map_err(Failure::internal)?;
     Ok(([(header::CONTENT_TYPE, "application/x-yaml")], text).into_response())
 }

@@ -11,13 +11,18 @@ mod domains;
 mod droplet_bits;
 mod droplets;
 mod events;
+mod feature_flags;
+mod isolation;
 mod jobs;
 mod links;
 mod logcache;
+mod manifest_diff;
 mod manifests;
+mod metadata;
 mod orgs;
 mod packages;
 mod processes;
+mod quotas;
 mod revisions;
 mod roles;
 mod root;
@@ -28,6 +33,7 @@ mod spaces;
 mod stats;
 mod tasks;
 mod upload;
+mod usage;
 mod users;
 
 use crate::context::Context;
@@ -60,5 +66,10 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(catalog::routes())
         .merge(services::routes())
         .merge(security_groups::routes())
+        .merge(metadata::routes())
+        .merge(quotas::routes())
+        .merge(usage::routes())
+        .merge(feature_flags::routes())
+        .merge(isolation::routes())
         .merge(logcache::routes())
 }

@@ -1,10 +1,11 @@
 //! `/v3/organizations`.
 
 use super::links::{accepted, links};
-use crate::actions::{By, fresh, manifest::merge};
+use crate::actions::{By, fresh, manifest::merge, tenant};
 use crate::auth::{Caller, Need, org_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use api::error::Code;
 use api::v3;
@@ -13,9 +14,9 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
-use model::id::OrgId;
+use model::id::{OrgId, QuotaId, RoleId};
 use model::name::TenantName;
-use model::resource::{Metadata, Org, Target};
+use model::resource::{Metadata, Org, Role, RoleType, Target};
 use serde_json::json;
 use store::OrgFilter;
 
@@ -25,7 +26,9 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/organizations/{guid}", get(fetch).patch(update).delete(delete))
 }
 
-fn present(context: &Context, org: Org) -> v3::Organization {
+/// `quota`: the one that binds it, where that is not the default.
+pub(super) fn present(context: &Context, org: Org, quota: Option<QuotaId>) -> v3::Organization {
+    let quota = quota.unwrap_or(store::DEFAULT_QUOTA);
     let own = format!("/v3/organizations/{}", org.id);
     v3::Organization {
         links: links(
@@ -34,6 +37,7 @@ fn present(context: &Context, org: Org) -> v3::Organization {
                 ("self", own.clone()),
                 ("domains", format!("{own}/domains")),
                 ("default_domain", format!("{own}/domains/default")),
+                ("quota", format!("/v3/organization_quotas/{quota}")),
             ],
         ),
         guid: org.id,
@@ -41,8 +45,16 @@ fn present(context: &Context, org: Org) -> v3::Organization {
         updated_at: org.updated_at,
         name: org.name.into(),
         suspended: org.suspended,
+        relationships: v3::OrganizationRelationships {
+            quota: Some(v3::ToOne::to(quota)),
+        },
         metadata: org.metadata,
     }
+}
+
+async fn in_full(context: &Context, org: Org) -> Answer<Json<v3::Organization>> {
+    let quota = context.store.quotas_of_orgs(&[org.id]).await?.remove(&org.id);
+    Ok(Json(present(context, org, quota)))
 }
 
 fn target(org: &Org) -> Target {
@@ -68,6 +80,7 @@ async fn list(
 ) -> Answer<Json<v3::List<v3::Organization>>> {
     query.only(&["names", "guids"])?;
     let filter = OrgFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
     };
@@ -75,7 +88,14 @@ async fn list(
         .store
         .org_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    query.list(&context, listed, |org| present(&context, org)).map(Json)
+    let ids: Vec<OrgId> = listed.items.iter().map(|org| org.id).collect();
+    let quotas = context.store.quotas_of_orgs(&ids).await?;
+    query
+        .list(&context, listed, |org| {
+            let quota = quotas.get(&org.id).copied();
+            present(&context, org, quota)
+        })
+        .map(Json)
 }
 
 async fn fetch(
@@ -84,7 +104,7 @@ async fn fetch(
     Path(guid): Path<String>,
 ) -> Answer<Json<v3::Organization>> {
     let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
-    Ok(Json(present(&context, org)))
+    in_full(&context, org).await
 }
 
 async fn create(
@@ -92,12 +112,12 @@ async fn create(
     caller: Caller,
     Body(body): Body<v3::OrganizationWrite>,
 ) -> Answer<(StatusCode, Json<v3::Organization>)> {
-    if !caller.admin {
+    if !caller.admin && !Flag::UserOrgCreation.read(&context.store).await?.enabled {
         return Err(Failure::forbidden());
     }
     let by = By::caller(&caller, &context);
     let mut metadata = Metadata::default();
-    merge(&mut metadata, &body.metadata.unwrap_or_default());
+    merge(&mut metadata, &body.metadata.unwrap_or_default())?;
     let org = Org {
         id: fresh::<OrgId>(),
         name: name(body.name.as_deref().unwrap_or_default())?,
@@ -110,11 +130,24 @@ async fn create(
     tx.org_create(&org)
         .await
         .map_err(|error| Failure::or_taken(error, || taken(&org.name)))?;
+    if !caller.admin {
+        for role in [RoleType::OrganizationUser, RoleType::OrganizationManager] {
+            let role = Role {
+                id: fresh::<RoleId>(),
+                user: caller.id,
+                role,
+                org: org.id,
+                space: None,
+                created_at: by.now,
+            };
+            tx.role_create(&role).await?;
+        }
+    }
     let mut event = by.event("audit.organization.create", target(&org), None, json!({}));
     event.org = Some(org.id);
     tx.event(event);
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(present(&context, org))))
+    Ok((StatusCode::CREATED, Json(present(&context, org, None))))
 }
 
 async fn update(
@@ -135,7 +168,7 @@ async fn update(
         }
         org.suspended = suspended;
     }
-    merge(&mut org.metadata, &body.metadata.unwrap_or_default());
+    merge(&mut org.metadata, &body.metadata.unwrap_or_default())?;
     org.updated_at = by.now;
     tx.org_update(&org)
         .await
@@ -144,10 +177,10 @@ async fn update(
     event.org = Some(org.id);
     tx.event(event);
     tx.commit().await?;
-    Ok(Json(present(&context, org)))
+    in_full(&context, org).await
 }
 
-/// Only an empty organisation can be deleted.
+/// Its spaces go with it, and what is in them.
 async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
     let by = By::caller(&caller, &context);
     let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
@@ -156,14 +189,10 @@ async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path
     }
     let job = by.done_job("organization.delete");
     let tx = context.store.begin().await?;
-    match tx.org_delete(org.id).await {
-        Err(store::StoreError::Dangling { .. }) => {
-            return Err(Failure::refused("The organization still has spaces").hint("Delete its spaces first"));
-        }
-        other => other?,
-    };
+    tenant::delete_org(&tx, &org, &by).await?;
     tx.event(by.event("audit.organization.delete-request", target(&org), None, json!({})));
     tx.job_create(&job).await?;
     tx.commit().await?;
+    context.wake.scheduler();
     Ok(accepted(&context, job.id))
 }

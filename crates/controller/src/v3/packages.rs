@@ -3,11 +3,13 @@
 use super::apps::WHAT as APP;
 use super::links::{accepted, links, post};
 use super::upload;
+use crate::actions::manifest::new_metadata;
 use crate::actions::{By, package as actions};
 use crate::auth::{Caller, Need, app_for};
 use crate::bits;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use api::error::Code;
 use api::v3;
@@ -59,7 +61,7 @@ pub(super) fn present(context: &Context, package: Package) -> v3::Package {
         relationships: v3::PackageRelationships {
             app: v3::ToOne::to(package.app),
         },
-        metadata: v3::Metadata::default(),
+        metadata: package.metadata,
     }
 }
 
@@ -86,9 +88,11 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         "organization_guids",
     ])?;
     let filter = PackageFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         apps: query.ids("app_guids"),
         spaces: query.ids("space_guids"),
+        orgs: query.ids("organization_guids"),
         states: query.words("states")?,
     };
     let listed = context
@@ -109,10 +113,11 @@ async fn of_app(
     query.only(&["guids", "states", "types"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
     let filter = PackageFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         apps: Some(vec![app.id]),
-        spaces: None,
         states: query.words("states")?,
+        ..PackageFilter::default()
     };
     let listed = context
         .store
@@ -131,9 +136,21 @@ async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<
 async fn create(
     State(context): State<Context>,
     caller: Caller,
+    query: Query,
     Body(body): Body<v3::PackageCreate>,
 ) -> Answer<(StatusCode, Json<v3::Package>)> {
-    if body.kind != "bits" {
+    let source = match query.get("source_guid") {
+        None => None,
+        Some(guid) => match package_for(&context, &caller, guid, Need::Write).await {
+            Err(failure) if failure.status() == StatusCode::NOT_FOUND => {
+                return Err(Failure::refused(
+                    "Source package is invalid. Ensure it exists and you have access to it.",
+                ));
+            }
+            other => Some(other?.0),
+        },
+    };
+    if source.is_none() && body.kind != "bits" {
         return Err(Failure::new(
             Code::NotImplemented,
             format!("Packages of type {:?} are not available yet", body.kind),
@@ -146,7 +163,11 @@ async fn create(
         Err(failure) if failure.status() == StatusCode::NOT_FOUND => return Err(invalid()),
         other => other?,
     };
-    let package = actions::create(&context, &app, &space, &By::caller(&caller, &context)).await?;
+    let (metadata, by) = (new_metadata(body.metadata.as_ref())?, By::caller(&caller, &context));
+    let package = match source {
+        None => actions::create(&context, &app, &space, metadata, &by).await?,
+        Some(source) => actions::copy(&context, &source, &app, &space, metadata, &by).await?,
+    };
     Ok((StatusCode::CREATED, Json(present(&context, package))))
 }
 
@@ -178,6 +199,10 @@ async fn matches(
             "At most {} resources",
             actions::MAX_RESOURCES
         )));
+    }
+    if !Flag::ResourceMatching.read(&context.store).await?.enabled {
+        let resources = Vec::new();
+        return Ok((StatusCode::CREATED, Json(v3::ResourceMatches { resources })));
     }
     let contents: Vec<_> = body.resources.iter().filter_map(upload::content).collect();
     let found = actions::matching(&context, caller.scope(), &contents).await?;

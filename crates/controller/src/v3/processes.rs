@@ -7,6 +7,7 @@ use crate::actions::{By, app as actions};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
@@ -24,6 +25,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/processes", get(list))
         .route("/v3/processes/{guid}", get(fetch).patch(update))
         .route("/v3/processes/{guid}/stats", get(stats_of))
+        .route("/v3/processes/{guid}/process_instances", get(instances))
         .route("/v3/processes/{guid}/sidecars", get(sidecars))
         .route("/v3/processes/{guid}/actions/scale", on_post(scale))
         .route("/v3/processes/{guid}/instances/{index}", delete(restart_instance))
@@ -74,7 +76,7 @@ pub(super) fn present(context: &Context, process: Process, command: Option<Strin
         },
         process_instances: None,
         version: process.version,
-        metadata: v3::Metadata::default(),
+        metadata: process.metadata,
     }
 }
 
@@ -93,10 +95,12 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         "embed",
     ])?;
     let filter = ProcessFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         types: query.texts("types"),
         apps: query.ids("app_guids"),
         spaces: query.ids("space_guids"),
+        orgs: query.ids("organization_guids"),
     };
     let processes = context
         .store
@@ -217,6 +221,20 @@ async fn fetch_by_type(
     in_full(&context, &app, process).await
 }
 
+/// Index, state and age of each instance.
+async fn instances(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+) -> Answer<Json<serde_json::Value>> {
+    let (process, ..) = process_for(&context, &caller, &guid, Need::Read).await?;
+    let id = process.id;
+    let mut all = stats::in_short(&context, &[process]).await?;
+    Ok(Json(
+        serde_json::json!({"resources": all.remove(&id).unwrap_or_default()}),
+    ))
+}
+
 async fn update(
     State(context): State<Context>,
     caller: Caller,
@@ -276,6 +294,7 @@ async fn scaled(
     body: &v3::Scale,
 ) -> Answer<(StatusCode, Json<v3::Process>)> {
     let (process, app, space) = found;
+    Flag::AppScaling.require(&context.store, caller).await?;
     let by = By::caller(caller, context);
     let process = actions::scale(context, process.id, app.id, &space, body, &by).await?;
     Ok((StatusCode::ACCEPTED, in_full(context, &app, process).await?))

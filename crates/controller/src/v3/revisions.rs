@@ -83,6 +83,7 @@ async fn of_app(
     query.only(&["versions", "deployable"])?;
     let (app, _) = app_for(&context.store, &caller, id::<AppId>(&guid, APP)?, Need::Read, APP).await?;
     let filter = RevisionFilter {
+        common: query.common()?,
         versions: query.ids("versions"),
         deployable: query.get("deployable").map(|text| text == "true"),
     };
@@ -150,10 +151,11 @@ async fn update(
     Body(body): Body<v3::MetadataUpdate>,
 ) -> Answer<Json<v3::Revision>> {
     let mut revision = revision_for(&context, &caller, &guid, Need::Write).await?;
-    merge(&mut revision.metadata, &body.metadata.unwrap_or_default());
+    merge(&mut revision.metadata, &body.metadata.unwrap_or_default())?;
     revision.updated_at = By::caller(&caller, &context).now;
     let tx = context.store.begin().await?;
-    tx.revision_update(&revision).await?;
+    tx.metadata_set(store::Carrier::Revision, revision.id.0, &revision.metadata)
+        .await?;
     tx.commit().await?;
     let kept = kept(&context, std::slice::from_ref(&revision)).await?;
     Ok(Json(present(&context, revision, &kept)))

@@ -66,6 +66,7 @@ const fn is_of_space(role: RoleType) -> bool {
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Role>>> {
     query.only(&["guids", "types", "organization_guids", "space_guids", "user_guids"])?;
     let filter = RoleFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         types: query.words("types")?,
         orgs: query.ids("organization_guids"),

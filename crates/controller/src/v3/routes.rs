@@ -1,10 +1,12 @@
 //! `/v3/routes` and their destinations.
 
 use super::links::{accepted, links};
+use crate::actions::quota::Guard;
 use crate::actions::{By, route as actions};
 use crate::auth::{Caller, Need, app_for, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use api::error::Code;
 use api::v3;
@@ -19,7 +21,7 @@ use model::resource::{Destination, Metadata, Route, Space};
 use std::collections::HashMap;
 use store::{Paged, RouteFilter, Tx};
 
-const WHAT: &str = "Route";
+pub(super) const WHAT: &str = "Route";
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -47,7 +49,7 @@ fn present_destination(destination: &Destination) -> v3::Destination {
     }
 }
 
-fn present(context: &Context, route: Route, destinations: &[Destination]) -> v3::Route {
+pub(super) fn present(context: &Context, route: Route, destinations: &[Destination]) -> v3::Route {
     let own = format!("/v3/routes/{}", route.id);
     v3::Route {
         links: links(
@@ -106,6 +108,7 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         "app_guids",
     ])?;
     let filter = RouteFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         hosts: query.texts("hosts"),
         paths: query.texts("paths"),
@@ -166,15 +169,18 @@ async fn create(
                 .map_err(|error| Failure::refused(format!("{error}")))?,
         ),
     };
+    Flag::RouteCreation.require(&context.store, &caller).await?;
     let mut metadata = Metadata::default();
-    crate::actions::manifest::merge(&mut metadata, &body.metadata.unwrap_or_default());
+    crate::actions::manifest::merge(&mut metadata, &body.metadata.unwrap_or_default())?;
     let new = actions::NewRoute {
         host,
         path: body.path.unwrap_or_default(),
         metadata,
     };
     let tx = context.store.begin().await?;
+    let guard = Guard::before(&tx, &space).await?;
     let route = actions::create_on(&tx, new, &domain, &space, &By::caller(&caller, &context)).await?;
+    guard.after(&tx).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(present(&context, route, &[]))))
 }

@@ -6,6 +6,7 @@ use crate::actions::{By, service as actions};
 use crate::auth::{Caller, Need, app_for, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use crate::services;
 use api::v3;
@@ -135,6 +136,7 @@ async fn list(
         || query.get("service_plan_names").is_some()
         || query.get("service_plan_guids").is_some();
     let filter = ServiceFilter {
+        common: query.common()?,
         ids: if managed { Some(Vec::new()) } else { query.ids("guids") },
         names: query.texts("names"),
         spaces: query.ids("space_guids"),
@@ -213,6 +215,7 @@ async fn create(
         }
         other => other?,
     };
+    Flag::ServiceInstanceCreation.require(&context.store, &caller).await?;
     let by = By::caller(&caller, &context);
     let instance = actions::create(&context, &space, body, &by).await?;
     Ok((StatusCode::CREATED, Json(present(&context, instance))))
@@ -276,6 +279,7 @@ async fn bindings(
     ])?;
     let keys_only = query.get("type").is_some_and(|kind| kind != "app");
     let filter = BindingFilter {
+        common: query.common()?,
         ids: if keys_only {
             Some(Vec::new())
         } else {

@@ -1,7 +1,7 @@
 //! `/v3/spaces`.
 
 use super::links::{accepted, links};
-use crate::actions::{By, fresh, manifest::merge};
+use crate::actions::{By, fresh, manifest::merge, tenant};
 use crate::auth::{Caller, Need, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
@@ -12,7 +12,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
-use model::id::SpaceId;
+use model::id::{QuotaId, SpaceId};
 use model::resource::{Metadata, Space, Target};
 use serde_json::json;
 use store::SpaceFilter;
@@ -23,9 +23,11 @@ pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/v3/spaces", get(list).post(create))
         .route("/v3/spaces/{guid}", get(fetch).patch(update).delete(delete))
+        .route("/v3/spaces/{guid}/routes", axum::routing::delete(delete_unmapped))
 }
 
-fn present(context: &Context, space: Space) -> v3::Space {
+/// `quota`: its own, where it has one.
+fn present(context: &Context, space: Space, quota: Option<QuotaId>) -> v3::Space {
     let own = format!("/v3/spaces/{}", space.id);
     v3::Space {
         links: links(
@@ -42,9 +44,17 @@ fn present(context: &Context, space: Space) -> v3::Space {
         name: space.name.into(),
         relationships: v3::SpaceRelationships {
             organization: v3::ToOne::to(space.org),
+            quota: Some(v3::ToOne {
+                data: quota.map(|guid| v3::Guid { guid }),
+            }),
         },
         metadata: space.metadata,
     }
+}
+
+async fn in_full(context: &Context, space: Space) -> Answer<Json<v3::Space>> {
+    let quota = context.store.quotas_of_spaces(&[space.id]).await?.remove(&space.id);
+    Ok(Json(present(context, space, quota)))
 }
 
 fn target(space: &Space) -> Target {
@@ -59,9 +69,28 @@ fn taken(error: store::StoreError) -> Failure {
     Failure::or_taken(error, || Failure::refused("Name must be unique per organization"))
 }
 
+/// Deletes the routes of a space that lead nowhere.
+async fn delete_unmapped(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Response> {
+    query.only(&["unmapped"])?;
+    let space = space_for(&context.store, &caller, id(&guid, WHAT)?, Need::Operate, WHAT).await?;
+    if query.get("unmapped") != Some("true") {
+        return Err(Failure::refused(
+            "Mass delete not supported for routes. Use 'unmapped=true' parameter to delete all unmapped routes.",
+        ));
+    }
+    let job = tenant::delete_unmapped_routes(&context, &space, &By::caller(&caller, &context)).await?;
+    Ok(accepted(&context, job))
+}
+
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Space>>> {
     query.only(&["names", "guids", "organization_guids"])?;
     let filter = SpaceFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
         orgs: query.ids("organization_guids"),
@@ -70,12 +99,19 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         .store
         .space_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    query.list(&context, listed, |space| present(&context, space)).map(Json)
+    let ids: Vec<SpaceId> = listed.items.iter().map(|space| space.id).collect();
+    let quotas = context.store.quotas_of_spaces(&ids).await?;
+    query
+        .list(&context, listed, |space| {
+            let quota = quotas.get(&space.id).copied();
+            present(&context, space, quota)
+        })
+        .map(Json)
 }
 
 async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Space>> {
     let space = space_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
-    Ok(Json(present(&context, space)))
+    in_full(&context, space).await
 }
 
 async fn create(
@@ -95,7 +131,7 @@ async fn create(
     }
     let by = By::caller(&caller, &context);
     let mut metadata = Metadata::default();
-    merge(&mut metadata, &body.metadata.unwrap_or_default());
+    merge(&mut metadata, &body.metadata.unwrap_or_default())?;
     let space = Space {
         id: fresh::<SpaceId>(),
         org,
@@ -108,7 +144,7 @@ async fn create(
     tx.space_create(&space).await.map_err(taken)?;
     tx.event(by.event("audit.space.create", target(&space), Some(&space), json!({})));
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(present(&context, space))))
+    Ok((StatusCode::CREATED, Json(present(&context, space, None))))
 }
 
 async fn update(
@@ -123,12 +159,12 @@ async fn update(
     if let Some(name) = &body.name {
         space.name = super::orgs::name(name)?;
     }
-    merge(&mut space.metadata, &body.metadata.unwrap_or_default());
+    merge(&mut space.metadata, &body.metadata.unwrap_or_default())?;
     space.updated_at = by.now;
     tx.space_update(&space).await.map_err(taken)?;
     tx.event(by.event("audit.space.update", target(&space), Some(&space), json!({})));
     tx.commit().await?;
-    Ok(Json(present(&context, space)))
+    in_full(&context, space).await
 }
 
 /// Only an empty space can be deleted.
@@ -140,14 +176,10 @@ async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path
     }
     let job = by.done_job("space.delete");
     let tx = context.store.begin().await?;
-    match tx.space_delete(space.id).await {
-        Err(store::StoreError::Dangling { .. }) => {
-            return Err(Failure::refused("The space still has apps or routes").hint("Delete its apps and routes first"));
-        }
-        other => other?,
-    };
+    tenant::delete_space(&tx, &space, &by).await?;
     tx.event(by.event("audit.space.delete-request", target(&space), Some(&space), json!({})));
     tx.job_create(&job).await?;
     tx.commit().await?;
+    context.wake.scheduler();
     Ok(accepted(&context, job.id))
 }

@@ -6,6 +6,7 @@ use crate::actions::{By, task as actions};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Polls, Query, id, settle};
 use api::v3;
 use axum::extract::{Path, State};
@@ -29,7 +30,7 @@ pub(super) fn routes() -> Router<Context> {
 }
 
 /// `secrets`: whether the caller may see the command.
-fn present(context: &Context, task: Task, secrets: bool) -> v3::Task {
+pub(super) fn present(context: &Context, task: Task, secrets: bool) -> v3::Task {
     let own = format!("/v3/tasks/{}", task.id);
     let mut all = links(
         context,
@@ -60,12 +61,13 @@ fn present(context: &Context, task: Task, secrets: bool) -> v3::Task {
         relationships: v3::TaskRelationships {
             app: v3::ToOne::to(task.app),
         },
-        metadata: v3::Metadata::default(),
+        metadata: task.metadata,
     }
 }
 
 fn filter(query: &Query) -> Answer<TaskFilter> {
     Ok(TaskFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         apps: query.ids("app_guids"),
         spaces: query.ids("space_guids"),
@@ -117,7 +119,7 @@ async fn of_app(
         .map(Json)
 }
 
-async fn task_for(context: &Context, caller: &Caller, guid: &str, need: Need) -> Answer<(Task, App, Space)> {
+pub(super) async fn task_for(context: &Context, caller: &Caller, guid: &str, need: Need) -> Answer<(Task, App, Space)> {
     let found = context.store.task_fetch(id::<TaskId>(guid, WHAT)?).await?;
     let task = found.ok_or_else(|| Failure::not_found(WHAT))?;
     let (app, space) = app_for(&context.store, caller, task.app, need, WHAT).await?;
@@ -147,6 +149,7 @@ async fn create(
     Body(body): Body<v3::TaskCreate>,
 ) -> Answer<(StatusCode, Json<v3::Task>)> {
     let (app, space) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Write, APP).await?;
+    Flag::TaskCreation.require(&context.store, &caller).await?;
     let by = By::caller(&caller, &context);
     let task = actions::create(&context, app.id, &space, &body, &by).await?;
     Ok((StatusCode::ACCEPTED, Json(present(&context, task, true))))

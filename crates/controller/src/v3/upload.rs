@@ -7,6 +7,7 @@ use crate::actions::{By, package as actions};
 use crate::auth::{Caller, Need};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use api::error::Code;
 use api::v3::{self, Resource};
 use axum::Json;
@@ -142,6 +143,7 @@ pub(super) async fn upload(
     multipart: Multipart,
 ) -> Answer<Json<v3::Package>> {
     let (package, app, space) = package_for(&context, &caller, &guid, Need::Write).await?;
+    Flag::AppBitsUpload.require(&context.store, &caller).await?;
     if package.state != PackageState::AwaitingUpload {
         return Err(actions::already_uploaded());
     }

@@ -35,7 +35,7 @@ pub(super) fn present(context: &Context, user: User) -> v3::User {
         username: Some(user.name.clone()),
         presentation_name: user.name,
         origin: Some("uaa".to_owned()),
-        metadata: v3::Metadata::default(),
+        metadata: user.metadata,
     }
 }
 
@@ -45,6 +45,7 @@ fn filter(query: &Query) -> Answer<UserFilter> {
         .texts("origins")
         .is_some_and(|origins| !origins.iter().any(|origin| origin == "uaa"));
     Ok(UserFilter {
+        common: query.common()?,
         ids: if foreign { Some(Vec::new()) } else { query.ids("guids") },
         names: query.texts("usernames"),
         parts: query.texts("partial_usernames"),
@@ -99,7 +100,7 @@ async fn of_space(
 }
 
 /// Whoever shares an organisation with the caller, or anyone for an administrator.
-async fn user_for(context: &Context, caller: &Caller, guid: &str) -> Answer<User> {
+pub(super) async fn user_for(context: &Context, caller: &Caller, guid: &str) -> Answer<User> {
     let id: UserId = id(guid, WHAT)?;
     let filter = UserFilter {
         ids: Some(vec![id]),

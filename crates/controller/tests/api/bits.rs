@@ -209,6 +209,7 @@ async fn droplet(platform: &Platform, app: &str) -> Droplet {
         }],
         stack: "host".parse().expect("valid"),
         input_digest: None,
+        metadata: model::resource::Metadata::default(),
         created_at: platform.context.now(),
     };
     let tx = platform.context.store.begin().await.expect("begins");

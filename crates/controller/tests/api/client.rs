@@ -165,6 +165,7 @@ impl Platform {
                 id: Uuid::new_v4().into(),
                 name: name.to_owned(),
                 admin: false,
+                metadata: model::resource::Metadata::default(),
                 created_at: self.context.now(),
             },
             kind: store::UserKind::User,
@@ -261,6 +262,12 @@ impl Client<'_> {
 
     /// Uploads files, some of which the platform is said to know.
     pub async fn upload(&self, package: &str, resources: &Value, zip: Option<Vec<u8>>) -> Answer {
+        self.upload_to(&format!("/v3/packages/{package}/upload"), resources, zip)
+            .await
+    }
+
+    /// Uploads an archive to any path.
+    pub async fn upload_to(&self, path: &str, resources: &Value, zip: Option<Vec<u8>>) -> Answer {
         const BOUNDARY: &str = "boundary";
         let mut body = Vec::new();
         write!(
@@ -281,7 +288,7 @@ impl Client<'_> {
         write!(body, "--{BOUNDARY}--\r\n").expect("written");
         let request = Request::builder()
             .method(Method::POST)
-            .uri(format!("/v3/packages/{package}/upload"))
+            .uri(path)
             .header("authorization", format!("bearer {}", self.token))
             .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
             .body(Body::from(body));
@@ -336,8 +343,8 @@ pub async fn finish_build(context: &Context, build: &str) -> String {
         build: Some(build.id),
         digest: model::Digest::from_sha256([7; 32]),
         layers: vec![DropletLayer {
-            digest: model::Digest::from_sha256([8; 32]),
-            size_bytes: 1,
+            digest: empty_layer(context).await,
+            size_bytes: 1024,
             kind: LayerKind::App,
             name: "app".to_owned(),
             file: None,
@@ -346,6 +353,7 @@ pub async fn finish_build(context: &Context, build: &str) -> String {
         buildpacks: Vec::new(),
         stack: build.stack.clone(),
         input_digest: build.input_digest.clone(),
+        metadata: model::resource::Metadata::default(),
         created_at: context.now(),
     };
     build.state = BuildState::Staged;
@@ -355,6 +363,20 @@ pub async fn finish_build(context: &Context, build: &str) -> String {
     assert!(tx.build_finish(&build).await.expect("finished"));
     tx.commit().await.expect("commits");
     droplet.id.to_string()
+}
+
+/// Stores a layer without files.
+async fn empty_layer(context: &Context) -> model::Digest {
+    use sha2::Digest as _;
+    // The end of a tar archive, and nothing before it.
+    let bytes = [0_u8; 1024];
+    let digest = model::Digest::from_sha256(sha2::Sha256::digest(bytes).into());
+    let mut file = context.blobs.temporary().expect("scratch");
+    file.write_all(&zstd::encode_all(&bytes[..], 1).expect("compressed"))
+        .expect("written");
+    let stored = context.blobs.put_temporary(blobstore::Kind::Layer, &digest, file).await;
+    stored.expect("stored");
+    digest
 }
 
 /// An archive of files.

@@ -32,9 +32,22 @@ async fn a_manifest_makes_apps_processes_and_routes(store: &TestStore) {
         .yaml(&format!("/v3/spaces/{space}/manifest_diff"), SHOP)
         .await
         .expect(201);
-    assert_eq!(diff.body, json!({"diff": []}));
+    let first = &diff.body["diff"].as_array().expect("a list")[0];
+    assert_eq!(first["op"], "add", "all of it is new: {}", diff.text);
     let applied = apply(&admin, SHOP).await;
     admin.job(applied).await;
+    let path = format!("/v3/spaces/{space}/manifest_diff");
+    let again = admin.yaml(&path, SHOP).await.expect(201);
+    assert_eq!(again.body, json!({"diff": []}), "what was applied is no difference");
+    let changed = SHOP.replace("instances: 2", "instances: 3").replace("A: one", "A: two");
+    let changed = admin.yaml(&path, &changed).await.expect(201);
+    assert_eq!(
+        changed.body["diff"],
+        json!([
+            {"op": "replace", "path": "/applications/0/env/A", "was": "one", "value": "two"},
+            {"op": "replace", "path": "/applications/0/instances", "was": 2, "value": 3},
+        ])
+    );
     let apps = admin.get("/v3/apps?names=shop").await.expect(200);
     let app = apps.body["resources"][0]["guid"].as_str().expect("made").to_owned();
     assert_eq!(

@@ -55,11 +55,24 @@ async fn tenants_are_made_and_removed(store: &TestStore) {
         .await
         .expect(200);
     assert_eq!(found.names(), ["s2"]);
-    admin.delete(&format!("/v3/organizations/{org}")).await.expect(422);
-    let deleted = admin.delete(&format!("/v3/spaces/{space}")).await;
-    admin.job(deleted).await;
+    let in_space = |space: &str| json!({"space": {"data": {"guid": space}}});
+    let body = json!({"name": "gone", "relationships": in_space(&space)});
+    let app = admin.post("/v3/apps", body).await.expect(201).guid();
+    let body = json!({"type": "user-provided", "name": "db", "relationships": in_space(&space)});
+    admin.post("/v3/service_instances", body).await.expect(201);
+    let body = json!({"name": "gone.example.org", "relationships": {"organization": {"data": {"guid": org}}}});
+    let domain = admin.post("/v3/domains", body).await.expect(201).guid();
+    let body = json!({"host": "a", "relationships": {"space": {"data": {"guid": space}}, "domain": {"data": {"guid": domain}}}});
+    admin.post("/v3/routes", body).await.expect(201);
     let deleted = admin.delete(&format!("/v3/organizations/{org}")).await;
     admin.job(deleted).await;
+    for gone in [
+        format!("/v3/spaces/{space}"),
+        format!("/v3/apps/{app}"),
+        format!("/v3/domains/{domain}"),
+    ] {
+        admin.get(&gone).await.expect(404);
+    }
     let _ = store;
 }
 

@@ -60,6 +60,7 @@ pub async fn app(store: &TestStore, instances: u32) -> Seed {
         name: format!("{}.localhost", unique("d")).parse().expect("valid"),
         org: None,
         internal: false,
+        metadata: model::resource::Metadata::default(),
         created_at: at,
         updated_at: at,
     };
@@ -112,6 +113,7 @@ pub fn process(app: AppId, process_type: &str, instances: u32) -> Process {
         health: HealthCheck::default(),
         command: None,
         version: None,
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
         updated_at: now(),
     }
@@ -143,6 +145,7 @@ impl Seed {
             buildpacks: Vec::new(),
             stack: "host".parse().expect("valid"),
             input_digest: None,
+            metadata: model::resource::Metadata::default(),
             created_at: at,
         };
         let version = ProcessVersion {
@@ -222,6 +225,7 @@ impl Seed {
             digest: None,
             size_bytes: 1,
             error: None,
+            metadata: model::resource::Metadata::default(),
             created_at: at,
             updated_at: at,
         };
@@ -242,6 +246,7 @@ impl Seed {
             limits: Limits::BUILD,
             input_digest: Some(Digest::from_sha256([3; 32])),
             created_by: id(),
+            metadata: model::resource::Metadata::default(),
             created_at: at,
             updated_at: at,
         };

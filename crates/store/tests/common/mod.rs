@@ -34,6 +34,7 @@ pub fn user(name: &str) -> StoredUser {
             id: id(),
             name: name.into(),
             admin: false,
+            metadata: model::resource::Metadata::default(),
             created_at: now(),
         },
         kind: UserKind::User,
@@ -120,6 +121,7 @@ pub fn process(app: AppId) -> Process {
         health: HealthCheck::default(),
         command: None,
         version: None,
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
         updated_at: now(),
     }
@@ -137,6 +139,7 @@ pub fn droplet(app: AppId) -> Droplet {
         buildpacks: Vec::new(),
         stack: "host".parse().expect("valid"),
         input_digest: Some(digest(3)),
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
     }
 }
@@ -164,6 +167,7 @@ pub fn package(app: AppId) -> Package {
         digest: None,
         size_bytes: 0,
         error: None,
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
         updated_at: now(),
     }
@@ -286,6 +290,7 @@ pub async fn route(store: &TestStore, home: &Home, host: &str) -> Route {
         name: format!("{}.example.com", unique("d")).parse().expect("valid"),
         org: None,
         internal: false,
+        metadata: model::resource::Metadata::default(),
         created_at: now(),
         updated_at: now(),
     };

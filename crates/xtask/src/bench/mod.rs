@@ -15,6 +15,18 @@ pub enum What {
         #[arg(long, default_value_t = 10)]
         rounds: u32,
     },
+    /// The commonest reads of the API with many apps in the database, on both engines
+    Api {
+        /// Apps in the database
+        #[arg(long, default_value_t = 10_000)]
+        apps: u32,
+        /// Times that each is asked
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+        /// Cargo profile to build with; an unoptimised build says nothing
+        #[arg(long, default_value = "quick", value_parser = ["quick", "release"])]
+        profile: String,
+    },
     /// Starts of sandboxes, beside runc, crun, bubblewrap and the bare app
     Sandbox(Sandbox),
 }
@@ -55,6 +67,7 @@ pub struct Sandbox {
 pub fn run(what: &What) -> Result<()> {
     match what {
         What::Push { rounds } => push(*rounds),
+        What::Api { apps, rounds, profile } => api(*apps, *rounds, profile),
         What::Sandbox(options) => sandbox(options),
     }
 }
@@ -73,6 +86,28 @@ fn push(rounds: u32) -> Result<()> {
         "--",
     ];
     shell::run(cargo(&root()).args(arguments).arg(rounds.to_string()))
+}
+
+fn api(apps: u32, rounds: u32, profile: &str) -> Result<()> {
+    needs::ensure(Purpose::Test)?;
+    let out = root().join("target/bench-api.json");
+    let mut command = cargo(&root());
+    command.args([
+        "bench",
+        "--quiet",
+        "--profile",
+        profile,
+        "--package",
+        "controller",
+        "--bench",
+        "api",
+        "--",
+    ]);
+    command
+        .arg(format!("--apps={apps}"))
+        .arg(format!("--rounds={rounds}"))
+        .arg(format!("--out={}", out.display()));
+    shell::run(&mut command)
 }
 
 fn sandbox(options: &Sandbox) -> Result<()> {

@@ -1,0 +1,10 @@
+-- Labels and annotations of what had none.
+
+ALTER TABLE packages ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE builds ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE droplets ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE processes ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE tasks ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE domains ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE users ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE stacks ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
