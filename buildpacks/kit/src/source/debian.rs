@@ -60,6 +60,7 @@ const BASE: &[&str] = &[
 pub struct Debian {
     places: Vec<(String, String)>,
     codename: String,
+    family: &'static str,
     is_runtime: fn(&str) -> bool,
     index: OnceCell<BTreeMap<String, Package>>,
 }
@@ -91,11 +92,12 @@ impl Package {
 }
 
 impl Debian {
-    /// The archive for the stack of this build; `is_runtime` tells by their names the packages that are the runtime itself.
+    /// The archive for the stack of this build. Names of packages that belong to the runtime have `family` in them;
+    /// `is_runtime` tells those that are the runtime itself.
     ///
     /// # Errors
     /// Where the stack is not made of Debian.
-    pub fn of_stack(variables: &Variables, is_runtime: fn(&str) -> bool) -> Result<Self> {
+    pub fn of_stack(variables: &Variables, family: &'static str, is_runtime: fn(&str) -> bool) -> Result<Self> {
         let text = std::fs::read_to_string(OS_RELEASE).unwrap_or_default();
         let codename = codename(&text).ok_or_else(|| {
             Failure::new(
@@ -114,6 +116,7 @@ impl Debian {
         Ok(Self {
             places,
             codename,
+            family,
             is_runtime,
             index: OnceCell::new(),
         })
@@ -139,7 +142,9 @@ impl Debian {
     /// Where the archive cannot be read, or lacks one of them.
     pub fn closure(&self, client: &Client, names: &[&str]) -> Result<Vec<String>> {
         let status = std::fs::read_to_string(STATUS).unwrap_or_default();
-        let mut there: BTreeSet<&str> = installed(&status).collect();
+        // Only libraries: a runtime of the stack's own must not be mixed with this one.
+        let is_shared = |name: &&str| name.starts_with("lib") && !name.contains(self.family);
+        let mut there: BTreeSet<&str> = installed(&status).filter(is_shared).collect();
         there.extend(BASE);
         self.closure_beside(self.index(client)?, names, &there)
     }
@@ -228,15 +233,27 @@ impl Debian {
         }
         let mut index = BTreeMap::new();
         for (base, suite) in &self.places {
-            let list = format!("main/binary-{}/Packages.gz", architecture());
             let release = client.get(&format!("{base}/dists/{suite}/InRelease"), "*/*")?;
-            let digest = digest_of(&String::from_utf8_lossy(&release.body), &list);
-            let digest = digest.and_then(|digest| Integrity::from_sha256_hex(&digest));
-            let digest = digest.ok_or_else(|| self.lacks("list of packages with a digest"))?;
+            let text = String::from_utf8_lossy(&release.body);
+            // Archives have it in one of these, or both.
+            let list = ["gz", "xz"].into_iter().find_map(|end| {
+                let list = format!("main/binary-{}/Packages.{end}", architecture());
+                let digest = Integrity::from_sha256_hex(&digest_of(&text, &list)?)?;
+                Some((list, digest))
+            });
+            let (list, digest) = list.ok_or_else(|| self.lacks("list of packages with a digest"))?;
             let url = format!("{base}/dists/{suite}/{list}");
-            client.download(&url, &digest, |reader| {
-                let lines = BufReader::new(flate2::read::GzDecoder::new(reader)).lines();
-                read(lines, base, &mut index)
+            client.download(&url, &digest, |reader| match list.ends_with(".gz") {
+                true => read(
+                    BufReader::new(flate2::read::GzDecoder::new(reader)).lines(),
+                    base,
+                    &mut index,
+                ),
+                false => read(
+                    BufReader::new(lzma_rust2::XzReader::new(reader, true)).lines(),
+                    base,
+                    &mut index,
+                ),
             })?;
         }
         Ok(self.index.get_or_init(|| index))
@@ -413,6 +430,7 @@ mod tests {
         Debian {
             places: Vec::new(),
             codename: "bookworm".to_owned(),
+            family: "ruby",
             is_runtime: |name| name == "ruby3.1",
             index: OnceCell::from(index()),
         }
@@ -445,6 +463,63 @@ mod tests {
             .closure_beside(&index, &["ruby3.1"], &BTreeSet::new())
             .unwrap_err();
         assert!(failure.cause.contains("bookworm has no libc6"), "{failure:?}");
+    }
+
+    /// A package that installs one file.
+    fn deb() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(2);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, "bin/ruby3.1", &b"hi"[..]).unwrap();
+        let data = tar.into_inner().unwrap();
+        let mut deb = b"!<arch>\n".to_vec();
+        deb.extend(format!("{:<16}{:<32}{:<10}`\n", "data.tar", "", data.len()).bytes());
+        deb.extend(data);
+        deb
+    }
+
+    #[test]
+    fn a_folder_is_as_good_as_an_archive() {
+        use sha2::{Digest as _, Sha256};
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let deb = deb();
+        write("pool/r.deb", &deb);
+        let list = format!(
+            "Package: ruby3.1\nVersion: 3.1.7-1\nFilename: pool/r.deb\nSHA256: {}\n",
+            hex::encode(Sha256::digest(&deb))
+        );
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, list.as_bytes()).unwrap();
+        let packages = gzip.finish().unwrap();
+        let path = format!("main/binary-{}/Packages.gz", architecture());
+        let release = format!(
+            "Suite: x\nSHA256:\n {} 1 {path}\n",
+            hex::encode(Sha256::digest(&packages))
+        );
+        write(&format!("dists/bookworm/{path}"), &packages);
+        write("dists/bookworm/InRelease", release.as_bytes());
+        let debian = || Debian {
+            places: vec![(address(folder.path().to_str().unwrap()), "bookworm".to_owned())],
+            index: OnceCell::new(),
+            ..self::debian()
+        };
+        let client = Client::new(&Variables::default()).unwrap();
+        let found = debian();
+        assert_eq!(found.releases(&client).unwrap()[0].version, "3.1.7");
+        let target = folder.path().join("target");
+        let place = |path: &Path| path.strip_prefix("usr").ok().map(Path::to_owned);
+        found.unpack(&client, &["ruby3.1".to_owned()], &target, &place).unwrap();
+        assert_eq!(std::fs::read(target.join("bin/ruby3.1")).unwrap(), b"hi");
+        write("pool/r.deb", b"other");
+        assert!(found.unpack(&client, &["ruby3.1".to_owned()], &target, &place).is_err());
+        write(&format!("dists/bookworm/{path}"), b"other");
+        assert!(debian().releases(&client).is_err());
     }
 
     #[test]
