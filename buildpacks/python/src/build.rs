@@ -17,7 +17,7 @@ pub fn run(context: &BuildContext) -> Result<()> {
     let app = &context.app;
     let project = Project::read(app)?;
     if project.dependencies == Dependencies::None {
-        project::refuse_unsupported(app)?;
+        project::refuse_unlocked(app)?;
     }
     let tmp = context.scratch()?;
     let installer = Installer {

@@ -2,6 +2,7 @@
 //! same key nothing is run, read or copied, and uv itself is not needed.
 
 use crate::interpreter::{self, Interpreter};
+use crate::lock::Tool;
 use crate::project::{Dependencies, Wanted};
 use crate::{read_text, uv};
 use buildpack_kit::{BuildContext, Failure, Layer, Result, Types, command, key, output};
@@ -109,6 +110,7 @@ impl Installer<'_> {
                     .env("UV_PROJECT_ENVIRONMENT", venv);
                 "uv sync --locked --no-default-groups"
             }
+            Dependencies::Locked(tool) => return self.fill_from_lock(tool, program, venv),
             Dependencies::Requirements => {
                 command
                     .args(["pip", "install", "-r", "requirements.txt", "--python"])
@@ -127,6 +129,23 @@ impl Installer<'_> {
         };
         output::headline(&format!("Dependencies: {shown}"));
         self.run(command.arg("--compile-bytecode"), shown)
+    }
+
+    /// Installs exactly what the lock of another tool names: those versions, those files.
+    fn fill_from_lock(&self, tool: Tool, program: &Path, venv: &Path) -> Result<()> {
+        let locked = self.tmp.join("locked.txt");
+        let text = tool.requirements(&self.context.app)?;
+        std::fs::write(&locked, text).map_err(Failure::file("write", &locked))?;
+        let shown = format!("uv pip install --require-hashes, as {} has them", tool.file());
+        output::headline(&format!("Dependencies: {shown}"));
+        let mut command = self.command(program);
+        command
+            .args(["pip", "install", "--require-hashes", "--no-deps", "--compile-bytecode"])
+            .arg("--python")
+            .arg(venv.join("bin/python"))
+            .arg("-r")
+            .arg(&locked);
+        self.run(&mut command, "uv pip install --require-hashes")
     }
 
     /// A lock file names the index that it was made with, and uv takes another for a change of the lock: so what is locked is
@@ -189,6 +208,8 @@ impl Installer<'_> {
         let mut local = false;
         if dependencies == Dependencies::Requirements {
             local = requirements(app, "requirements.txt", &mut files)?;
+        } else if let Dependencies::Locked(tool) = dependencies {
+            files.extend([tool.file().to_owned(), tool.manifest().to_owned()]);
         } else if dependencies == Dependencies::UvLock {
             let lock = read_text(app, "uv.lock")?.unwrap_or_default();
             // Packages of the app itself, other than the app, that are built into the environment.

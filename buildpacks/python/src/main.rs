@@ -3,6 +3,7 @@
 mod build;
 mod install;
 mod interpreter;
+mod lock;
 mod project;
 mod start;
 mod uv;

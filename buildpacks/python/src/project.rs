@@ -1,5 +1,6 @@
 //! What the app's files say: which Python it wants and how its dependencies are written down.
 
+use crate::lock::Tool;
 use crate::read_text;
 use buildpack_kit::{Failure, Result};
 use pep440_rs::{Version, VersionSpecifiers};
@@ -10,6 +11,8 @@ use std::path::Path;
 pub enum Dependencies {
     /// uv.lock with pyproject.toml.
     UvLock,
+    /// The lock of another tool, written out as requirements.
+    Locked(Tool),
     /// requirements.txt.
     Requirements,
     /// pyproject.toml alone.
@@ -98,6 +101,11 @@ fn dependencies(app: &Path, pyproject: &toml::Table) -> Dependencies {
     let has = |name: &str| app.join(name).is_file();
     if has("uv.lock") && has("pyproject.toml") {
         Dependencies::UvLock
+    } else if let Some(tool) = [Tool::Poetry, Tool::Pipenv, Tool::Pdm]
+        .into_iter()
+        .find(|tool| has(tool.file()))
+    {
+        Dependencies::Locked(tool)
     } else if has("requirements.txt") {
         Dependencies::Requirements
     } else if pyproject
@@ -110,29 +118,22 @@ fn dependencies(app: &Path, pyproject: &toml::Table) -> Dependencies {
     }
 }
 
-/// Tools whose lock files are not read, where nothing else says what to install.
+/// Tools that say what they need in their own way, and were pushed without their lock.
 ///
 /// # Errors
 /// That failure, with the way out.
-pub fn refuse_unsupported(app: &Path) -> Result<()> {
-    for (file, tool, export) in [
-        (
-            "poetry.lock",
-            "Poetry",
-            "poetry export -f requirements.txt -o requirements.txt",
-        ),
-        ("Pipfile.lock", "Pipenv", "pipenv requirements > requirements.txt"),
-        ("pdm.lock", "PDM", "pdm export -o requirements.txt"),
-        ("Pipfile", "Pipenv", "pipenv requirements > requirements.txt"),
-    ] {
-        if app.join(file).is_file() {
-            return Err(Failure::new(
-                format!("the app is locked by {tool} ({file}), which is not supported yet"),
-                format!("Run `{export}` and push the result too; or move to uv, whose uv.lock is supported."),
-            ));
-        }
-    }
-    Ok(())
+pub fn refuse_unlocked(app: &Path) -> Result<()> {
+    let poetry = read_text(app, "pyproject.toml")?.is_some_and(|text| text.contains("[tool.poetry.dependencies]"));
+    let pipenv = app.join("Pipfile").is_file();
+    let (tool, file, command) = match (poetry, pipenv) {
+        (true, _) => ("Poetry", "poetry.lock", "poetry lock"),
+        (_, true) => ("Pipenv", "Pipfile.lock", "pipenv lock"),
+        (false, false) => return Ok(()),
+    };
+    Err(Failure::new(
+        format!("the app names its dependencies for {tool}, and {file} is missing"),
+        format!("Run `{command}`, and push {file} too."),
+    ))
 }
 
 fn wanted(app: &Path, pyproject: &toml::Table) -> Result<Option<Wanted>> {
@@ -151,7 +152,9 @@ fn wanted(app: &Path, pyproject: &toml::Table) -> Result<Option<Wanted>> {
     let requires = pyproject
         .get("project")
         .and_then(|project| project.get("requires-python")?.as_str());
-    let Some(text) = requires else { return Ok(None) };
+    let Some(text) = requires else {
+        return wanted_by_tools(app, pyproject);
+    };
     let source = "pyproject.toml requires-python";
     let specifiers = text.parse().map_err(|_| not_a_version(text, source))?;
     Ok(Some(Wanted {
@@ -160,6 +163,56 @@ fn wanted(app: &Path, pyproject: &toml::Table) -> Result<Option<Wanted>> {
         specifiers,
         exact: None,
     }))
+}
+
+/// What Pipenv and Poetry are told in their own files.
+fn wanted_by_tools(app: &Path, pyproject: &toml::Table) -> Result<Option<Wanted>> {
+    let pipfile: toml::Table = toml::from_str(&read_text(app, "Pipfile")?.unwrap_or_default()).unwrap_or_default();
+    let of_pipenv = |name: &str| pipfile.get("requires")?.get(name)?.as_str().map(str::to_owned);
+    if let Some(text) = of_pipenv("python_full_version").or_else(|| of_pipenv("python_version")) {
+        return parse_version(&text, "Pipfile").map(Some);
+    }
+    let of_poetry = || {
+        pyproject
+            .get("tool")?
+            .get("poetry")?
+            .get("dependencies")?
+            .get("python")?
+            .as_str()
+    };
+    let Some(text) = of_poetry().filter(|text| *text != "*") else {
+        return Ok(None);
+    };
+    let source = "pyproject.toml tool.poetry";
+    let specifiers = poetry_range(text).and_then(|range| range.parse().ok());
+    Ok(Some(Wanted {
+        text: text.to_owned(),
+        source,
+        specifiers: specifiers.ok_or_else(|| not_a_version(text, source))?,
+        exact: None,
+    }))
+}
+
+/// `^3.9` and `~3.9` as the standard writes them.
+fn poetry_range(text: &str) -> Option<String> {
+    let part = |part: &str| {
+        let part = part.trim();
+        let (sign, version) = match part.chars().next()? {
+            sign @ ('^' | '~') => (sign, part[1..].trim_start_matches('=')),
+            digit if digit.is_ascii_digit() => return Some(format!("=={part}")),
+            _ => return Some(part.to_owned()),
+        };
+        let numbers: Option<Vec<u64>> = version.split('.').map(|number| number.trim().parse().ok()).collect();
+        let numbers = numbers?;
+        let end = match (sign, numbers.as_slice()) {
+            ('~', [major, minor, ..]) => format!("{major}.{}", minor + 1),
+            (_, [major, ..]) => format!("{}", major + 1),
+            _ => return None,
+        };
+        Some(format!(">={},<{end}", version.trim()))
+    };
+    let all: Option<Vec<String>> = text.split(',').map(part).collect();
+    Some(all?.join(","))
 }
 
 /// `3`, `3.12`, `3.12.x` or `3.12.1`: the line is what counts.
@@ -222,6 +275,18 @@ mod tests {
         }
         let exact = read(&[(".python-version", "3.11.9")]).unwrap().wanted.unwrap();
         assert!(exact.is_near_miss(&version("3.11.2")) && !exact.is_near_miss(&version("3.11.9")));
+        for (text, range) in [
+            ("^3.9", ">=3.9,<4"),
+            ("~3.9.2", ">=3.9.2,<3.10"),
+            (">=3.9,<3.13", ">=3.9,<3.13"),
+            ("3.11.*", "==3.11.*"),
+        ] {
+            assert_eq!(poetry_range(text).as_deref(), Some(range));
+        }
+        let poetry = ("pyproject.toml", "[tool.poetry.dependencies]\npython = '^3.9'\n");
+        assert!(read(&[poetry]).unwrap().wanted.unwrap().allows(&version("3.11.2")));
+        let pipenv = ("Pipfile", "[requires]\npython_version = '3.10'\n");
+        assert!(!read(&[pipenv]).unwrap().wanted.unwrap().allows(&version("3.11.2")));
         assert!(read(&[("runtime.txt", "ruby")]).is_err());
         assert!(read(&[("pyproject.toml", "x")]).is_err());
     }
@@ -233,6 +298,10 @@ mod tests {
         let (lock, requirements) = (("uv.lock", ""), ("requirements.txt", ""));
         assert_eq!(of(&[project, lock, requirements]), Dependencies::UvLock);
         assert_eq!(of(&[project, requirements]), Dependencies::Requirements);
+        assert_eq!(
+            of(&[requirements, ("poetry.lock", "")]),
+            Dependencies::Locked(Tool::Poetry)
+        );
         assert_eq!(of(&[project]), Dependencies::Pyproject);
         assert_eq!(of(&[("pyproject.toml", "[tool.ruff]\n")]), Dependencies::None);
     }

@@ -129,7 +129,65 @@ fn failures_say_what_to_do() {
         );
     }
     let mut stage = stage();
-    stage.write("poetry.lock", "");
+    stage.write("Pipfile", "[packages]\nflask = '*'\n");
     let failure = stage.push().unwrap_err().explain();
-    assert!(failure.remedy.contains("poetry export"), "{failure:?}");
+    assert!(failure.remedy.contains("pipenv lock"), "{failure:?}");
+}
+
+const APP: &str = "import http.server, os, itsdangerous\nclass Handler(http.server.BaseHTTPRequestHandler):\n    def do_GET(self):\n        \
+    self.send_response(200)\n        self.end_headers()\n        self.wfile.write(itsdangerous.Signer('key').sign('signed'))\n\
+http.server.HTTPServer(('', int(os.environ['PORT'])), Handler).serve_forever()\n";
+const HASH: &str = "sha256:c6242fc49e35958c8b15141343aa660db5fc54d4f13a1db01a3f5891b98700ef";
+
+/// The lock of each tool with its manifest, both naming one package and one for development that does not exist.
+fn locks() -> [(&'static str, String, &'static str, &'static str); 3] {
+    let poetry = format!(
+        "[[package]]\nname = 'itsdangerous'\nversion = '2.2.0'\nfiles = [{{file = 'x.whl', hash = '{HASH}'}}]\n\
+        [[package]]\nname = 'only-development'\nversion = '1'\nfiles = [{{file = 'y.whl', hash = '{HASH}'}}]\n"
+    );
+    let pipenv = format!(
+        r#"{{"_meta": {{}}, "default": {{"itsdangerous": {{"version": "==2.2.0", "hashes": ["{HASH}"]}}}}, "develop": {{"only-development": {{}}}}}}"#
+    );
+    let pdm = poetry.replace("version = '2.2.0'", "version = '2.2.0'\ngroups = ['default']");
+    let pdm = pdm.replace("version = '1'", "version = '1'\ngroups = ['dev']");
+    [
+        (
+            "poetry.lock",
+            poetry,
+            "pyproject.toml",
+            "[tool.poetry.dependencies]\npython = '^3.9'\nitsdangerous = '^2.2'\n",
+        ),
+        ("Pipfile.lock", pipenv, "Pipfile", "[packages]\nitsdangerous = '*'\n"),
+        (
+            "pdm.lock",
+            pdm,
+            "pyproject.toml",
+            "[project]\ndependencies = ['itsdangerous']\n",
+        ),
+    ]
+}
+
+#[test]
+fn locks_of_other_tools_are_installed_as_they_are() {
+    let mut told = String::new();
+    for (file, lock, manifest, text) in locks() {
+        let mut stage = stage();
+        stage.write("main.py", APP);
+        stage.write(manifest, text);
+        stage.write(file, &lock);
+        let first = stage.push().unwrap();
+        assert!(start(&stage, &first).get("/").contains("signed."), "{file}");
+        stage.write(manifest, text.replace("itsdangerous", "flask"));
+        stage.write(file, lock.replace("2.2.0", "2.1.0"));
+        let stale = stage.push().unwrap_err().explain();
+        stage.write(manifest, text);
+        let other = stage.push().unwrap_err().explain();
+        stage.write(file, "not a lock");
+        let broken = stage.push().unwrap_err().explain();
+        for failure in [stale, other, broken] {
+            let cause = failure.cause.split(": expected").next().unwrap_or_default();
+            told.push_str(&format!("{file}: {cause}\n  -> {}\n", failure.remedy));
+        }
+    }
+    insta::assert_snapshot!("failures_of_locks", told);
 }
