@@ -84,6 +84,7 @@ impl Installer<'_> {
             self.manager.lock().unwrap_or_default(),
             ".npmrc",
             ".yarnrc",
+            ".yarnrc.yml",
             "pnpm-workspace.yaml",
             ".pnpmfile.cjs",
         ];
@@ -101,6 +102,10 @@ impl Installer<'_> {
         let scripts = self.package.install_scripts();
         for (name, script) in &scripts {
             parts.push(format!("{name}={script}").into());
+        }
+        if matches!(self.manager, Manager::Berry { .. }) {
+            // Patches of packages, and plugins.
+            source_files(&app.join(".yarn"), false, &mut parts)?;
         }
         // Scripts that run while installing may read any file; links may lead to any package.json of the app.
         if !scripts.is_empty() || self.links() {
@@ -158,6 +163,7 @@ impl Installer<'_> {
             .env("npm_config_store_dir", self.tmp.join("pnpm"))
             .env("YARN_CACHE_FOLDER", self.tmp.join("yarn"))
             .env("COREPACK_ENABLE_STRICT", "0")
+            .envs(self.berry())
             .env("npm_config_manage_package_manager_versions", "false");
         for (name, value) in [
             ("audit", "false"),
@@ -168,6 +174,36 @@ impl Installer<'_> {
             command.env(format!("npm_config_{name}"), value);
         }
         command
+    }
+
+    /// Settings of Yarn 2 and later, which look like none of the others'.
+    fn berry(&self) -> Vec<(&'static str, OsString)> {
+        let Manager::Berry { .. } = self.manager else {
+            return Vec::new();
+        };
+        let mut settings: Vec<(&str, OsString)> = vec![
+            // Whatever else the app says: a layer of `node_modules` is what the app gets.
+            ("YARN_NODE_LINKER", "node-modules".into()),
+            ("YARN_IGNORE_PATH", "1".into()),
+            ("YARN_ENABLE_TELEMETRY", "0".into()),
+            ("YARN_ENABLE_PROGRESS_BARS", "0".into()),
+            ("YARN_ENABLE_COLORS", "0".into()),
+            ("YARN_ENABLE_INLINE_BUILDS", "1".into()),
+            ("YARN_ENABLE_GLOBAL_CACHE", "1".into()),
+            ("YARN_GLOBAL_FOLDER", self.tmp.join("yarn-global").into()),
+            ("YARN_INSTALL_STATE_PATH", self.tmp.join("install-state.gz").into()),
+        ];
+        let variables = &self.context.variables;
+        let registry = ["npm_config_registry", "NPM_CONFIG_REGISTRY"]
+            .iter()
+            .find_map(|name| variables.get(name));
+        settings.extend(registry.map(|url| ("YARN_NPM_REGISTRY_SERVER", url.into())));
+        settings.extend(
+            variables
+                .get("SSL_CERT_FILE")
+                .map(|file| ("YARN_HTTPS_CA_FILE_PATH", file.into())),
+        );
+        settings
     }
 
     /// Relative paths in the layer that are for development only, as npm noted them when it installed.
@@ -220,6 +256,7 @@ fn explain(program: &str, tail: &str, killed: bool) -> Failure {
         "code EUSAGE",
         "ERR_PNPM_OUTDATED_LOCKFILE",
         "lockfile needs to be updated",
+        "YN0028",
     ]) {
         return Failure::new(
             "package.json and the lock file disagree",
@@ -247,7 +284,7 @@ fn explain(program: &str, tail: &str, killed: bool) -> Failure {
              A lock file that names a private host needs that host to be reachable.",
         );
     }
-    if has(&["code E404", "ERR_PNPM_FETCH_404"]) {
+    if has(&["code E404", "ERR_PNPM_FETCH_404", "YN0035"]) {
         return Failure::new(
             "a package or a version does not exist in the registry (see above)",
             "Repair its name or version; a private package needs its registry in .npmrc.",
@@ -282,6 +319,10 @@ mod tests {
             ("npm error code ERESOLVE", "exclude each other"),
             ("npm error code ENOTFOUND", "could not be reached"),
             ("npm error code E404", "does not exist"),
+            (
+                "YN0028: The lockfile would have been modified by this install",
+                "disagree",
+            ),
             ("gyp ERR! stack", "native module"),
             ("anything", "see above"),
         ] {

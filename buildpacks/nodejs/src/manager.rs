@@ -17,6 +17,13 @@ pub enum Manager {
     },
     /// Yarn 1.
     Yarn,
+    /// Yarn 2 and later.
+    Berry {
+        /// Its range.
+        range: String,
+        /// The program that is pushed along, where there is one.
+        own: Option<String>,
+    },
     /// pnpm of this range.
     Pnpm(String),
 }
@@ -39,6 +46,9 @@ impl Manager {
             "npm" => return Ok(Self::Npm { lock }),
             "pnpm" if has("pnpm-lock.yaml") => return Ok(Self::Pnpm(version.to_owned())),
             "yarn" if has("yarn.lock") && version.starts_with('1') => return Ok(Self::Yarn),
+            "yarn" if has("yarn.lock") && version.starts_with(|c: char| c.is_ascii_digit()) => {
+                return Self::berry(app, version.to_owned());
+            }
             "bun" if lock.is_none() => return Err(unsupported("bun")),
             _ => {}
         }
@@ -52,7 +62,7 @@ impl Manager {
             let text = crate::read_text(app, "yarn.lock")?.unwrap_or_default();
             // Later ones write their lock file as YAML with this key.
             return if text.contains("__metadata:") {
-                Err(unsupported("Yarn 2 or later"))
+                Self::berry(app, berry_range(&text))
             } else {
                 Ok(Self::Yarn)
             };
@@ -63,12 +73,28 @@ impl Manager {
         Ok(Self::Npm { lock: None })
     }
 
+    fn berry(app: &Path, range: String) -> Result<Self> {
+        let settings = crate::read_text(app, ".yarnrc.yml")?.unwrap_or_default();
+        let named = settings.lines().find_map(|line| line.strip_prefix("yarnPath:"));
+        let own = named.map(|path| {
+            path.trim()
+                .trim_matches(['"', '\''])
+                .trim_start_matches("./")
+                .to_owned()
+        });
+        let is_inside = |path: &String| !path.split('/').any(|part| part == "..") && app.join(path).is_file();
+        Ok(Self::Berry {
+            range,
+            own: own.filter(is_inside),
+        })
+    }
+
     /// The lock file, where there is one.
     #[must_use]
     pub fn lock(&self) -> Option<&'static str> {
         match self {
             Self::Npm { lock } => *lock,
-            Self::Yarn => Some("yarn.lock"),
+            Self::Yarn | Self::Berry { .. } => Some("yarn.lock"),
             Self::Pnpm(_) => Some("pnpm-lock.yaml"),
         }
     }
@@ -78,7 +104,7 @@ impl Manager {
     pub fn program(&self) -> &'static str {
         match self {
             Self::Npm { .. } => "npm",
-            Self::Yarn => "yarn",
+            Self::Yarn | Self::Berry { .. } => "yarn",
             Self::Pnpm(_) => "pnpm",
         }
     }
@@ -98,6 +124,8 @@ impl Manager {
                 "--production=false",
             ],
             (Self::Yarn, false) => vec!["install", "--frozen-lockfile", "--non-interactive", "--production=true"],
+            // What is for development stays: leaving it out takes a plugin that not all versions have.
+            (Self::Berry { .. }, _) => vec!["install", "--immutable"],
             (Self::Pnpm(_), true) => vec!["install", "--frozen-lockfile", "--prod=false"],
             (Self::Pnpm(_), false) => vec!["install", "--frozen-lockfile", "--prod"],
         }
@@ -111,6 +139,8 @@ impl Manager {
         let (package, range, script) = match self {
             Self::Npm { .. } => return Ok(runtime.npm.clone()),
             Self::Yarn => ("yarn", "1.x", "bin/yarn.js"),
+            Self::Berry { own: Some(own), .. } => return provide_own(context, own),
+            Self::Berry { range, .. } => ("@yarnpkg/cli-dist", range.as_str(), "bin/yarn.js"),
             Self::Pnpm(range) => ("pnpm", range.as_str(), "bin/pnpm.cjs"),
         };
         let mut layer = context.layer("manager");
@@ -134,16 +164,45 @@ impl Manager {
         let target = layer.dir.join("lib");
         registry.unpack(&index, &version, &target, |path| Some(path.to_owned()))?;
         let starter = format!("#!/bin/sh\nexec node \"{}\" \"$@\"\n", target.join(script).display());
-        layer.write_program("bin", package, &starter)?;
+        layer.write_program("bin", self.program(), &starter)?;
         layer.keep(Types::ALL, &wanted, &[("version", &version)])?;
         Ok(version)
     }
 }
 
+/// A Yarn that the app brings along.
+fn provide_own(context: &BuildContext, own: &str) -> Result<String> {
+    let mut layer = context.layer("manager");
+    layer.reset()?;
+    let starter = format!("#!/bin/sh\nexec node \"{}\" \"$@\"\n", context.app.join(own).display());
+    layer.write_program("bin", "yarn", &starter)?;
+    layer.keep(Types::ALL, own, &[])?;
+    Ok(own.to_owned())
+}
+
+/// The line of Yarn that wrote the app's lock file.
+fn berry_range(lock: &str) -> String {
+    let after = lock.split("__metadata:").nth(1).unwrap_or_default();
+    let line = after
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("version:"))
+        .unwrap_or_default();
+    // A newer line takes the lock of an older one for stale.
+    match line.trim().parse::<u32>().unwrap_or(8) {
+        0..=4 => "3.0.x",
+        5 => "3.1.x",
+        6 | 7 => "3.x",
+        8 => ">=4.0.0 <4.14.0",
+        9 => "4.14.x",
+        _ => ">=4.16.0",
+    }
+    .to_owned()
+}
+
 fn unsupported(name: &str) -> Failure {
     Failure::new(
         format!("the app is locked by {name}, which is not supported"),
-        "Supported are npm (package-lock.json), Yarn 1 (yarn.lock) and pnpm (pnpm-lock.yaml): \
+        "Supported are npm (package-lock.json), Yarn (yarn.lock) and pnpm (pnpm-lock.yaml): \
          add a lock file of one of these, for example by `npm install --package-lock-only`.",
     )
 }
@@ -198,8 +257,31 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_says_what_is() {
-        for files in [("yarn.lock", "__metadata:\n"), ("bun.lock", "")] {
-            assert!(of("{}", &[files]).unwrap_err().remedy.contains("package-lock.json"));
-        }
+        let failure = of("{}", &[("bun.lock", "")]).unwrap_err();
+        assert!(failure.remedy.contains("package-lock.json"));
+    }
+
+    #[test]
+    fn later_yarns_are_known_by_package_lock_and_program() {
+        let berry = |range: &str, own: Option<&str>| Manager::Berry {
+            range: range.to_owned(),
+            own: own.map(str::to_owned),
+        };
+        let lock = |version: u32| format!("# yarn\n\n__metadata:\n  version: {version}\n  cacheKey: 10c0\n");
+        assert_eq!(
+            of("{}", &[("yarn.lock", &lock(8))]).unwrap(),
+            berry(">=4.0.0 <4.14.0", None)
+        );
+        assert_eq!(of("{}", &[("yarn.lock", &lock(6))]).unwrap(), berry("3.x", None));
+        let named = r#"{"packageManager":"yarn@4.5.1"}"#;
+        assert_eq!(of(named, &[("yarn.lock", &lock(8))]).unwrap(), berry("4.5.1", None));
+        let settings = (".yarnrc.yml", "yarnPath: ./yarn-4.cjs\n");
+        let own = of("{}", &[("yarn.lock", &lock(10)), settings, ("yarn-4.cjs", "")]).unwrap();
+        assert_eq!(own, berry(">=4.16.0", Some("yarn-4.cjs")));
+        let outside = (".yarnrc.yml", "yarnPath: ../yarn.cjs\n");
+        assert_eq!(
+            of("{}", &[("yarn.lock", &lock(8)), outside]).unwrap(),
+            berry(">=4.0.0 <4.14.0", None)
+        );
     }
 }

@@ -128,9 +128,10 @@ fn workspaces_and_install_scripts() {
 fn pnpm_and_yarn_by_their_lock_files() {
     let yarn = "# yarn lockfile v1\n\n\nms@2.1.3:\n  version \"2.1.3\"\n  integrity sha512-6FlzubTLZG3J2a/NVCAleEhjzq5oxgHyaCU9yYXvcLsvoVaHJq/s5xXI6/XXP6tz7R9xAOtHnSO/tXtF3WRTlA==\n";
     let pnpm = "lockfileVersion: '9.0'\nsettings:\n  autoInstallPeers: true\n  excludeLinksFromLockfile: false\nimporters:\n  .:\n    dependencies:\n      ms:\n        specifier: 2.1.3\n        version: 2.1.3\npackages:\n  ms@2.1.3:\n    resolution: {integrity: sha512-6FlzubTLZG3J2a/NVCAleEhjzq5oxgHyaCU9yYXvcLsvoVaHJq/s5xXI6/XXP6tz7R9xAOtHnSO/tXtF3WRTlA==}\nsnapshots:\n  ms@2.1.3: {}\n";
-    for (name, lock) in [("yarn.lock", yarn), ("pnpm-lock.yaml", pnpm)] {
+    let berry = "__metadata:\n  version: 8\n  cacheKey: 10c0\n\n\"app@workspace:.\":\n  version: 0.0.0-use.local\n  resolution: \"app@workspace:.\"\n  dependencies:\n    ms: \"npm:2.1.3\"\n  languageName: unknown\n  linkType: soft\n\n\"ms@npm:2.1.3\":\n  version: 2.1.3\n  resolution: \"ms@npm:2.1.3\"\n  checksum: 10c0/d924b57e7312b3b63ad21fc5b3dc0af5e78d61a1fc7cfb5457edaf26326bf62be5307cc87ffb6862ef1c2b33b0233cdb5d4f01c4c958cc0d660948b65a287a48\n  languageName: node\n  linkType: hard\n";
+    for (name, lock) in [("yarn.lock", yarn), ("yarn.lock", berry), ("pnpm-lock.yaml", pnpm)] {
         let mut stage = stage();
-        stage.write("package.json", r#"{"dependencies":{"ms":"2.1.3"}}"#);
+        stage.write("package.json", r#"{"name":"app","dependencies":{"ms":"2.1.3"}}"#);
         stage.write(name, lock);
         stage.write(
             "server.js",
@@ -141,6 +142,16 @@ fn pnpm_and_yarn_by_their_lock_files() {
         cut_off(&mut stage);
         assert_eq!(written(&stage.push().unwrap()), ["app", "config"], "{name}");
     }
+}
+
+#[test]
+fn a_lock_of_later_yarns_that_is_stale_is_told() {
+    let mut stage = stage();
+    stage.write("package.json", r#"{"name":"app","dependencies":{"ms":"2.1.2"}}"#);
+    stage.write("yarn.lock", "__metadata:\n  version: 8\n  cacheKey: 10c0\n");
+    stage.write("server.js", "");
+    let failure = stage.push().unwrap_err().explain();
+    assert_eq!(failure.cause, "package.json and the lock file disagree");
 }
 
 #[test]
