@@ -54,6 +54,16 @@ fn a_rust_app() {
 }
 
 #[test]
+fn a_ruby_app() {
+    three_times("ruby-http", "app.rb", "Hello from Ruby", "Hello again");
+}
+
+#[test]
+fn a_php_app() {
+    three_times("php-plain", "index.php", "Hello from PHP", "Hello again");
+}
+
+#[test]
 fn a_static_site() {
     three_times("static-site", "public/index.html", "It works", "It still works");
 }
