@@ -7,6 +7,7 @@
 
 pub mod leftovers;
 mod slot;
+pub mod user;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
+use user::User;
 
 /// Longest wait for a platform to be ready, and for a command line to end.
 pub const DEADLINE: Duration = Duration::from_secs(300);
@@ -111,6 +113,10 @@ pub struct Platform {
     daemon: Option<Child>,
     settings: Vec<String>,
     variables: Vec<(String, String)>,
+    /// Who runs it, if that is not root.
+    user: Option<User>,
+    /// What it said when it was ready.
+    pub ready: Value,
     /// Base address of the API.
     pub api: String,
     /// Address of the router, host and port.
@@ -124,9 +130,19 @@ impl Platform {
         Self::with(&[], &[])
     }
 
+    /// The same by an ordinary user.
+    #[must_use]
+    pub fn start_as(user: User) -> Self {
+        Self::start_by(Some(user), &[], &[])
+    }
+
     /// Starts one with these settings, and variables of the daemon, and waits until it is ready.
     #[must_use]
     pub fn with(settings: &[String], variables: &[(&str, &str)]) -> Self {
+        Self::start_by(None, settings, variables)
+    }
+
+    fn start_by(user: Option<User>, settings: &[String], variables: &[(&str, &str)]) -> Self {
         let state = tempfile::Builder::new()
             .prefix("paas-test-")
             .tempdir()
@@ -140,9 +156,14 @@ impl Platform {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            user,
+            ready: Value::Null,
             api: "127.0.0.1:0".into(),
             router: "127.0.0.1:0".into(),
         };
+        if let Some(user) = &platform.user {
+            user.own(platform.state.path());
+        }
         platform.up();
         platform
     }
@@ -170,6 +191,7 @@ impl Platform {
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("paasd is not ready:\n{}", self.daemon_log()));
         self.api = ready["api"].as_str().expect("an address").to_owned();
         self.router = ready["router"].as_str().expect("an address").to_owned();
+        self.ready = ready;
     }
 
     /// Ends the daemon as a crash does. Apps go on.
@@ -186,6 +208,12 @@ impl Platform {
         let Some(mut daemon) = self.daemon.take() else { return };
         kill(Pid::from_raw(daemon.id().cast_signed()), signal).expect("ours");
         daemon.wait().expect("ours");
+    }
+
+    /// Who runs it.
+    #[must_use]
+    pub fn user(&self) -> &User {
+        self.user.as_ref().expect("an ordinary user")
     }
 
     /// Process id of the daemon.
@@ -207,7 +235,10 @@ impl Platform {
     }
 
     fn paasd(&self, command: &str) -> Command {
-        let mut paasd = Command::new(program("paasd"));
+        let mut paasd = match &self.user {
+            Some(user) => user.paasd(),
+            None => Command::new(program("paasd")),
+        };
         let (name, subnet) = (self.slot.name(), self.slot.subnet());
         // Addresses stay the same after a restart, so that clients find it again.
         let (api, router) = (self.api.trim_start_matches("http://"), &self.router);

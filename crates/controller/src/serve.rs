@@ -56,13 +56,14 @@ pub enum Error {
     },
 }
 
-/// Runs a controller on `listener` until `shutdown`. `ready` is told the address once requests are served.
+/// Runs a controller on `listeners` until `shutdown`. `ready` is told the address of the first once requests are
+/// served.
 ///
 /// # Errors
 /// Where something can't be opened, or requests can't be served.
 pub async fn run(
     config: Config,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<SocketAddr>,
 ) -> Result<(), Error> {
@@ -77,7 +78,7 @@ pub async fn run(
         tokio::spawn(scheduling::run(control.clone(), shutdown.clone())),
         tokio::spawn(sweep::run(context.clone(), shutdown.clone())),
     ];
-    let served = serve(listener, surface(control), &shutdown, ready).await;
+    let served = serve(listeners, surface(control), &shutdown, ready).await;
     shutdown.cancel();
     for task in tasks {
         if let Err(error) = task.await {
@@ -89,20 +90,30 @@ pub async fn run(
 }
 
 async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     router: Router,
     shutdown: &CancellationToken,
     ready: oneshot::Sender<SocketAddr>,
 ) -> Result<(), Error> {
     let failed = |address: String| move |source| Error::Serve { address, source };
-    let address = listener.local_addr().map_err(failed("its listener".to_owned()))?;
+    let first = listeners
+        .first()
+        .ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    let address = first.and_then(TcpListener::local_addr);
+    let address = address.map_err(failed("its listener".to_owned()))?;
     tracing::info!(%address, "serving the API");
     // Whoever waited may have given up.
     let _ = ready.send(address);
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let mut server = std::pin::pin!(server.into_future());
+    let serve = |listener| {
+        let server = axum::serve(listener, router.clone());
+        server
+            .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+            .into_future()
+    };
+    let servers = futures_util::future::try_join_all(listeners.into_iter().map(serve));
+    let mut server = std::pin::pin!(servers);
     tokio::select! {
-        ended = &mut server => ended.map_err(failed(address.to_string())),
+        ended = &mut server => ended.map(drop).map_err(failed(address.to_string())),
         () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
             tracing::info!("requests that were still under way are cut off");
             Ok(())

@@ -38,6 +38,16 @@ pub struct Router {
     pub drain_seconds: u64,
 }
 
+impl Router {
+    /// How many threads it has: as set, or one for each CPU.
+    pub fn threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
@@ -147,6 +157,24 @@ fn assign(settings: &mut toml::Table, key: &str, text: &str) -> anyhow::Result<(
     Ok(())
 }
 
+/// Takes a state directory of the user's own in place of the default one, which is root's: `paas` in
+/// `$XDG_STATE_HOME` or `~/.local/state`.
+///
+/// # Errors
+/// Where neither variable says where that is.
+pub fn own_state(config: &mut Config, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+    let defaults: toml::Table = DEFAULTS.parse().context("failed to parse the built-in defaults")?;
+    if defaults.get("state").and_then(toml::Value::as_str).map(Path::new) != Some(&config.state) {
+        return Ok(());
+    }
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    config.state = folder
+        .context("there is no HOME: say where to keep things with --state")?
+        .join("paas");
+    Ok(())
+}
+
 /// Those of the environment's variables that are set, by name.
 pub fn variables(names: &[&str]) -> Vec<(String, String)> {
     names
@@ -194,6 +222,31 @@ mod tests {
         assert_eq!(config.cell.network.resolvers.len(), 2);
         assert_eq!(config.cell.network.egress_bits_per_second, 0);
         assert_eq!(config.controller.domain, "localhost");
+    }
+
+    #[test]
+    fn who_is_not_root_has_a_state_of_his_own() {
+        let state = |assignments: &[&str], variables: &[(&str, &str)]| {
+            let mut config = from(None, &[], assignments).expect("sound");
+            let variable = |name: &str| {
+                variables
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
+            own_state(&mut config, variable).map(|()| config.state)
+        };
+        let home = ("HOME", "/home/ann");
+        assert_eq!(
+            state(&[], &[home]).expect("found"),
+            Path::new("/home/ann/.local/state/paas")
+        );
+        assert_eq!(
+            state(&[], &[home, ("XDG_STATE_HOME", "/s")]).expect("found"),
+            Path::new("/s/paas")
+        );
+        assert_eq!(state(&["state=/mine"], &[home]).expect("found"), Path::new("/mine"));
+        assert!(state(&[], &[("HOME", "here")]).is_err());
     }
 
     #[test]

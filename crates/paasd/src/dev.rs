@@ -1,15 +1,17 @@
 //! A whole platform in one process: every role as it runs on hosts of its own, over loopback, on embedded stores.
+//! Not here: where that process is (`place`).
 
 use crate::config::Config;
 use crate::install::Install;
+use crate::place::{Place, Sockets};
 use crate::state::{Secrets, State};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use blobstore::Blobstore;
 use controller::{Bootstrap, Database, EncryptionKey};
 use model::Secret;
 use model::id::CellId;
 use model::name::StackName;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,25 +61,17 @@ const STAGING_VARIABLES: [&str; 25] = [
 ///
 /// # Errors
 /// What kept it from starting, or the role that failed.
-pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "paasd dev needs root, for it runs apps in kernel sandboxes: start it with sudo"
-    );
+pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()> {
     let state = State::open(&config.state)?;
     let (secrets, install) = (state.secrets()?, Install::find()?);
     let shutdown = CancellationToken::new();
     let mut roles = JoinSet::new();
 
-    let listener = TcpListener::bind(config.controller.listen).await;
-    let listener = listener.with_context(|| {
-        format!(
-            "failed to listen on {}: is another platform running? --set controller.listen=",
-            config.controller.listen
-        )
-    })?;
-    let api = format!("http://{}", listener.local_addr()?);
-    let router = router::Router::bind(router_config(&config, &secrets, &api), shutdown.clone())?;
+    let Place { sockets, caller } = place;
+    let Sockets { api, edge } = sockets;
+    let (listeners, api, own) = listen(api, caller.is_some()).await?;
+    let router = router_config(&config, &secrets, &own);
+    let router = router::Router::on(router, edge, shutdown.clone())?;
     let edge = router.address();
 
     let blobs = Blobstore::open_directory(&state.path("blobs"), blobstore::Limits::default())?;
@@ -85,14 +79,14 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let (ready, controller_ready) = oneshot::channel();
     let stop = shutdown.clone();
     roles.spawn(async move {
-        controller::run(settings, listener, stop, ready)
+        controller::run(settings, listeners, stop, ready)
             .await
             .context("the controller failed")
     });
     until_ready(&mut roles, controller_ready).await?;
 
     let (ready, cell_ready) = oneshot::channel();
-    let settings = cell_config(&config, &state, &secrets, &install, &api, blobs)?;
+    let settings = cell_config(&config, &state, &secrets, &install, &own, blobs)?;
     let stop = shutdown.clone();
     roles.spawn(async move { cell::run(settings, stop, ready).await.context("the cell failed") });
     let (ready, router_ready) = oneshot::channel();
@@ -103,8 +97,23 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     until_ready(&mut roles, cell_ready).await?;
     until_ready(&mut roles, router_ready).await?;
     write_login(&state, &secrets, &api)?;
-    announce(&config, &api, edge, json)?;
+    announce(&config, &api, edge, caller.unwrap_or_else(std::process::id), json)?;
     supervise(roles, shutdown, Duration::from_secs(config.router.drain_seconds) + STOP).await
+}
+
+/// Where the API is served: for people the address of the socket that was opened first, for our own roles that too, or,
+/// where they are in another network than it, one of their own. The sockets, then both addresses.
+async fn listen(api: std::net::TcpListener, elsewhere: bool) -> anyhow::Result<(Vec<TcpListener>, String, String)> {
+    let public = TcpListener::from_std(api).context("failed to take over the API's socket")?;
+    let address = public.local_addr()?;
+    let url = |address: SocketAddr| format!("http://{address}");
+    if !elsewhere {
+        return Ok((vec![public], url(address), url(address)));
+    }
+    let own = TcpListener::bind((Ipv4Addr::LOCALHOST, address.port())).await;
+    let own = own.context("failed to listen in the network of the sandboxes")?;
+    let inside = url(own.local_addr()?);
+    Ok((vec![public, own], url(address), inside))
 }
 
 async fn until_ready<T>(roles: &mut JoinSet<anyhow::Result<()>>, ready: oneshot::Receiver<T>) -> anyhow::Result<T> {
@@ -139,7 +148,7 @@ async fn supervise(
         _ = terminate.recv() => Ok(()),
         error = failure(&mut roles) => Err(error),
     };
-    tracing::info!("stopping; apps go on");
+    tracing::info!("stopping");
     shutdown.cancel();
     tokio::select! {
         () = async { while roles.join_next().await.is_some() {} } => {}
@@ -151,17 +160,12 @@ async fn supervise(
 }
 
 fn router_config(config: &Config, secrets: &Secrets, api: &str) -> router::Config {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     router::Config {
         id: secrets.router,
         listen: config.router.listen,
         controller: api.to_owned(),
         machine_token: secrets.machine_token.clone(),
-        workers: if config.router.workers == 0 {
-            cpus
-        } else {
-            config.router.workers
-        },
+        workers: config.router.threads(),
         drain_timeout: Duration::from_secs(config.router.drain_seconds),
         limits: router::Limits::default(),
     }
@@ -236,7 +240,9 @@ fn cell_config(
     let folder = state.path("cell").join("network");
     let mut network = sandbox::net::NetworkConfig::new(&settings.name, &settings.bridge, subnet, folder);
     network.uplink = (!settings.uplink.is_empty()).then(|| settings.uplink.clone());
-    network.resolvers.clone_from(&settings.resolvers);
+    if !settings.resolvers.is_empty() {
+        network.resolvers.clone_from(&settings.resolvers);
+    }
     network.rates = Some(rates(settings));
     let token = secrets.machine_token.clone();
     let mut cell = cell::Config::new(state.path("cell"), api, token, blobs, &install.libexec, network);
@@ -293,12 +299,13 @@ fn write_login(state: &State, secrets: &Secrets, api: &str) -> anyhow::Result<()
 }
 
 #[allow(clippy::print_stdout, reason = "tells whoever started it that it is ready")]
-fn announce(config: &Config, api: &str, edge: SocketAddr, json: bool) -> anyhow::Result<()> {
+fn announce(config: &Config, api: &str, edge: SocketAddr, pid: u32, json: bool) -> anyhow::Result<()> {
     use std::io::Write as _;
+    let missing = sandbox::unprivileged::lacks();
     if json {
         println!(
             "{}",
-            serde_json::json!({ "api": api, "router": edge.to_string(), "pid": std::process::id() })
+            serde_json::json!({ "api": api, "router": edge.to_string(), "pid": pid, "missing": missing })
         );
     } else {
         println!(
@@ -307,6 +314,9 @@ fn announce(config: &Config, api: &str, edge: SocketAddr, json: bool) -> anyhow:
             edge.port()
         );
         println!("Push one with: paas push ./app");
+        if !missing.is_empty() {
+            println!("{}", crate::place::told(&missing));
+        }
     }
     std::io::stdout()
         .flush()
@@ -328,8 +338,16 @@ pub async fn teardown(config: Config) -> anyhow::Result<()> {
 /// Makes a stack from Debian packages.
 ///
 /// # Errors
-/// Where a tool is missing or a package can't be had.
+/// Where a tool is missing or a package can't be had; who is not root is told what to do.
 pub async fn create_stack(config: Config, name: &str, suite: &str, packages: &[String]) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "making a stack needs root, for it installs packages as on a machine of their own: run `sudo paasd stack \
+             create {name} --state {}`; a platform without root runs apps on it, as on the stack \"host\", which needs \
+             nothing made",
+            config.state.display()
+        );
+    }
     let defaults = cell::stack::build::DEFAULT_PACKAGES.map(str::to_owned);
     let recipe = cell::stack::build::Recipe {
         name: name.parse().context("in the stack's name")?,

@@ -4,13 +4,17 @@
 mod config;
 mod dev;
 mod install;
+mod place;
 mod state;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use place::Which;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// All went well.
+const DONE: u8 = 0;
 /// Configuration or arguments are wrong (EX_USAGE).
 const EXIT_USAGE: u8 = 64;
 
@@ -27,7 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a whole platform on this machine, everything embedded. Apps go on when it stops
+    /// Run a whole platform on this machine, everything embedded. As root apps go on when it stops; without root they
+    /// end with it, and are isolated less
     Dev {
         #[command(flatten)]
         settings: Settings,
@@ -88,6 +93,8 @@ impl Settings {
         let mut config = config::load(self.config.as_deref(), variables, &self.assignments)?;
         if let Some(state) = &self.state {
             config.state = std::path::absolute(state).context("failed to find the state directory")?;
+        } else if !nix::unistd::geteuid().is_root() {
+            config::own_state(&mut config, |name| std::env::var(name).ok())?;
         }
         Ok(config)
     }
@@ -95,10 +102,8 @@ impl Settings {
 
 fn main() -> ExitCode {
     let settings = match &Arguments::parse().command {
-        Command::Dev { settings, json } => settings
-            .load()
-            .map(|config| run(&config, |config| dev::run(config, *json))),
-        Command::Teardown { settings } => settings.load().map(|config| run(&config, dev::teardown)),
+        Command::Dev { settings, json } => settings.load().map(|config| start(&config, *json)),
+        Command::Teardown { settings } => settings.load().map(|config| tear_down(&config)),
         Command::Stack {
             command:
                 StackCommand::Create {
@@ -109,13 +114,32 @@ fn main() -> ExitCode {
                 },
         } => settings
             .load()
-            .map(|config| run(&config, |config| dev::create_stack(config, name, suite, packages))),
-        Command::Config { settings } => settings.load().map(|config| print_config(&config)),
+            .map(|config| run(&config, |config| dev::create_stack(config, name, suite, packages)).map(|()| DONE)),
+        Command::Config { settings } => settings.load().map(|config| print_config(&config).map(|()| DONE)),
     };
     match settings {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => fail(&error, 1),
         Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+/// Runs a platform; its exit code.
+fn start(config: &config::Config, json: bool) -> anyhow::Result<u8> {
+    match place::enter(place::Sockets::open(config)?)? {
+        Which::Caller(code) => Ok(code),
+        Which::Daemon(sockets, caller) => {
+            let place = place::Place { sockets, caller };
+            run(config, |config| dev::run(config, place, json)).map(|()| DONE)
+        }
+    }
+}
+
+/// Removes what a platform left; the exit code.
+fn tear_down(config: &config::Config) -> anyhow::Result<u8> {
+    match place::enter(())? {
+        Which::Caller(code) => Ok(code),
+        Which::Daemon((), _) => run(config, dev::teardown).map(|()| DONE),
     }
 }
 

@@ -19,6 +19,7 @@ mod worker;
 
 pub use config::{Config, Limits};
 pub use error::Error;
+pub use worker::listen;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,13 +47,26 @@ impl Router {
     /// # Errors
     /// Where the address can't be bound, or a worker can't be started.
     pub fn bind(config: Config, shutdown: CancellationToken) -> Result<Self, Error> {
+        let listeners = listen(config.listen, config.workers)?;
+        Self::on(config, listeners, shutdown)
+    }
+
+    /// The same on sockets that [`listen`] opened before, a worker each.
+    ///
+    /// # Errors
+    /// Where a worker can't be started.
+    pub fn on(
+        config: Config,
+        listeners: Vec<std::net::TcpListener>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .build()
             .map_err(Error::Client)?;
         let table = Arc::new(table::Table::default());
         let (access, sink) = access::channel();
-        let workers = worker::Workers::start(&config, &table, &access, &shutdown)?;
+        let workers = worker::Workers::start(&config, listeners, &table, &access, &shutdown)?;
         tracing::info!(listen = %workers.address(), workers = workers.count(), "router listens");
         Ok(Self {
             config,

@@ -59,19 +59,20 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Binds and starts `config.workers` threads that serve until `shutdown`.
+    /// Starts a thread for each of the listeners, which serves until `shutdown`.
     ///
     /// # Errors
-    /// Where the address can't be bound or a thread can't be started.
+    /// Where a thread can't be started.
     pub fn start(
         config: &Config,
+        listeners: Vec<std::net::TcpListener>,
         table: &Arc<Table>,
         access: &Access,
         shutdown: &CancellationToken,
     ) -> Result<Self, Error> {
         let mut address = config.listen;
         let mut threads = Vec::new();
-        for index in 0..config.workers.max(1) {
+        for (index, listener) in listeners.into_iter().enumerate() {
             let failed = |source| Error::Worker { index, source };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -79,7 +80,7 @@ impl Workers {
                 .map_err(failed)?;
             let listener = {
                 let _context = runtime.enter();
-                listen(address)?
+                TcpListener::from_std(listener).map_err(failed)?
             };
             address = listener.local_addr().map_err(failed)?;
             let worker = Arc::new(Worker {
@@ -129,7 +130,22 @@ impl Workers {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+/// Opens a socket per worker, all on one address; where that names no port, on one that is free. Starts no thread.
+///
+/// # Errors
+/// Where the address can't be bound.
+pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<std::net::TcpListener>, Error> {
+    let failed = |source| Error::Listen { address, source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed)?;
+    let _context = runtime.enter();
+    let first = listen_once(address)?;
+    let address = first.local_addr().map_err(failed)?;
+    let further = (1..workers).map(|_| listen_once(address));
+    std::iter::once(Ok(first)).chain(further).collect()
+}
+
+fn listen_once(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
     let failed = |source| Error::Listen { address, source };
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
@@ -140,7 +156,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     socket.set_reuseaddr(true).map_err(failed)?;
     socket.set_reuseport(true).map_err(failed)?;
     socket.bind(address).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)
+    socket.listen(BACKLOG).and_then(TcpListener::into_std).map_err(failed)
 }
 
 async fn serve(worker: Arc<Worker>, listener: TcpListener, shutdown: CancellationToken, drain: Duration) {

@@ -19,6 +19,7 @@ const KNOWN: &[&str] = &[
     "HOME",
     "XDG_CONFIG_HOME",
     "XDG_CACHE_HOME",
+    "XDG_STATE_HOME",
     "NO_COLOR",
     "CLICOLOR_FORCE",
     "TERM",
@@ -77,6 +78,11 @@ impl Environment {
     /// Folder of caches, which may be deleted at any time.
     pub fn cache_dir(&self) -> PathBuf {
         self.xdg("XDG_CACHE_HOME", ".cache")
+    }
+
+    /// Folder of a platform that this user runs.
+    pub fn state_dir(&self) -> PathBuf {
+        self.xdg("XDG_STATE_HOME", ".local/state")
     }
 
     fn xdg(&self, name: &str, below_home: &str) -> PathBuf {

@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Name of the project file, looked for in the current folder and above.
 pub const PROJECT_FILE: &str = ".paas.toml";
-/// Where `paasd dev` leaves a login for the local user.
+/// Where `paasd dev` leaves a login for the local user, if root runs it.
 pub const DEV_LOGIN: &str = "/var/lib/paas/login.json";
+/// The same below the state folder of a user who runs it.
+const OWN_LOGIN: &str = "login.json";
 /// Name of the context made from it.
 pub const DEV_CONTEXT: &str = "local";
 /// Largest configuration file that is read, in bytes.
@@ -120,8 +122,7 @@ impl Config {
         let dev_path = env
             .var("PAAS_DEV_LOGIN")
             .map(PathBuf::from)
-            .or(known)
-            .unwrap_or_else(|| PathBuf::from(DEV_LOGIN));
+            .unwrap_or_else(|| local_login(known, PathBuf::from(DEV_LOGIN), env.state_dir().join(OWN_LOGIN)));
         let dev = read_dev_login(&dev_path);
         let context = pick(
             "context",
@@ -272,6 +273,16 @@ fn find_project(folder: &Path) -> Result<(Project, PathBuf), Error> {
     Ok((Project::default(), PathBuf::from(PROJECT_FILE)))
 }
 
+/// Where the login of the local platform is: where it was found before if that is a place of its own, else with root or
+/// with this user, whoever started one last.
+fn local_login(known: Option<PathBuf>, root: PathBuf, own: PathBuf) -> PathBuf {
+    if let Some(known) = known.filter(|known| *known != root && *known != own) {
+        return known;
+    }
+    let written = |path: &Path| std::fs::metadata(path).and_then(|found| found.modified()).ok();
+    if written(&own) > written(&root) { own } else { root }
+}
+
 /// A development login, where there is one that this user may read. Anything else means that there is none.
 fn read_dev_login(path: &Path) -> Option<DevLogin> {
     let text = read_small(path).ok().flatten()?;
@@ -410,6 +421,21 @@ mod tests {
             .context
             .expect("there");
         assert_eq!((moved.api.as_str(), moved.access_token), ("http://127.0.0.1:2", None));
+    }
+
+    #[test]
+    fn the_local_platform_is_the_one_that_was_started_last() {
+        let home = tempfile::tempdir().expect("folder");
+        let [root, own, other] = ["root", "own", "other"].map(|name| home.path().join(name));
+        let find = |known: Option<&PathBuf>| local_login(known.cloned(), root.clone(), own.clone());
+        assert_eq!(find(None), root);
+        assert_eq!(find(Some(&other)), other);
+        std::fs::write(&own, "").expect("written");
+        assert_eq!((find(None), find(Some(&root))), (own.clone(), own.clone()));
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
+        let file = std::fs::File::create(&root).expect("written");
+        file.set_modified(later).expect("set");
+        assert_eq!((find(None), find(Some(&own))), (root.clone(), root.clone()));
     }
 
     #[test]

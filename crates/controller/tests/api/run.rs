@@ -41,7 +41,7 @@ struct Running {
 async fn start(config: Config) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let (stop, (ready, is_ready)) = (CancellationToken::new(), oneshot::channel());
-    let task = tokio::spawn(controller::run(config, listener, stop.clone(), ready));
+    let task = tokio::spawn(controller::run(config, vec![listener], stop.clone(), ready));
     let address = tokio::time::timeout(Duration::from_secs(30), is_ready)
         .await
         .expect("in time")
@@ -106,6 +106,12 @@ async fn another_encryption_key_is_noticed_at_once() {
     first.task.await.expect("ends").expect("well");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let (ready, _is_ready) = oneshot::channel();
-    let failed = controller::run(config(folder.path(), 2), listener, CancellationToken::new(), ready).await;
+    let failed = controller::run(
+        config(folder.path(), 2),
+        vec![listener],
+        CancellationToken::new(),
+        ready,
+    )
+    .await;
     assert!(matches!(failed, Err(Error::SigningKey { .. })), "{failed:?}");
 }
