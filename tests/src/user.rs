@@ -1,5 +1,5 @@
 //! An ordinary user that the machine does not have, to run a platform as. What makes him one (his line in
-//! `/etc/passwd`, his subordinate ids) only his own processes see, in mounts of their own.
+//! `/etc/passwd`, his subordinate ids, the device for a way out that most machines have) only his own processes see, in mounts of their own.
 
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -15,6 +15,9 @@ mount --bind "$files/passwd" /etc/passwd
 mount --bind "$files/subids" /etc/subuid
 mount --bind "$files/subids" /etc/subgid
 mount --bind "$DIST" "$files/dist"
+mount -t tmpfs tmpfs "$files/devices"
+mknod -m 666 "$files/devices/tun" c 10 200
+mount --bind "$files/devices/tun" /dev/net/tun
 exec setpriv --reuid="$id" --regid="$id" --clear-groups env -u DIST HOME="$files" "$files/dist/bin/paasd" "$@"
 "#;
 
@@ -47,7 +50,9 @@ impl User {
                 String::new()
             },
         );
-        std::fs::create_dir(files.path().join("dist")).expect("made");
+        for folder in ["dist", "devices"] {
+            std::fs::create_dir(files.path().join(folder)).expect("made");
+        }
         let user = Self { id, first, files };
         user.own(user.files.path());
         user

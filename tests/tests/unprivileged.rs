@@ -39,6 +39,14 @@ fn apps_answer_end_with_it_and_start_with_it() {
         .paas(["push", shell.path().to_str().expect("UTF-8"), "-n", "shell"])
         .ok();
     assert_eq!(platform.get("shell.localhost", "/").0, 200);
+    // Its dependencies come from outside, through the way out.
+    assert!(!subjects(&platform).contains(&"network"), "{}", platform.ready);
+    let flask = app("python-flask");
+    let _ = platform
+        .paas(["push", flask.path().to_str().expect("UTF-8"), "-n", "flask"])
+        .ok();
+    let (status, body) = platform.get("flask.localhost", "/");
+    assert!(status == 200 && body.contains("Hello from Flask"), "{status} {body}");
     let user = platform.paas(["exec", "shell", "--", "id", "-u"]).ok();
     assert_eq!(user.stdout.trim(), "2000");
 

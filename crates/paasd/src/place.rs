@@ -60,13 +60,16 @@ pub fn enter<T>(brought: T) -> anyhow::Result<Which<T>> {
     }
 }
 
+/// What brings back all of it, and needs no mention with each.
+const AS_ROOT: &str = "sudo paasd dev";
+
 /// What is missing, for a person.
 pub fn told(missing: &[Lack]) -> String {
     let mut text =
         "\nIt runs without root. Everything works, but apps are isolated less than with `sudo paasd dev`:".to_owned();
     for Lack { effect, remedy, .. } in missing {
         let _ = write!(text, "\n  - {effect}");
-        if !remedy.starts_with("sudo ") {
+        if remedy != AS_ROOT {
             let _ = write!(text, "\n    To change that: {remedy}");
         }
     }

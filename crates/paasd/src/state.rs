@@ -37,10 +37,16 @@ impl State {
     /// # Errors
     /// Where another daemon has it, or it can't be made.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
-        // Others may pass through to the login that is theirs; what is secret below is 0600 or 0700 itself.
+        // Others may pass through to the login that is theirs; what is secret below is 0600 or 0700 itself. Who runs a
+        // platform without root has no others.
+        let mode = if sandbox::unprivileged::confined() {
+            0o700
+        } else {
+            0o755
+        };
         DirBuilder::new()
             .recursive(true)
-            .mode(0o755)
+            .mode(mode)
             .create(root)
             .with_context(|| format!("failed to make the state directory {}", root.display()))?;
         let path = root.join("lock");

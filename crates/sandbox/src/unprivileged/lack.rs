@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Runs the same with everything in force.
 const AS_ROOT: &str = "sudo paasd dev";
-const MANY_IDS: &str = "install newuidmap (Debian package uidmap) and give your account subordinate ids, as root: \
-                        usermod --add-subuids 100000-165535 --add-subgids 100000-165535 YOU";
+const MANY_IDS: &str = "install newuidmap (Debian package uidmap) and give your account subordinate ids: \
+                        sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER";
 
 /// Which part of the isolation it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

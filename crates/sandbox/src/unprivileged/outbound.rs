@@ -42,7 +42,7 @@ impl Outbound {
             return Err(("slirp4netns is not installed".to_owned(), INSTALL.to_owned()));
         };
         if let Err(error) = File::options().read(true).write(true).open(TUN) {
-            let remedy = format!("as root: modprobe tun; chmod 666 {TUN}");
+            let remedy = format!("sudo sh -c 'modprobe tun; chmod 666 {TUN}'");
             return Err((format!("{TUN} cannot be opened: {error}"), remedy));
         }
         Self::start(&program, pid).map_err(|error| {
