@@ -10,15 +10,15 @@ use sandbox::net::{Egress, Rule};
 use sandbox::unprivileged::{self, Place, Subject};
 use sandbox::{Error, ExecSpec, Network, Sandbox, Spec};
 
-use crate::kit::{self, Host, PATIENCE, chain, ended, eventually, printed, records, text};
+use crate::kit::{Host, PATIENCE, chain, ended, eventually, printed, records, text};
 use crate::user::User;
-use crate::{AWAY, Brought};
+use crate::{AWAY, READY};
 
 /// In a user namespace of its own, which a process may forbid to have others below it.
-pub fn refused(brought: Brought) {
+pub fn refused(listener: TcpListener) {
     unshare(CloneFlags::CLONE_NEWUSER).unwrap();
     std::fs::write("/proc/sys/user/max_user_namespaces", "0").unwrap();
-    let error = chain(&unprivileged::enter(brought).unwrap_err());
+    let error = chain(&unprivileged::enter(listener).unwrap_err());
     for part in [
         "user.max_user_namespaces forbids",
         "sysctl user.max_user_namespaces=",
@@ -28,11 +28,11 @@ pub fn refused(brought: Brought) {
     }
 }
 
-pub fn unreachable(_: &User, _: &'static Place, _: Brought) {
+pub fn unreachable(_: &User, _: &'static Place, _: TcpListener) {
     panic!("it was not forbidden");
 }
 
-pub fn sees_nothing(user: &User, _: &'static Place, _: Brought) {
+pub fn sees_nothing(user: &User, _: &'static Place, _: TcpListener) {
     let host = user.host();
     let seen = host.output(&["view"]);
     let value = |key: &str| {
@@ -77,7 +77,7 @@ pub fn sees_nothing(user: &User, _: &'static Place, _: Brought) {
     host.finish();
 }
 
-pub fn one_id(user: &User, place: &'static Place, _: Brought) {
+pub fn one_id(user: &User, place: &'static Place, _: TcpListener) {
     let users = place.lacks.iter().find(|lack| lack.subject == Subject::Users).unwrap();
     assert!(
         users.effect.contains("own user id") && users.effect.contains("/etc/sub"),
@@ -122,7 +122,7 @@ fn exec(sandbox: &Sandbox, argv: &[&str], tty: Option<(u16, u16)>) -> (Option<i3
     (code, String::from_utf8_lossy(&output).into_owned())
 }
 
-pub fn runs(user: &User, _: &'static Place, _: Brought) {
+pub fn runs(user: &User, _: &'static Place, _: TcpListener) {
     let host = user.host();
     let sandbox = host.create(&host.spec("runs", &["term"]));
     printed(&sandbox, "ready");
@@ -149,9 +149,7 @@ pub fn runs(user: &User, _: &'static Place, _: Brought) {
     host.finish();
 }
 
-pub fn parked(user: &User, _: &'static Place, _: Brought) {
-    // SAFETY: the agent has one thread still.
-    unsafe { std::env::set_var(kit::STARTS, "whole") };
+pub fn parked(user: &User, _: &'static Place, _: TcpListener) {
     let host = user.host();
     let sandbox = host.create(&networked(&host, "parked", &["serve", "8080"]));
     assert!(sandbox.was_parked());
@@ -165,7 +163,7 @@ pub fn parked(user: &User, _: &'static Place, _: Brought) {
     host.finish();
 }
 
-pub fn limits(user: &User, place: &'static Place, brought: Brought) {
+pub fn limits(user: &User, place: &'static Place, listener: TcpListener) {
     let host = user.host();
     let output = host.output(&["fill", "/home/vcap/big"]);
     let bytes: u64 = output.strip_prefix("errno=28 bytes=").expect(&output).parse().unwrap();
@@ -174,10 +172,10 @@ pub fn limits(user: &User, place: &'static Place, brought: Brought) {
     let files: u64 = output.strip_prefix("errno=28 files=").expect(&output).parse().unwrap();
     assert!((1900..=2048).contains(&files), "{files}");
     host.finish();
-    processes(user, place, brought);
+    processes(user, place, listener);
 }
 
-pub fn processes(user: &User, _: &'static Place, _: Brought) {
+pub fn processes(user: &User, _: &'static Place, _: TcpListener) {
     let host = user.host();
     let mut spec = host.spec("bomb", &["bomb"]);
     spec.limits.pids = 40;
@@ -219,7 +217,7 @@ fn ask(sandbox: &Sandbox, port: u16) -> String {
     answer
 }
 
-pub fn network(user: &User, place: &'static Place, _: Brought) {
+pub fn network(user: &User, place: &'static Place, _: TcpListener) {
     // The machine's own device is not for the user, or not there.
     assert!(place.lacks.iter().any(|lack| lack.subject == Subject::Network));
     let host = user.host();
@@ -247,7 +245,7 @@ pub fn network(user: &User, place: &'static Place, _: Brought) {
     host.finish();
 }
 
-pub fn told(user: &User, place: &'static Place, _: Brought) {
+pub fn told(user: &User, place: &'static Place, _: TcpListener) {
     let host = user.host();
     let isolation = host.runtime().isolation();
     assert_eq!((isolation.cgroups.as_str(), isolation.disk.as_str()), ("none", "tmpfs"));
@@ -267,7 +265,7 @@ pub fn told(user: &User, place: &'static Place, _: Brought) {
     host.finish();
 }
 
-pub fn way_out(user: &User, place: &'static Place, brought: Brought) {
+pub fn way_out(user: &User, place: &'static Place, listener: TcpListener) {
     assert!(
         !place.lacks.iter().any(|lack| lack.subject == Subject::Network),
         "{:?}",
@@ -275,7 +273,7 @@ pub fn way_out(user: &User, place: &'static Place, brought: Brought) {
     );
     let host = user.host();
     // In the caller's network, although it is held here.
-    let target = brought.listener.local_addr().unwrap().to_string();
+    let target = listener.local_addr().unwrap().to_string();
     let reached = |policy: Egress| {
         let mut spec = networked(&host, "away", &["connect", &target]);
         spec.network = Network::Isolated { policy };
@@ -294,11 +292,12 @@ pub fn way_out(user: &User, place: &'static Place, brought: Brought) {
     host.finish();
 }
 
-pub fn stays(user: &User, _: &'static Place, mut brought: Brought) {
+pub fn stays(user: &User, _: &'static Place, _: TcpListener) {
     let host = user.host();
     let sandbox = host.create(&host.spec("stays", &["term"]));
     printed(&sandbox, "ready");
-    brought.ready.write_all(&[1]).unwrap();
+    std::io::stdout().write_all(READY.as_bytes()).unwrap();
+    std::io::stdout().flush().unwrap();
     loop {
         std::thread::park();
     }

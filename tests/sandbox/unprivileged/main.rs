@@ -8,10 +8,6 @@
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
-#![allow(
-    clippy::exit,
-    reason = "a forked process must not return into the program it was forked from"
-)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is its own harness")]
 
 #[allow(dead_code, reason = "it serves the other suite too")]
@@ -21,20 +17,24 @@ mod kit;
 mod bodies;
 mod user;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::ExitCode;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, Stdio};
 
 use bodies::*;
 use kit::{chain, eventually};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::ForkResult;
+use nix::unistd::Pid;
 use sandbox::unprivileged::{self, Entered, Place};
 use user::{Ids, User};
 
 /// Address of the caller's network.
 const AWAY: &str = "192.0.2.1";
+/// Makes this program the caller of the test that is named next, as the user who is described after that.
+const CALLER: &str = "--caller";
+/// What a body says that waits for its end.
+const READY: &str = "ready\n";
 
 /// How a test ends.
 #[derive(Clone, Copy, PartialEq)]
@@ -45,15 +45,8 @@ enum End {
     Caller(Signal),
 }
 
-/// What the agent brings along.
-struct Brought {
-    /// Reports to the test outside that the body is ready to be ended.
-    ready: std::io::PipeWriter,
-    /// A socket of the network that the caller is in.
-    listener: TcpListener,
-}
-
-type Body = fn(&User, &'static Place, Brought);
+/// Gets the user, what the agent found, and a socket of the network that the caller is in.
+type Body = fn(&User, &'static Place, TcpListener);
 
 struct Test {
     name: &'static str,
@@ -62,6 +55,8 @@ struct Test {
     way_out: bool,
     /// Whether a setting forbids user namespaces.
     forbidden: bool,
+    /// What sandboxes are made of, as `kit` knows it.
+    starts: Option<&'static str>,
     end: End,
     body: Body,
 }
@@ -72,6 +67,7 @@ const fn test(name: &'static str, ids: Ids, body: Body) -> Test {
         ids,
         way_out: false,
         forbidden: false,
+        starts: None,
         end: End::Itself,
         body,
     }
@@ -82,7 +78,10 @@ const TESTS: [Test; 13] = [
     test("with_one_id_it_is_the_apps", Ids::One, one_id),
     test("an_app_runs_is_joined_and_ends", Ids::Many, runs),
     test("the_same_with_one_id", Ids::One, runs),
-    test("a_parked_sandbox_starts", Ids::Many, parked),
+    Test {
+        starts: Some("whole"),
+        ..test("a_parked_sandbox_starts", Ids::Many, parked)
+    },
     test("disk_files_and_processes_have_limits", Ids::Many, limits),
     test("processes_have_a_limit_with_one_id", Ids::One, processes),
     test("the_agent_reaches_in_and_nobody_out", Ids::One, network),
@@ -108,6 +107,9 @@ const TESTS: [Test; 13] = [
 /// Answers what test runners ask: a list, or tests by name; without a name all of them run.
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == CALLER) {
+        return ExitCode::from(caller(&arguments[1..]));
+    }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if has("--list") {
         if !has("--ignored") {
@@ -134,34 +136,33 @@ fn outside(test: &Test) {
     let folder = tempfile::Builder::new().prefix("paas-user-").tempdir().unwrap();
     let seen = tempfile::Builder::new().prefix("paas-seen-").tempdir().unwrap();
     let user = User::new(folder.path(), seen.path(), test.ids);
-    let (mut says, ready) = std::io::pipe().unwrap();
-    // SAFETY: this program has one thread.
-    let caller = match unsafe { nix::unistd::fork() }.unwrap() {
-        ForkResult::Child => {
-            drop(says);
-            let code = std::panic::catch_unwind(|| caller(test, &user, ready)).unwrap_or(101);
-            std::process::exit(i32::from(code))
-        }
-        ForkResult::Parent { child } => child,
-    };
-    drop(ready);
-    let status = match test.end {
-        End::Itself => waitpid(caller, None).unwrap(),
-        End::Caller(signal) => {
-            says.read_exact(&mut [0]).expect("the body gets ready");
-            assert!(user.processes().len() >= 5, "{:?}", user.processes());
-            kill(caller, signal).unwrap();
-            waitpid(caller, None).unwrap()
-        }
-    };
-    let expected = match test.end {
-        End::Itself => WaitStatus::Exited(caller, 0),
-        End::Caller(Signal::SIGKILL) => WaitStatus::Signaled(caller, Signal::SIGKILL, false),
-        // The agent has no handler for it here, and its end is the caller's.
-        End::Caller(signal) => WaitStatus::Exited(caller, 128 + signal as i32),
-    };
+    let mut caller = Command::new("/proc/self/exe");
+    caller.args([CALLER, test.name]).args(user.as_arguments());
+    caller
+        .env("TMPDIR", &user.dir)
+        .env("PAAS_INIT", user.dir.join("paas-init"));
+    caller.envs(test.starts.map(|starts| (kit::STARTS, starts)));
+    if test.end != End::Itself {
+        caller.stdout(Stdio::piped());
+    }
+    let mut caller = caller.spawn().unwrap();
+    if let End::Caller(signal) = test.end {
+        let mut says = BufReader::new(caller.stdout.take().unwrap());
+        let mut line = String::new();
+        says.read_line(&mut line).unwrap();
+        assert_eq!(line, READY, "the body gets ready");
+        assert!(user.processes().len() >= 5, "{:?}", user.processes());
+        kill(Pid::from_raw(caller.id().cast_signed()), signal).unwrap();
+    }
+    let status = caller.wait().unwrap();
     eventually("no process is left", || user.processes().is_empty());
-    assert_eq!(status, expected);
+    let expected = match test.end {
+        End::Itself => (Some(0), None),
+        End::Caller(Signal::SIGKILL) => (None, Some(libc::SIGKILL)),
+        // The agent has no handler for it here, and its end is the caller's.
+        End::Caller(signal) => (Some(128 + signal as i32), None),
+    };
+    assert_eq!((status.code(), status.signal()), expected);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(folder.path().to_str().unwrap()), "mounts left");
     if test.end == End::Caller(Signal::SIGTERM) {
@@ -172,18 +173,20 @@ fn outside(test: &Test) {
 }
 
 /// The caller and, in its namespaces, the agent.
-fn caller(test: &Test, user: &User, ready: std::io::PipeWriter) -> u8 {
+fn caller(arguments: &[String]) -> u8 {
+    let test = TESTS.iter().find(|test| test.name == arguments[0]).unwrap();
+    let user = User::again(&arguments[1..]);
     user.become_him(test.ids, test.way_out);
     let listener = TcpListener::bind((AWAY, 0)).unwrap();
     if test.forbidden {
-        refused(Brought { ready, listener });
+        refused(listener);
         return 0;
     }
-    match unprivileged::enter(Brought { ready, listener }) {
+    match unprivileged::enter(listener) {
         Ok(Entered::Ended(code)) => code,
-        Ok(Entered::Inside(place, brought)) => {
+        Ok(Entered::Inside(place, listener)) => {
             assert!(rustix::process::geteuid().is_root() && unprivileged::confined());
-            (test.body)(user, place, brought);
+            (test.body)(&user, place, listener);
             0
         }
         Err(error) => panic!("{}", chain(&error)),

@@ -49,6 +49,27 @@ impl User {
         user
     }
 
+    /// What tells another process of this program who he is.
+    pub fn as_arguments(&self) -> [String; 4] {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        [
+            self.id.to_string(),
+            self.first.to_string(),
+            text(&self.dir),
+            text(&self.seen),
+        ]
+    }
+
+    /// The user that was told so.
+    pub fn again(arguments: &[String]) -> User {
+        User {
+            id: arguments[0].parse().unwrap(),
+            first: arguments[1].parse().unwrap(),
+            dir: PathBuf::from(&arguments[2]),
+            seen: PathBuf::from(&arguments[3]),
+        }
+    }
+
     /// Becomes him, in mounts and a network of its own. Called as root, in a process of one thread.
     pub fn become_him(&self, ids: Ids, way_out: bool) {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
@@ -77,11 +98,6 @@ impl User {
         nix::unistd::setresuid(uid, uid, uid).unwrap();
         // A process that changed its user is not looked into by it, as if it were a set-uid program.
         nix::sys::prctl::set_dumpable(true).unwrap();
-        // SAFETY: this process has one thread.
-        unsafe {
-            std::env::set_var("TMPDIR", &self.dir);
-            std::env::set_var("PAAS_INIT", self.dir.join("paas-init"));
-        }
     }
 
     /// Has `path` show `content` to this process and those that it starts.

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(threads("Name:\tx\n"), None);
         // The test harness has several.
         std::thread::scope(|scope| {
-            let (wait, waits) = std::sync::mpsc::channel::<()>();
+            let (wait, waits) = std::sync::mpsc::sync_channel::<()>(1);
             scope.spawn(move || waits.recv());
             assert!(single_thread().is_err());
             drop(wait);
