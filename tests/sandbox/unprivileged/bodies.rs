@@ -14,6 +14,50 @@ use crate::kit::{Host, PATIENCE, chain, ended, eventually, printed, records, tex
 use crate::user::User;
 use crate::{AWAY, READY};
 
+/// Attempts of the probe, all that need no argument.
+const ATTEMPTS: &[&str] = &[
+    "user-namespace",
+    "user-namespace-by-clone",
+    "user-namespace-by-clone3",
+    "another-abi",
+    "io-uring",
+    "bpf",
+    "perf",
+    "userfaultfd",
+    "kernel-log",
+    "keyring",
+    "process-memory",
+    "file-by-handle",
+    "terminal-injection",
+    "odd-sockets",
+    "raw-socket",
+    "chroot",
+    "mount",
+    "mount-of-groups",
+    "host-name",
+    "namespace-of-init",
+    "masked-paths",
+    "core-pattern",
+    "proc-writable",
+    "sys-writable",
+    "device-creation",
+    "device-access",
+    "setuid-program",
+    "memory-of-init",
+    "root-file",
+    "group-limits",
+    "group-membership",
+    "group-nesting",
+    "release-agent",
+    "ptrace-of-init",
+    "signal-to-init",
+    "signal-to-neighbour",
+    "root-of-neighbour",
+    "processes-of-the-host",
+    "abstract-socket",
+    "shared-memory",
+];
+
 /// In a user namespace of its own, which a process may forbid to have others below it.
 pub fn refused(listener: TcpListener) {
     unshare(CloneFlags::CLONE_NEWUSER).unwrap();
@@ -75,6 +119,32 @@ pub fn sees_nothing(user: &User, _: &'static Place, _: TcpListener) {
     assert_eq!(host.output(&["read", "/etc/secret"]), "error 13");
     assert_eq!(host.output(&["write", "/dev/null", "x"]), "written");
     host.finish();
+}
+
+/// None of the probe's attempts to get out succeeds, but those that are the `right` of the app's user.
+fn attempts(user: &User, right: &[&str]) {
+    let host = user.host();
+    let wanted = ATTEMPTS.iter().filter(|name| !right.contains(name));
+    let argv: Vec<&str> = std::iter::once("escapes").chain(wanted.copied()).collect();
+    let output = host.output(&argv);
+    for name in &argv[1..] {
+        let told = output
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let told = told.unwrap_or_else(|| panic!("{name} told no outcome: {output}"));
+        assert!(told.starts_with("held: "), "{name} {told}");
+    }
+    host.finish();
+}
+
+pub fn escapes(user: &User, _: &'static Place, _: TcpListener) {
+    attempts(user, &[]);
+}
+
+pub fn escapes_of_one(user: &User, _: &'static Place, _: TcpListener) {
+    // There init and the owner of all files in layers are the app's user too; what is sent to init it passes on to the
+    // app.
+    attempts(user, &["setuid-program", "root-file", "signal-to-init"]);
 }
 
 pub fn one_id(user: &User, place: &'static Place, _: TcpListener) {

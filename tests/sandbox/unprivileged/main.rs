@@ -73,9 +73,11 @@ const fn test(name: &'static str, ids: Ids, body: Body) -> Test {
     }
 }
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 15] = [
     test("an_app_sees_nothing_but_itself", Ids::Many, sees_nothing),
     test("with_one_id_it_is_the_apps", Ids::One, one_id),
+    test("attempts_to_get_out_fail", Ids::Many, escapes),
+    test("attempts_to_get_out_fail_with_one_id", Ids::One, escapes_of_one),
     test("an_app_runs_is_joined_and_ends", Ids::Many, runs),
     test("the_same_with_one_id", Ids::One, runs),
     Test {
