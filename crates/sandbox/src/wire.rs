@@ -108,6 +108,8 @@ pub enum Order {
     /// Take the descriptor that comes along: init the private layer as a detached mount, the
     /// app's process its terminal.
     Take,
+    /// To the app's process: nothing is missing any more, execute.
+    Go,
 }
 
 /// Init (and the app's first process) to agent while they set themselves up.

@@ -18,7 +18,7 @@ const KERNEL: &str = "linux.uml";
 /// What it needs beyond what is built in.
 const MODULES: &str = "fs/overlayfs/overlay,drivers/block/loop,drivers/net/veth";
 /// From power-on to power-off.
-const DEADLINE: Duration = Duration::from_secs(420);
+const DEADLINE: Duration = Duration::from_secs(1200);
 /// One test has this long, so that one that hangs does not take the others along.
 const SECONDS_EACH: u32 = 60;
 /// Room for images of private layers; the file is sparse.

@@ -77,6 +77,8 @@ fn live(orders: &OwnedFd, streams: &[OwnedFd], userns: &OwnedFd) -> Result<Infal
     } else {
         None
     };
+    // It is awake by now, while the agent does the rest.
+    super::allowed(orders)?.ok_or(None::<Failure>)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).stage("open null")?;
     let command = Launch {
         argv: &process.argv,

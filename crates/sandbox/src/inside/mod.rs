@@ -227,15 +227,30 @@ fn seal_all(userns: &OwnedFd) -> Result<(), Failure> {
 /// A descriptor that was ordered to be taken; `None` if the agent is gone, and with it the
 /// reason to live.
 fn given(socket: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
-    match wire::receive::<Order>(socket.as_fd()) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-        Ok(None) => Ok(None),
-        Ok(Some((Order::Take, mut fds))) => fds
+    match order(socket)? {
+        None => Ok(None),
+        Some((Order::Take, mut fds)) => fds
             .pop()
             .ok_or(io::ErrorKind::InvalidInput)
             .stage("take a descriptor")
             .map(Some),
-        Err(e) => Err(e).stage("wait for orders"),
+        Some((Order::Go, _)) => Err(io::ErrorKind::InvalidInput).stage("take a descriptor"),
+    }
+}
+
+/// Waits until it may execute; `None` as above.
+fn allowed(socket: &OwnedFd) -> Result<Option<()>, Failure> {
+    match order(socket)? {
+        None => Ok(None),
+        Some((Order::Go, _)) => Ok(Some(())),
+        Some((Order::Take, _)) => Err(io::ErrorKind::InvalidInput).stage("wait for orders"),
+    }
+}
+
+fn order(socket: &OwnedFd) -> Result<Option<(Order, Vec<OwnedFd>)>, Failure> {
+    match wire::receive::<Order>(socket.as_fd()) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        other => other.stage("wait for orders"),
     }
 }
 

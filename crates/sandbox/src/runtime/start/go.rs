@@ -71,12 +71,14 @@ impl Inner {
             self.lock_adopted().insert(id.clone());
         }
         let mut steps = Vec::new();
+        // It reads, and waits to be let go.
+        unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+        clock.step("app told");
         if let Some(inside) = &seat.inside {
             self.fit(seat, inside, &told, before)?;
             clock.step("files and name");
             self.bound(seat, spec, before)?;
             clock.step("limits and policy");
-            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
         } else {
             unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
             clock.step("told");
@@ -85,12 +87,12 @@ impl Inner {
             clock.step("limits and policy");
             let (init, terminal) = await_ready(seat, id, made)?;
             steps = init;
-            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
             if let Some(terminal) = terminal {
                 unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
             }
         }
-        clock.step("app told");
+        unless_gone(wire::send(seat.program.as_fd(), &Order::Go, &[]), id)?;
+        clock.step("app let go");
         // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
         let record = self.record(seat, id, Some(spec), clock.asked_ns);
         record::write_in(&seat.dir, &record)?;
