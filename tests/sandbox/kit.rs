@@ -173,12 +173,14 @@ impl Host {
         // As distinct as the ranges of uids.
         let id = self.uid_base / 65_536 / 4;
         let subnet = format!("10.{}.{}.0/24", 190 + id / 250 % 60, id % 250).parse().unwrap();
-        let network = NetworkConfig::new(
+        let mut network = NetworkConfig::new(
             &format!("t{id}"),
             &format!("ptb{id}"),
             subnet,
             self.dir.path().join("net"),
         );
+        // Some tests need more addresses, one after the other, than there are.
+        network.quarantine = Duration::from_millis(500);
         Config {
             state_dir: self.dir.path().join("state"),
             init_path: self.init_path.clone(),
@@ -274,7 +276,12 @@ impl Host {
     }
 
     /// Closes the runtime and proves that nothing is left.
-    pub fn finish(mut self) {
+    pub fn finish(self) {
+        self.finish_with(|_| {});
+    }
+
+    /// The same, and `more` is proven before the folder goes.
+    pub fn finish_with(mut self, more: impl FnOnce(&Host)) {
         let runtime = self.runtime.take().unwrap();
         assert_eq!(runtime.list().unwrap(), Vec::<String>::new(), "sandboxes left");
         runtime.close().unwrap();
@@ -285,6 +292,7 @@ impl Host {
         eventually("no loop device is left", || self.loops().is_empty());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.dir.path().to_str().unwrap()), "mounts left");
+        more(&self);
     }
 
     /// Processes of this test's uids.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
+mod churn;
 mod confine;
 mod copy;
 mod crashes;
@@ -12,6 +13,8 @@ mod kit;
 mod lifecycle;
 mod limits;
 mod logs;
+#[path = "../src/machine.rs"]
+mod machine;
 mod network;
 mod parked;
 mod resources;

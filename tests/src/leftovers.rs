@@ -1,71 +1,30 @@
 //! What a platform may not leave on a machine: processes, control groups, mounts, network parts, loop devices.
 
+use crate::machine::things;
 use std::path::Path;
-use std::process::Command;
 
 /// All that still bears the platform's name or lies in its state directory, a line each.
 #[must_use]
 pub fn of(name: &str, state: &Path) -> Vec<String> {
     let state = state.to_string_lossy();
-    let mut left = Vec::new();
-    left.extend(processes(&state));
-    left.extend(lines("/proc/self/mountinfo", &state).map(|line| format!("mount: {line}")));
-    left.extend(groups(name));
-    for (what, program, arguments) in [
-        ("interface", "ip", &["-o", "link", "show"][..]),
-        ("network namespace", "ip", &["netns", "list"]),
-        ("firewall", "nft", &["list", "tables"]),
-        ("loop device", "losetup", &["--list", "--noheadings"]),
-    ] {
-        let Ok(output) = Command::new(program).args(arguments).output() else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let found = text
-            .lines()
-            .filter(|line| has_word(line, name) || line.contains(&*state));
-        left.extend(found.map(|line| format!("{what}: {}", line.trim())));
-    }
-    left
+    let own = format!("{} ", std::process::id());
+    things()
+        .into_iter()
+        .filter(|thing| match thing.kind {
+            "process" => thing.text.contains(&*state) && !thing.text.starts_with(&own),
+            "control group" => thing.text.rsplit('/').next() == Some(name),
+            // Others may need it as well; its record is what shows.
+            "forwarding" => false,
+            _ => has_word(&thing.text, name) || thing.text.contains(&*state),
+        })
+        .map(|thing| thing.to_string())
+        .collect()
 }
 
 /// Whether `name` stands in `line`, not as the beginning of a longer number.
 fn has_word(line: &str, name: &str) -> bool {
     line.match_indices(name)
         .any(|(at, _)| !line[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
-}
-
-fn lines(path: &str, part: &str) -> impl Iterator<Item = String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter(|line| line.contains(part))
-        .map(str::to_owned)
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
-fn processes(state: &str) -> Vec<String> {
-    let folders = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let own = std::process::id().to_string();
-    folders
-        .filter(|folder| folder.file_name() != own.as_str())
-        .filter_map(|folder| {
-            let line = std::fs::read(folder.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            line.contains(state)
-                .then(|| format!("process {}: {line}", folder.file_name().to_string_lossy()))
-        })
-        .collect()
-}
-
-fn groups(name: &str) -> Vec<String> {
-    walkdir::WalkDir::new("/sys/fs/cgroup")
-        .max_depth(4)
-        .into_iter()
-        .flatten()
-        .filter(|entry| entry.file_type().is_dir() && entry.file_name() == name)
-        .map(|entry| format!("control group: {}", entry.path().display()))
-        .collect()
 }
 
 #[cfg(test)]

@@ -157,6 +157,15 @@ pub fn write_in(dir: &Path, record: &Record) -> Result<()> {
     write_json(dir, STATE, record)
 }
 
+/// Removes the record of what is in the folder `dir`, if there is one.
+pub fn forget_in(dir: &Path) -> Result<()> {
+    let path = dir.join(STATE);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).at("remove", path),
+        _ => Ok(()),
+    }
+}
+
 /// A value from a plain file; `None` if there is none, or it is not whole or larger than any record.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let file = match open_plain(path) {

@@ -373,6 +373,8 @@ impl Inner {
             self.release(seat, address);
         }
         self.spawner.ask_if_running(&Ask::Forget { id: seat.clone() });
+        // The record first: an agent that finds the rest of a folder must not take it for a sandbox's.
+        record::forget_in(&remains.dir)?;
         match std::fs::remove_dir_all(&remains.dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove folder", &remains.dir),
             _ => {}

@@ -2,45 +2,25 @@
 //!
 //! A list is taken before and after; only what is new counts, so a platform that already runs here does no harm.
 
-use crate::shell;
+use crate::machine::{Thing, things};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Names of everything that tests make begin with this.
-const PREFIX: &str = "paas";
+/// Names of everything that tests make begin with one of these.
+const PREFIXES: [&str; 2] = ["paas", "ptb"];
 /// Programs of ours, and what they run under.
-const PROGRAMS: [&str; 4] = ["paasd", "paas-init", "paas-lifecycle", "paas"];
+const PROGRAMS: [&str; 5] = ["paasd", "paas-init", "paas-spawner", "paas-lifecycle", "paas"];
 /// What goes asynchronously has this long.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What is there now, a line each.
-pub struct Snapshot(BTreeSet<String>);
+/// What is there now.
+pub struct Snapshot(BTreeSet<Thing>);
 
 impl Snapshot {
     /// Looks at the machine.
     pub fn take() -> Self {
-        let mut found = BTreeSet::new();
-        found.extend(processes());
-        found.extend(groups());
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        found.extend(matching("mount", &mounts, |line| {
-            line.split(' ').nth(4).is_some_and(|at| at.contains("/paas"))
-        }));
-        found.extend(matching(
-            "network namespace",
-            &shell::output("ip", &["netns", "list"]),
-            is_ours,
-        ));
-        found.extend(entries("interface", "/sys/class/net"));
-        found.extend(matching(
-            "firewall",
-            &shell::output("nft", &["list", "tables"]),
-            is_ours,
-        ));
-        let loops = shell::output("losetup", &["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
-        found.extend(matching("loop device", &loops, |line| line.contains("/paas")));
-        Self(found)
+        Self(things().into_iter().filter(may_be_left).collect())
     }
 
     /// Fails where there is more than there was, after waiting for what is still going.
@@ -48,7 +28,7 @@ impl Snapshot {
         let deadline = Instant::now() + GRACE;
         loop {
             let now = Self::take();
-            let new: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
+            let new: Vec<String> = now.0.difference(&self.0).map(Thing::to_string).collect();
             if new.is_empty() {
                 return Ok(());
             }
@@ -61,45 +41,26 @@ impl Snapshot {
     }
 }
 
-fn processes() -> impl Iterator<Item = String> {
-    let folders = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    folders.filter_map(|folder| {
-        let pid: u32 = folder.file_name().to_str()?.parse().ok()?;
-        let name = std::fs::read_to_string(folder.path().join("comm")).ok()?;
-        let line = std::fs::read(folder.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let ours = PROGRAMS.contains(&name.trim()) || line.contains("/paas-test-");
-        ours.then(|| format!("process {pid}: {}", line.trim()))
-    })
+/// Whether a thing is of the kind that tests make.
+fn may_be_left(thing: &Thing) -> bool {
+    let text = thing.text.as_str();
+    match thing.kind {
+        "process" => {
+            let name = text.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+            name.is_some_and(|(name, _)| PROGRAMS.contains(&name)) || text.contains("/paas-test-")
+        }
+        "control group" => text.rsplit('/').next().is_some_and(is_ours),
+        "mount" => text.split(' ').nth(4).is_some_and(|at| at.contains("/paas")),
+        "loop device" => text.contains("/paas"),
+        "record of a network" | "forwarding" => true,
+        _ => is_ours(text),
+    }
 }
 
-fn groups() -> impl Iterator<Item = String> {
-    let folders = walkdir::WalkDir::new("/sys/fs/cgroup")
-        .max_depth(4)
-        .into_iter()
-        .flatten();
-    let ours = folders.filter(|entry| entry.file_type().is_dir() && is_ours(&entry.file_name().to_string_lossy()));
-    ours.map(|entry| format!("control group: {}", entry.path().display()))
-}
-
-fn entries(what: &'static str, folder: &str) -> impl Iterator<Item = String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names
-        .filter(|name| is_ours(name))
-        .map(move |name| format!("{what}: {name}"))
-}
-
-fn matching(what: &'static str, text: &str, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
-    text.lines()
-        .filter(|line| is_ours(line))
-        .map(|line| format!("{what}: {}", line.trim()))
-        .collect()
-}
-
-/// Whether some word of the line begins with our prefix.
+/// Whether some word of the line begins with one of our prefixes.
 fn is_ours(line: &str) -> bool {
-    line.split_whitespace().any(|word| word.starts_with(PREFIX))
+    let ours = |word: &str| PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+    line.split_whitespace().any(ours)
 }
 
 #[cfg(test)]
@@ -121,7 +82,12 @@ mod tests {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut ready)
             .unwrap();
-        let own = |snapshot: &Snapshot| snapshot.0.iter().any(|line| line.contains(script.to_str().unwrap()));
+        let own = |snapshot: &Snapshot| {
+            snapshot
+                .0
+                .iter()
+                .any(|thing| thing.text.contains(script.to_str().unwrap()))
+        };
         let during = Snapshot::take();
         drop(child.stdin.take());
         child.wait().unwrap();

@@ -8,10 +8,13 @@
 )]
 
 mod bench;
+mod churn;
 mod demo;
 mod dist;
 mod fuzz;
 mod leftovers;
+#[path = "../../../tests/src/machine.rs"]
+mod machine;
 mod needs;
 mod postgres;
 mod shell;
@@ -85,6 +88,15 @@ enum Command {
         #[arg(long, default_value = "quick", value_parser = ["dev", "quick", "release"])]
         profile: String,
     },
+    /// Start and stop sandboxes while their agent is killed again and again, and check that nothing is left
+    Churn {
+        /// Sandboxes to be started
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+        /// Of the random numbers, to repeat a run; else by the clock
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Check the invariants that the compiler does not see
     Tidy,
     /// Run the sandbox suite on a kernel with control groups v2 alone (user-mode Linux); a part of `test`
@@ -117,6 +129,7 @@ fn main() -> ExitCode {
         Command::Guest { profile } => dist::guest(&profile),
         Command::Test { profile, nextest } => suite::test(&profile, &nextest),
         Command::Ci { profile } => suite::ci(&profile),
+        Command::Churn { count, seed } => churn::run(count, seed),
         Command::Tidy => tidy::run(),
         Command::V2 { filter } => needs::ensure(needs::Purpose::Test).and_then(|()| v2::run(&filter)),
         Command::Dist { profile } => dist::dist(&profile),

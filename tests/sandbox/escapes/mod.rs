@@ -6,7 +6,9 @@
 
 mod bundle;
 mod outside;
+mod own;
 mod table;
+mod teardown;
 
 use sandbox::Spec;
 use sandbox::log::Stream;
@@ -71,7 +73,7 @@ fn attempt(host: &Host, spec: &Spec, name: &str) -> Outcome {
 
 /// An attempt whose weakness can be written into a bundle: fails in a sandbox and in the bundle
 /// that says the same, succeeds once `lines` are changed.
-fn shown(test: &str, class: &str, lines: &[Line]) {
+fn shown(test: &str, lines: &[Line]) {
     let name = &test.replace('_', "-");
     let host = Host::new();
     let outside = Outside::new(&host);
@@ -79,21 +81,20 @@ fn shown(test: &str, class: &str, lines: &[Line]) {
     let real = attempt(&host, &spec, name).held(name, "a sandbox");
     let told = |lines: &[Line]| {
         let bundle = Bundle::new(&host, &spec, lines);
-        Outcome::read(name, &bundle.run(|command| command))
+        Outcome::read(name, &bundle.run())
     };
     if !lines.iter().any(|line| matches!(line, Line::NoInit)) {
         told(&[]).held(name, "a bundle that says the same");
     }
     let reached = told(lines).escaped(name, "a weakened bundle");
-    let weakened: Vec<String> = lines.iter().map(Line::to_string).collect();
-    table::record(name, class, &real, &weakened.join(", "), &reached);
+    table::record(name, &real, &reached);
     drop(outside);
     host.finish();
 }
 
 /// All attempts that need no argument, in one sandbox.
 fn all_at_once(host: &Host, spec: &mut Spec, except: &[&str]) {
-    let names: Vec<String> = NAMES.iter().map(|name| name.replace('_', "-")).collect();
+    let names: Vec<String> = ATTEMPTS.iter().map(|(name, ..)| name.replace('_', "-")).collect();
     let names: Vec<&String> = names.iter().filter(|name| !except.contains(&name.as_str())).collect();
     spec.process.argv = ["/bin/probe", "escapes"].map(str::to_owned).to_vec();
     spec.process.argv.extend(names.iter().map(|name| (*name).clone()));
@@ -127,14 +128,18 @@ fn every_attempt_fails_for_root_inside() {
 macro_rules! attempts {
     ($($test:ident, $class:literal, [$($line:expr),*];)*) => {
         /// Those whose weakness is a line of a bundle.
-        pub const NAMES: &[&str] = &[$(stringify!($test)),*];
+        pub const ATTEMPTS: &[(&str, &str, &[Line])] = &[$((stringify!($test), $class, {
+            #[allow(clippy::enum_glob_use, reason = "a table of lines")]
+            use bundle::Line::*;
+            &[$($line),*]
+        })),*];
 
         mod shown {
             use super::bundle::Line::*;
             $(
                 #[test]
                 fn $test() {
-                    super::shown(stringify!($test), $class, &[$($line),*]);
+                    super::shown(stringify!($test), &[$($line),*]);
                 }
             )*
         }
@@ -182,4 +187,7 @@ attempts! {
     processes_of_the_host, "processes of the host", [Without("pid"), Without("user")];
     abstract_socket, "abstract sockets", [Without("network")];
     shared_memory, "System V shared memory", [Without("ipc")];
+    leaked_descriptor, "leaked descriptors (CVE-2024-21626)", [LeftOpen];
+    shared_mounts, "mount propagation", [Shared("/shown")];
+    zombie_flood, "zombie flood", [NoInit];
 }

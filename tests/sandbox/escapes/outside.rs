@@ -78,6 +78,11 @@ impl Outside {
         }
     }
 
+    /// The folder that is shown inside.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// The file beside the folder.
     pub fn file(&self) -> PathBuf {
         self.folder.with_file_name(FILE)

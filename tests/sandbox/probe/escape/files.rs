@@ -77,24 +77,52 @@ fn working_folder(arguments: &[String]) -> Outcome {
     Ok("a file of the host through the working folder".into())
 }
 
-/// The program that made the sandbox, through every process whose program it may still be.
-fn program_of_init(_: &[String]) -> Outcome {
+/// The program that made the sandbox, through every process whose program it may still be; with an argument, by that
+/// name ("any": all), and looking for it again and again.
+fn program_of_init(arguments: &[String]) -> Outcome {
     let own = std::fs::read("/proc/self/exe").unwrap_or_default();
-    let pids = crate::list("/proc").into_iter().filter(|name| name.parse::<u32>().is_ok());
-    any_of(pids.map(|pid| {
-        let path = format!("/proc/{pid}/exe");
-        let mut content = Vec::new();
-        open(&path)?.read_to_end(&mut content).map_err(|e| error_name(&e))?;
-        if content == own {
-            return Err("only its own program".into());
+    let name = arguments.first().map_or("any", String::as_str);
+    let rounds = if arguments.is_empty() { 1 } else { 150 };
+    let mut told = Err("nothing there".to_owned());
+    for _ in 0..rounds {
+        let pids = crate::list("/proc").into_iter().filter(|name| name.parse::<u32>().is_ok());
+        told = any_of(pids.map(|pid| overwrite(&format!("/proc/{pid}/exe"), &own, name)));
+        // What was looked at in vain is looked at again: a process may become another program.
+        if told.is_ok() || matches!(&told, Err(why) if why.contains("EACCES")) {
+            break;
         }
-        // Its last byte gets the value that it has.
-        use std::os::unix::fs::FileExt;
-        let file = open_to_write(&path)?;
-        let last = content.last().copied().unwrap_or(0);
-        file.write_at(&[last], content.len() as u64 - 1).map_err(|e| error_name(&e))?;
-        Ok("the program that starts sandboxes, writable".into())
-    }))
+        super::pause(if rounds > 1 { 20 } else { 0 });
+    }
+    told
+}
+
+/// Takes hold of the program at `path`, and writes into it as soon as nobody runs it.
+fn overwrite(path: &str, own: &[u8], name: &str) -> Outcome {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    let mut held = open(path)?;
+    let target = std::fs::read_link(path).map_err(|e| error_name(&e))?;
+    if name != "any" && !target.to_string_lossy().ends_with(name) {
+        return Err("another program".into());
+    }
+    let mut content = Vec::new();
+    held.read_to_end(&mut content).map_err(|e| error_name(&e))?;
+    if content == own {
+        return Err("only its own program".into());
+    }
+    for _ in 0..300 {
+        match open_to_write(&format!("/proc/self/fd/{}", held.as_raw_fd())) {
+            // Its last byte gets the value that it has.
+            Ok(file) => {
+                let last = content.last().copied().unwrap_or(0);
+                file.write_at(&[last], content.len() as u64 - 1).map_err(|e| error_name(&e))?;
+                return Ok("the program that starts sandboxes, writable".into());
+            }
+            Err(busy) if busy == "ETXTBSY" => super::pause(10),
+            Err(other) => return Err(other),
+        }
+    }
+    Err("ETXTBSY".into())
 }
 
 fn masked_paths(_: &[String]) -> Outcome {

@@ -19,6 +19,8 @@ pub fn run(arguments: &[String]) -> bool {
         Some("escape") => one(rest),
         Some("escapes") => several(rest),
         Some("stubborn") => others::stubborn(),
+        Some("moment") => pause(1500),
+        Some("as-pid") => outside::with_number(rest),
         Some("handle") => outside::handle(rest),
         Some("segment-make") => outside::segment(rest, true),
         Some("segment-remove") => outside::segment(rest, false),
@@ -74,6 +76,12 @@ fn say(name: &str, outcome: Outcome) {
         Err(refused) => println!("{name} held: {refused}"),
     }
     let _ = std::io::stdout().flush();
+}
+
+/// Some milliseconds.
+pub fn pause(milliseconds: i64) {
+    // SAFETY: numbers only; there is nothing to wait for but the time.
+    unsafe { crate::syscall(7, 0i64, 0i64, milliseconds) };
 }
 
 /// A system call's result: its value, or the error's name.

@@ -15,6 +15,7 @@ pub const ALL: &[(&str, super::Attempt)] = &[
     ("processes-of-the-host", processes_of_the_host),
     ("abstract-socket", abstract_socket),
     ("shared-memory", shared_memory),
+    ("zombie-flood", zombie_flood),
     ("inotify-hog", inotify_hog),
     ("inotify-left", inotify_left),
     ("pipe-hog", pipe_hog),
@@ -85,6 +86,43 @@ fn shared_memory(arguments: &[String]) -> Outcome {
     Ok("shared memory of the host".into())
 }
 
+/// Leaves dead processes to whoever is first here, many more than there may be.
+fn zombie_flood(_: &[String]) -> Outcome {
+    for _ in 0..600 {
+        let mut status = 0;
+        // SAFETY: there is one thread; both generations end at once.
+        unsafe {
+            let child = fork_patiently();
+            if child == 0 {
+                // The parent's end is what makes it somebody else's.
+                match fork_patiently() {
+                    0 => _exit(0),
+                    orphan => _exit(i32::from(orphan < 0)),
+                }
+            }
+            status = if child < 0 { -1 } else { status };
+            waitpid(child, &mut status, 0);
+        }
+        if status != 0 {
+            return Ok("no process can be started any more".into());
+        }
+    }
+    Err("the dead are buried".into())
+}
+
+/// A fork that waits up to three seconds for somebody else to be buried.
+unsafe fn fork_patiently() -> i32 {
+    for _ in 0..300 {
+        // SAFETY: the caller's.
+        let child = unsafe { fork() };
+        if child >= 0 {
+            return child;
+        }
+        super::pause(10);
+    }
+    -1
+}
+
 /// Takes all that it can get and keeps it until it is told to end.
 fn inotify_hog(_: &[String]) -> Outcome {
     let mut taken = 0;
@@ -142,11 +180,11 @@ fn hold() -> Outcome {
 }
 
 /// Many processes that are hard to end: in sessions of their own, deaf to every signal that
-/// can be ignored, stopped, held by a tracer, and forking for as long as they may.
+/// can be ignored, stopped, held by a tracer, in the middle of a vfork, and forking for as long as they may.
 pub fn stubborn() {
     // SAFETY: there is one thread in each; the children never return.
     unsafe {
-        for kind in 0..4 {
+        for kind in 0..5 {
             if fork() != 0 {
                 continue;
             }
@@ -162,6 +200,8 @@ pub fn stubborn() {
                         syscall(112);
                     }
                 },
+                // Waits in the kernel until its child is another program, which never happens.
+                3 => drop(syscall(56, 0x4000 | 17, 0, 0, 0, 0)),
                 _ => {}
             }
             loop {

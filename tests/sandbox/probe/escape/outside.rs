@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use super::answer;
-use crate::syscall;
+use crate::{syscall, waitpid};
 
 /// Prints the kernel's handle of the file named: kind, and bytes in hex.
 pub fn handle(arguments: &[String]) {
@@ -43,4 +43,29 @@ pub fn segment(arguments: &[String], make: bool) {
         }
     };
     println!("{}", done.map_or_else(|error| error, |_| "done".into()));
+}
+
+/// Starts a child whose number is the argument, says so, and ends when the child does.
+pub fn with_number(arguments: &[String]) {
+    const DEATH_SIGNAL: i64 = 1;
+    let number: i32 = arguments[0].parse().expect("a number");
+    let numbers = [number];
+    // Exit signal, and the number to have, in the kernel's order of arguments.
+    let wish: [u64; 10] = [0, 0, 0, 0, 17, 0, 0, 0, numbers.as_ptr() as u64, 1];
+    // SAFETY: the arguments have the size given and live through the call; without CLONE_VM this is a fork. The child
+    // waits to be killed, at the latest when its parent ends.
+    unsafe {
+        let child = syscall(435, wish.as_ptr(), size_of_val(&wish));
+        if child == 0 {
+            syscall(157, DEATH_SIGNAL, 9i64);
+            loop {
+                syscall(34);
+            }
+        }
+        match answer(child) {
+            Ok(pid) => println!("{pid}"),
+            Err(error) => return println!("{error}"),
+        }
+        waitpid(number, std::ptr::null_mut(), 0);
+    }
 }
