@@ -91,11 +91,14 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// What a command prints; nothing where it is missing.
+/// What a command prints, wherever Debian keeps it; nothing where it is missing.
 fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
-    )
+    let places = [program.to_owned(), format!("/usr/sbin/{program}")];
+    let mut outputs = places
+        .iter()
+        .filter_map(|place| Command::new(place).args(arguments).output().ok());
+    let first = outputs.next();
+    first.map_or_else(String::new, |output| {
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    })
 }

@@ -24,15 +24,6 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Standard output of a command, empty where it fails or is not there.
-pub fn output(program: &str, arguments: &[&str]) -> String {
-    let path = find(program).unwrap_or_else(|| PathBuf::from(program));
-    let output = Command::new(path).args(arguments).output();
-    output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default()
-}
-
 /// Whether this process may do everything.
 pub fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

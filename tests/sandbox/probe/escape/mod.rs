@@ -21,6 +21,7 @@ pub fn run(arguments: &[String]) -> bool {
         Some("stubborn") => others::stubborn(),
         Some("moment") => pause(1500),
         Some("as-pid") => outside::with_number(rest),
+        Some("with-key") => outside::with_key(rest),
         Some("handle") => outside::handle(rest),
         Some("segment-make") => outside::segment(rest, true),
         Some("segment-remove") => outside::segment(rest, false),
