@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use sandbox::net::Egress;
@@ -28,6 +28,8 @@ const FEW: u32 = 100;
 const THREADS: u64 = 2;
 /// The longest life of an agent once it has begun.
 const LIFE: Duration = Duration::from_millis(500);
+/// What an agent has said and the test has not read yet.
+const LINES: usize = 64;
 /// What an agent keeps of what it finds.
 const KEPT: usize = 6;
 
@@ -68,7 +70,11 @@ fn plays_the_agent() {
     let (identity, seed, networked): (Identity, u64, bool) = serde_json::from_str(&told).unwrap();
     println!();
     let mut host = Host::again(identity);
-    host.parked = Parking { max: 2, disks: 1 };
+    host.parked = Parking {
+        max: 2,
+        disks: 1,
+        blanks: 1,
+    };
     host.reopen();
     tell("open", "");
     adopt(&host, &mut Random(seed));
@@ -171,7 +177,7 @@ fn agent(host: &Host, seed: u64, networked: bool) -> (Child, Receiver<String>) {
         .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
-    let (sender, lines) = channel();
+    let (sender, lines) = sync_channel(LINES);
     let output = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || {
         output

@@ -162,7 +162,8 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&answer.stdout), "42\n", "{answer:?}");
         drop(server);
         assert!(!folder.exists());
-        let processes = shell::output("ps", &["-eo", "args"]);
+        let processes = Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        let processes = String::from_utf8_lossy(&processes.stdout);
         assert!(!processes.contains(folder.to_str().unwrap()), "{processes}");
     }
 }

@@ -161,7 +161,7 @@ attempts! {
     file_by_handle, "open_by_handle_at", [NoFilter, Without("user"), Root, Capability("CAP_DAC_READ_SEARCH")];
     terminal_injection, "TIOCSTI", [NoFilter];
     odd_sockets, "AF_VSOCK, AF_ALG and others", [NoFilter];
-    raw_socket, "raw sockets", [Capability("CAP_NET_RAW")];
+    raw_socket, "raw sockets", [NoFilter, Capability("CAP_NET_RAW")];
     chroot, "root within the root", [NoFilter, Capability("CAP_SYS_CHROOT")];
     mount, "procfs write redirection by a mount over it", [NoFilter, Capability("CAP_SYS_ADMIN")];
     mount_of_groups, "control group escape by a new mount (CVE-2022-0492)", [NoFilter];
@@ -171,7 +171,7 @@ attempts! {
     core_pattern, "core_pattern", [NoReadOnly, Without("user"), Root];
     proc_writable, "sysrq and settings below /proc", [NoReadOnly, Without("user"), Root];
     sys_writable, "uevent_helper and settings below /sys", [Writable("/sys"), Without("user"), Root];
-    device_creation, "device creation", [Without("user"), Root, Capability("CAP_MKNOD"), AllDevices];
+    device_creation, "device creation", [NoFilter, Without("user"), Root, Capability("CAP_MKNOD"), AllDevices];
     device_access, "device access", [Without("user"), Root, AllDevices, Device("/dev/loop-control", 10, 237)];
     setuid_program, "setuid programs", [NewPrivileges];
     memory_of_init, "memory, environment and root of the first process", [NoInit];

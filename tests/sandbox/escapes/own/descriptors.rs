@@ -38,7 +38,10 @@ fn careless_agent() {
     host.runtime.take().unwrap().close().unwrap();
     let folder = File::open(host.dir.path()).unwrap();
     fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-    host.parked = Parking { max: 1, disks: 0 };
+    host.parked = Parking {
+        max: 1,
+        ..Parking::default()
+    };
     host.open();
 
     let mut spec = attempt_spec(&host, &outside, ATTEMPT);

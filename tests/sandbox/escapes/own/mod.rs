@@ -3,6 +3,7 @@
 mod descriptors;
 mod mounts;
 mod numbers;
+mod shared;
 mod started;
 mod targets;
 mod teardown;

@@ -26,6 +26,7 @@ fn working_folder() {
             panic!("a descriptor {descriptor} of init's became the working folder");
         }
     }
+    further_processes_stay_inside(&host, name);
     let mut enter = Command::new("nsenter");
     enter.arg(format!("--root={}", bundle.root.display()));
     enter.arg(format!("--wd={}", outside.folder().parent().unwrap().display()));
@@ -34,6 +35,19 @@ fn working_folder() {
     table::record(name, &real, &reached);
     drop((bundle, outside));
     host.finish();
+}
+
+/// The same for those that are started later.
+fn further_processes_stay_inside(host: &Host, name: &str) {
+    let sandbox = host.create(&host.spec("further", &["sleep"]));
+    for descriptor in 3..24 {
+        let mut spec = exec_spec(&["escape", name, "outside"]);
+        spec.cwd = format!("/proc/self/fd/{descriptor}").into();
+        let Ok(mut exec) = sandbox.exec(&spec) else { continue };
+        let told = std::io::read_to_string(std::fs::File::from(exec.stdout.take().unwrap())).unwrap();
+        Outcome::read(name, &told).held(name, "a further process");
+    }
+    sandbox.destroy().unwrap();
 }
 
 #[test]
