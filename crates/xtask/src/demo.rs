@@ -31,7 +31,8 @@ impl Demo {
     pub fn start(&self) -> Result<()> {
         ensure!(
             shell::is_root(),
-            "apps run in kernel sandboxes, which only root may start: run `sudo env \"PATH=$PATH\" cargo xtask demo`"
+            "the demonstration is a platform of root's: run `sudo env \"PATH=$PATH\" cargo xtask demo`, or without root \
+             `cargo xtask dist`, then `dist/bin/paasd dev`"
         );
         let began = Instant::now();
         needs::ensure(Purpose::Run)?;
