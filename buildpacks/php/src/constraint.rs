@@ -9,6 +9,8 @@ const MOST: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Constraint(Vec<Vec<Condition>>);
 
+type Make = fn(Version) -> Condition;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
     AtLeast(Version),
@@ -84,7 +86,7 @@ fn condition(word: &str) -> Option<Vec<Condition>> {
         let below = after(&from, from.parts().saturating_sub(1).max(1));
         return Some(vec![Condition::AtLeast(from), Condition::Below(below)]);
     }
-    let signs: [(&str, fn(Version) -> Condition); 5] = [
+    let signs: [(&str, Make); 5] = [
         (">=", Condition::AtLeast),
         ("<=", Condition::AtMost),
         ("!=", Condition::Not),

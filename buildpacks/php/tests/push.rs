@@ -15,7 +15,7 @@ fn sample(stage: &Stage, name: &str) {
 }
 
 /// The app with this much memory, which keeps its short-lived files where the test does.
-fn start(stage: &Stage, result: &BuildResult, memory: &str) -> Running {
+fn start(stage: &Stage, result: &BuildResult, memory: &str) -> Served {
     let (port, tmp) = (free_port(), stage.beside("tmp"));
     let port_text = port.to_string();
     let env = [
@@ -23,7 +23,16 @@ fn start(stage: &Stage, result: &BuildResult, memory: &str) -> Running {
         ("MEMORY_LIMIT", memory),
         ("TMPDIR", tmp.to_str().unwrap()),
     ];
-    Running::start(stage.launch(result, "web", &env).unwrap(), port)
+    Served(Running::start(stage.launch(result, "web", &env).unwrap(), port))
+}
+
+/// FPM leads a session of its own, so only the script can end it.
+struct Served(Running);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.stop();
+    }
 }
 
 /// One test, since each PHP is the same: plain pages, an app that Composer loads, changes of it, and the failures.
@@ -39,34 +48,39 @@ fn plain_with_composer_changed_and_broken() {
     assert_eq!(first.buildpacks[0].detected, "PHP * (default)");
     assert_eq!(first.processes[0].source, "nginx and FPM for the top of the app");
     let mut running = start(&stage, &first, "480m");
-    let answer = running.get("/");
+    let answer = running.0.get("/");
     assert!(
         answer.contains("200 OK") && answer.contains("Hello from PHP 8."),
         "{answer}"
     );
-    assert!(running.get("/style.css").contains("text/css"));
+    assert!(running.0.get("/style.css").contains("text/css"));
     assert!(
-        running.get("/some/page?a=b").contains("/some/page?a=b"),
+        running.0.get("/some/page?a=b").contains("/some/page?a=b"),
         "pages without a file go to index.php"
     );
-    assert!(running.get("/.hidden").contains("404"));
-    assert!(running.get("/?env=PHP_FPM_CHILDREN").contains("PHP_FPM_CHILDREN=10"));
-    assert!(running.stop().success(), "SIGTERM ends it well");
+    assert!(running.0.get("/.hidden").contains("404"));
+    assert!(running.0.get("/?env=PHP_FPM_CHILDREN").contains("PHP_FPM_CHILDREN=10"));
+    assert!(running.0.stop().success(), "SIGTERM ends it well");
     let again = stage.push().unwrap();
     assert_eq!(written(&again), ["app", "config"], "an unchanged push");
     let page = std::fs::read_to_string(stage.source().join("index.php")).unwrap();
     stage.write("index.php", page.replace("Hello from", "Greetings from"));
     let changed = stage.push().unwrap();
     assert!(!written(&changed).contains(&"paas/php:php"), "one file changed");
-    assert!(start(&stage, &changed, "480m").get("/").contains("Greetings from PHP"));
+    assert!(
+        start(&stage, &changed, "480m")
+            .0
+            .get("/")
+            .contains("Greetings from PHP")
+    );
 
     std::fs::remove_dir_all(stage.source()).unwrap();
     sample(&stage, "php-composer");
     let composed = stage.push().unwrap();
     assert_eq!(composed.processes[0].source, "nginx and FPM for the folder public");
     assert!(
-        stage
-            .web(&composed, "256m")
+        start(&stage, &composed, "256m")
+            .0
             .get("/")
             .contains("Hello from a class, with mb_strlen 5")
     );
@@ -85,7 +99,7 @@ fn failures(stage: &mut Stage) {
             "composer.json",
             manifest.replace(
                 "\"require\": {",
-                "\"scripts\": {\"post-install-cmd\": \"exit 3\"},\n    \"require\": {",
+                "\"scripts\": {\"post-autoload-dump\": \"exit 3\"},\n    \"require\": {",
             ),
         ),
     ];

@@ -2,6 +2,7 @@
 
 mod build;
 mod dist;
+mod hints;
 mod project;
 mod toolchain;
 mod version;

@@ -46,16 +46,7 @@ pub async fn create(
         None => app.stack.clone(),
     };
     super::app::check_stack(&context.store, &stack).await?;
-    let limits = Limits {
-        memory_mb: body.staging_memory_in_mb.unwrap_or(Limits::BUILD.memory_mb),
-        disk_mb: body.staging_disk_in_mb.unwrap_or(Limits::BUILD.disk_mb),
-        ..Limits::BUILD
-    };
-    if !(1..=super::app::MAX_MEGABYTES).contains(&limits.memory_mb)
-        || !(1..=super::app::MAX_MEGABYTES).contains(&limits.disk_mb)
-    {
-        return Err(Failure::refused("Staging memory and disk must be greater than 0"));
-    }
+    let limits = limits(body)?;
     let env = services::environment(&context.store, app, Group::Staging).await?;
     let known = super::buildpack::all(context, &context.store).await?;
     let input = input_digest(context, &known, &package_digest, &env, &buildpacks, &stack);
@@ -94,6 +85,20 @@ pub async fn create(
     tx.commit().await?;
     context.wake.scheduler();
     Ok(build)
+}
+
+/// What the build may use.
+fn limits(body: &v3::BuildCreate) -> Answer<Limits> {
+    let limits = Limits {
+        memory_mb: body.staging_memory_in_mb.unwrap_or(Limits::BUILD.memory_mb),
+        disk_mb: body.staging_disk_in_mb.unwrap_or(Limits::BUILD.disk_mb),
+        ..Limits::BUILD
+    };
+    let sane = 1..=super::app::MAX_MEGABYTES;
+    if sane.contains(&limits.memory_mb) && sane.contains(&limits.disk_mb) {
+        return Ok(limits);
+    }
+    Err(Failure::refused("Staging memory and disk must be greater than 0"))
 }
 
 /// Hash over all that decides what staging makes of a package; `None` where a buildpack is not the same each time.
