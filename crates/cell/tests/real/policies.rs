@@ -213,6 +213,13 @@ async fn the_rate_of_a_cell_holds_for_what_ran_before_it_was_set() {
     kit.kill_agent();
     kit.set_rate(RATE);
     kit.start_agent().await;
+    // Its feed is open once it has taken over what is assigned.
+    kit.controller.assign(std::slice::from_ref(&work));
+    let revision = kit.controller.revision();
+    let taken = kit
+        .controller
+        .wait("taken over", |seen| (seen.revision == revision).then_some(()));
+    taken.await;
     let seen = kit.running(work.work).await;
     let after = speed(&kit).await;
     assert!((RATE / 2..RATE * 2).contains(&after), "{after} of {RATE}");

@@ -1,6 +1,7 @@
 //! The command line's grammar and its help. What commands do is in `commands`.
 
 pub mod app;
+pub mod features;
 pub mod platform;
 pub mod push;
 pub mod security;
@@ -154,6 +155,18 @@ pub enum Command {
     UnbindRunningSecurityGroup(security::Globally),
     /// Let a security group no longer be in force everywhere for builds.
     UnbindStagingSecurityGroup(security::Globally),
+    FeatureFlags(features::FeatureFlags),
+    FeatureFlag(features::FeatureFlag),
+    EnableFeatureFlag(features::EnableFeatureFlag),
+    DisableFeatureFlag(features::DisableFeatureFlag),
+    /// Show the variables that all instances and tasks get.
+    RunningEnvironmentVariableGroup(features::ShowGroup),
+    /// Show the variables that all builds get.
+    StagingEnvironmentVariableGroup(features::ShowGroup),
+    /// Set the variables that all instances and tasks get; those that are not named go.
+    SetRunningEnvironmentVariableGroup(features::SetGroup),
+    /// Set the variables that all builds get; those that are not named go.
+    SetStagingEnvironmentVariableGroup(features::SetGroup),
     Admin(platform::Admin),
     Config(platform::ConfigArgs),
     Doctor(platform::Doctor),

@@ -11,6 +11,7 @@ mod doctor;
 mod env;
 mod events;
 mod exec;
+mod features;
 mod login;
 mod logs;
 mod push;
@@ -92,6 +93,14 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::UnbindStagingSecurityGroup(args) => {
             security_groups::set_globally(cx, args, Lifecycle::Staging, false).await
         }
+        Command::FeatureFlags(args) => features::list(cx, args).await,
+        Command::FeatureFlag(args) => features::one(cx, args).await,
+        Command::EnableFeatureFlag(args) => features::set(cx, args.name, true).await,
+        Command::DisableFeatureFlag(args) => features::set(cx, args.name, false).await,
+        Command::RunningEnvironmentVariableGroup(_) => features::group(cx, "running").await,
+        Command::StagingEnvironmentVariableGroup(_) => features::group(cx, "staging").await,
+        Command::SetRunningEnvironmentVariableGroup(args) => features::set_group(cx, args, "running").await,
+        Command::SetStagingEnvironmentVariableGroup(args) => features::set_group(cx, args, "staging").await,
         Command::Admin(args) => admin::run(cx, args).await,
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(_) => doctor::run(cx).await,

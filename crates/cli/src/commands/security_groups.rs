@@ -7,6 +7,7 @@ use crate::args::security::{
     UnbindSecurityGroup, UpdateSecurityGroup,
 };
 use crate::client::Client;
+use crate::client::v3::Place;
 use crate::client::wire::Named;
 use crate::errors::Error;
 use crate::ui::table::Table;
@@ -57,10 +58,10 @@ async fn places(client: &Client, groups: &[v3::SecurityGroup]) -> Result<BTreeMa
         let orgs = client.orgs().await?;
         orgs.into_iter().map(|org| (org.guid, org.name)).collect()
     };
-    let place = |space: v3::Space| {
+    let place = |space: Place| {
         let org = space.relationships.organization.id().map(|org| org.to_string());
         let org = org.and_then(|org| orgs.get(&org).cloned()).unwrap_or_default();
-        (space.guid, (org, String::from(space.name)))
+        (space.guid, (org, space.name))
     };
     Ok(spaces.into_iter().map(place).collect())
 }

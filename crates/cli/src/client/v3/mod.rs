@@ -1,13 +1,16 @@
 //! The calls of the CF v3 API and of our additions, one function each, by what they are about.
 
 mod apps;
+mod features;
 mod push;
 mod routes;
 mod security_groups;
 mod tasks;
 mod tenants;
 
+pub use features::{EnvironmentVariableGroup, FeatureFlag};
 pub use push::Of;
+pub use security_groups::Place;
 
 use super::JOB;
 use super::http::{Answer, Call, Client};

@@ -3,11 +3,20 @@
 use super::super::http::{Call, Client};
 use crate::errors::Error;
 use ::http::Method;
-use api::v3::{SecurityGroup, Space};
+use api::v3::{SecurityGroup, SpaceRelationships};
 use model::id::{SecurityGroupId, SpaceId};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 const GROUPS: &str = "/v3/security_groups";
+
+/// A space that a group may be bound to.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Place {
+    pub guid: SpaceId,
+    pub name: String,
+    pub relationships: SpaceRelationships,
+}
 
 impl Client {
     /// The security groups that the user may see. With `globally`, only those in force everywhere for that use.
@@ -66,13 +75,13 @@ impl Client {
     }
 
     /// These spaces, as far as the user may see them.
-    pub async fn spaces_by_ids(&self, ids: &[SpaceId]) -> Result<Vec<Space>, Error> {
+    pub async fn spaces_by_ids(&self, ids: &[SpaceId]) -> Result<Vec<Place>, Error> {
         let mut all = Vec::with_capacity(ids.len());
         // What fits into a request line.
         for ids in ids.chunks(100) {
             let guids: Vec<String> = ids.iter().map(SpaceId::to_string).collect();
             let call = Call::new(Method::GET, "/v3/spaces").query("guids", guids.join(","));
-            all.extend(self.list::<Space>(call).await?);
+            all.extend(self.list::<Place>(call).await?);
         }
         Ok(all)
     }

@@ -138,6 +138,11 @@ async fn token(State(fake): State<FakeController>, body: String) -> Response {
 }
 
 async fn spaces(Query(query): Params) -> Response {
+    // By ids they are asked for with where they belong.
+    if let Some(ids) = query.get("guids") {
+        let of = json!({"organization": {"data": {"guid": ids}}});
+        return list([json!({"guid": ids, "name": "dev", "relationships": of})]);
+    }
     let named = query.get("names").is_none_or(|name| name == "dev");
     list(named.then(|| json!({"guid": "space", "name": "dev"})))
 }

@@ -49,7 +49,8 @@ pub(super) fn routes() -> Router<FakeController> {
             delete(async || (StatusCode::ACCEPTED, [(header::LOCATION, "/v3/jobs/job")])).patch(
                 async |Json(body): Json<Value>| {
                     let running = body["globally_enabled"]["running"] == true;
-                    document(group("db", &body["rules"].as_array().cloned().into(), running, &[]))
+                    let rules = body["rules"].as_array().cloned().unwrap_or_default();
+                    document(group("db", &rules.into(), running, &[]))
                 },
             ),
         )
