@@ -25,7 +25,7 @@ async fn groups_are_listed_with_their_places_and_shown_with_their_rules() {
     assert!(one.stdout.contains("\"destination\": \"10.0.0.0/8\""), "{}", one.stdout);
     let none = user.run(&["security-group", "bd"]).await;
     assert_eq!(none.code, 4);
-    assert!(none.stderr.contains("db"), "{}", none.stderr);
+    assert!(none.stderr.contains("no security group bd"), "{}", none.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
