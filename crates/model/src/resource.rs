@@ -1,18 +1,22 @@
 //! What users and operators create: the desired state. Field names are those of the CF v3 API where it has them.
 
+mod rollout;
+mod service;
+
+pub use rollout::{Deployment, DeploymentState, Revision};
+pub use service::{Binding, ServiceInstance, ServiceSecrets};
+
 use crate::Timestamp;
-use crate::canary::Canary;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
 use crate::id::{
-    AppId, BindingId, BuildId, BuildpackId, CellId, DeploymentId, DestinationId, DomainId, DropletId, EventId, JobId,
-    OrgId, PackageId, ProcessId, QuotaId, RevisionId, RouteId, ServiceInstanceId, SpaceId, StackId, TaskId, UserId,
-    VersionId,
+    AppId, BuildId, BuildpackId, CellId, DestinationId, DomainId, DropletId, EventId, JobId, OrgId, PackageId,
+    ProcessId, QuotaId, RouteId, SpaceId, StackId, TaskId, UserId, VersionId,
 };
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
 use crate::quota::QuotaLimits;
-use crate::secret::{Secret, SecretEnv};
+use crate::secret::SecretEnv;
 use crate::staging::{BuildFailure, CachedLayer, DropletLayer, ProcessTemplate, UsedBuildpack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -231,70 +235,6 @@ impl Droplet {
 pub struct BuildCache {
     pub layers: Vec<CachedLayer>,
     pub store: BTreeMap<String, serde_json::Value>,
-}
-
-/// How far a deployment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum DeploymentState {
-    /// New instances come up, old ones leave.
-    Deploying,
-    /// A step of a canary is reached, and nothing moves until a user says so.
-    Paused,
-    /// All instances are of the new version.
-    Deployed,
-    /// The old version is being restored.
-    Canceling,
-    /// It was restored: by a user, or because the new version did not become healthy.
-    Canceled,
-    /// A newer deployment took over.
-    Superseded,
-}
-
-impl DeploymentState {
-    /// Each of them.
-    pub const ALL: [Self; 6] = [
-        Self::Deploying,
-        Self::Paused,
-        Self::Deployed,
-        Self::Canceling,
-        Self::Canceled,
-        Self::Superseded,
-    ];
-
-    /// Whether it is under way.
-    #[must_use]
-    pub const fn is_active(self) -> bool {
-        match self {
-            Self::Deploying | Self::Paused | Self::Canceling => true,
-            Self::Deployed | Self::Canceled | Self::Superseded => false,
-        }
-    }
-}
-
-/// A rollout of a version of the web process.
-#[derive(Debug, Clone)]
-pub struct Deployment {
-    pub id: DeploymentId,
-    pub app: AppId,
-    pub state: DeploymentState,
-    pub droplet: DropletId,
-    pub previous_droplet: Option<DropletId>,
-    pub process: ProcessId,
-    pub version: VersionId,
-    /// To return to; `None` where nothing ran before.
-    pub previous_version: Option<VersionId>,
-    pub max_in_flight: u32,
-    /// Its steps, where it is to stop for a look.
-    pub canary: Option<Canary>,
-    /// The revision that it deploys: its id, and its number in the app.
-    pub revision: Option<(RevisionId, u32)>,
-    pub metadata: Metadata,
-    /// Why it was cancelled by the platform.
-    pub error: Option<String>,
-    pub created_by: UserId,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
 }
 
 /// A domain. Shared ones belong to no organisation.
@@ -519,62 +459,6 @@ pub struct Cell {
     pub lease_until: Timestamp,
     /// Of its assignment set; grows whenever the set changes.
     pub revision: u64,
-}
-
-/// Credentials, a log drain or a route service that a user provides under a name.
-#[derive(Debug, Clone)]
-pub struct ServiceInstance {
-    pub id: ServiceInstanceId,
-    pub space: SpaceId,
-    pub name: String,
-    pub secrets: ServiceSecrets,
-    /// Words that apps find it by.
-    pub tags: Vec<String>,
-    pub metadata: Metadata,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-/// What of a service instance is not shown.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ServiceSecrets {
-    /// A JSON object.
-    pub credentials: Secret,
-    /// Where logs of bound apps go; may have a password in it.
-    pub syslog_drain_url: Option<Secret>,
-    /// Where requests to bound routes go first.
-    pub route_service_url: Option<Secret>,
-}
-
-/// An app that gets the credentials of a service instance.
-#[derive(Debug, Clone)]
-pub struct Binding {
-    pub id: BindingId,
-    pub instance: ServiceInstanceId,
-    pub app: AppId,
-    /// The name that the app sees instead of the instance's.
-    pub name: Option<String>,
-    pub metadata: Metadata,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-/// What an app ran: it can be rolled back to while its droplet is kept.
-#[derive(Debug, Clone)]
-pub struct Revision {
-    pub id: RevisionId,
-    pub app: AppId,
-    /// Counted per app, from 1.
-    pub version: u32,
-    pub droplet: DropletId,
-    pub env: SecretEnv,
-    /// The app's own command by process type; `None` is the droplet's.
-    pub commands: BTreeMap<ProcessType, Option<String>>,
-    /// What was new.
-    pub description: String,
-    pub metadata: Metadata,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
 }
 
 /// What all of an organisation, or of a space, may use together.

@@ -425,12 +425,8 @@ prop_compose! {
 }
 
 fn any_canary() -> impl Strategy<Value = (Option<Share>, bool)> {
-    let share = prop_oneof![
-        Just(None),
-        Just(Some(Share::One)),
-        (1_u8..=100).prop_map(|weight| Some(Share::Percent(weight)))
-    ];
-    (share, any::<bool>())
+    let percent = (1_u8..=100).prop_map(|weight| Some(Share::Percent(weight)));
+    (prop_oneof![Just(None), Just(Some(Share::One)), percent], any::<bool>())
 }
 
 prop_compose! {

@@ -95,6 +95,11 @@ async fn what_a_flag_switches_off_is_refused_with_its_message(store: &TestStore)
         set(&admin, flag, true).await;
         assert!(developer.post(&path, body).await.status.is_success(), "{flag}");
     }
+    environments_and_organisations(&admin, &developer, &app).await;
+    let _ = store;
+}
+
+async fn environments_and_organisations(admin: &Client<'_>, developer: &Client<'_>, app: &str) {
     let env = format!("/v3/apps/{app}/env");
     developer.get(&env).await.expect(200);
     let body = json!({"enabled": false, "custom_error_message": "ask Alice"});
@@ -111,18 +116,16 @@ async fn what_a_flag_switches_off_is_refused_with_its_message(store: &TestStore)
         .post("/v3/organizations", json!({"name": "mine"}))
         .await
         .expect(403);
-    set(&admin, "user_org_creation", true).await;
+    set(admin, "user_org_creation", true).await;
     let mine = developer
         .post("/v3/organizations", json!({"name": "mine"}))
         .await
         .expect(201)
         .guid();
-    let again = platform.with_token(&developer.token);
-    again
+    developer
         .patch(&format!("/v3/organizations/{mine}"), json!({"name": "ours"}))
         .await
         .expect(200);
-    let _ = store;
 }
 
 async fn groups_of_variables_reach_instances_and_builds(store: &TestStore) {

@@ -21,3 +21,4 @@ mod tasks;
 mod tenants;
 mod uploads;
 mod users;
+mod world;

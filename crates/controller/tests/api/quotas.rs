@@ -75,7 +75,11 @@ async fn quotas_are_made_changed_bound_and_removed(store: &TestStore) {
         .delete(&format!("/v3/organization_quotas/{default}"))
         .await
         .expect(422);
+    space_quotas_are_bound_and_taken_off(&admin, &org).await;
+    let _ = store;
+}
 
+async fn space_quotas_are_bound_and_taken_off(admin: &Client<'_>, org: &str) {
     let space = admin.space().await;
     let body = json!({"name": "team", "relationships": {"organization": {"data": {"guid": org}}}});
     let team = admin.post("/v3/space_quotas", body.clone()).await.expect(201).guid();
@@ -106,7 +110,6 @@ async fn quotas_are_made_changed_bound_and_removed(store: &TestStore) {
         .await
         .expect(422);
     admin.job(admin.delete(&path).await).await;
-    let _ = store;
 }
 
 async fn what_would_go_beyond_a_quota_is_refused_and_nothing_happens(store: &TestStore) {
@@ -155,6 +158,10 @@ async fn what_would_go_beyond_a_quota_is_refused_and_nothing_happens(store: &Tes
     admin.post(&scale, json!({"memory_in_mb": 100})).await.expect(202);
     let refused = admin.post(&scale, json!({"instances": 4})).await.expect(422);
     assert_eq!(refused.detail(), "app_instance_limit app_instance_limit_exceeded");
+    above_a_quota(&admin, &app, &quota, &scale).await;
+}
+
+async fn above_a_quota(admin: &Client<'_>, app: &str, quota: &str, scale: &str) {
     let manifest = "applications:\n- name: shop\n  instances: 4\n";
     let space = admin.space().await;
     let refused = admin
@@ -172,15 +179,15 @@ async fn what_would_go_beyond_a_quota_is_refused_and_nothing_happens(store: &Tes
         .patch(&format!("/v3/organization_quotas/{quota}"), shrink)
         .await
         .expect(200);
-    admin.post(&scale, json!({"instances": 1})).await.expect(202);
-    let refused = admin.post(&scale, json!({"memory_in_mb": 101})).await.expect(422);
+    admin.post(scale, json!({"instances": 1})).await.expect(202);
+    let refused = admin.post(scale, json!({"memory_in_mb": 101})).await.expect(422);
     assert_eq!(refused.detail(), "memory instance_memory_limit_exceeded");
     let web = admin.get(&format!("/v3/apps/{app}/processes/web")).await.expect(200);
     assert_eq!(
         (&web.body["instances"], &web.body["memory_in_mb"]),
         (&json!(1), &json!(100))
     );
-    let org = org(&admin).await;
+    let org = org(admin).await;
     let used = admin
         .get(&format!("/v3/organizations/{org}/usage_summary"))
         .await

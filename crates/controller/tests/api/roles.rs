@@ -4,6 +4,7 @@
 //! `UPDATE=1` in the environment the table is written anew, to be reviewed as a diff.
 
 use crate::client::*;
+use crate::world::{World, world};
 use api::v3::ROUTES;
 use http::Method;
 use serde_json::{Value, json};
@@ -45,132 +46,6 @@ const HEAD: &str = "\
 #
 #          asou bmau smda
 ";
-
-/// What a world has, by the name that paths and bodies use.
-type World = BTreeMap<&'static str, String>;
-
-async fn world(platform: &Platform, admin: &Client<'_>, role: &str) -> World {
-    let mut world = World::new();
-    let org = admin
-        .post("/v3/organizations", json!({"name": role}))
-        .await
-        .expect(201)
-        .guid();
-    let body = json!({"name": role, "relationships": {"organization": {"data": {"guid": org}}}});
-    let space = admin.post("/v3/spaces", body).await.expect(201).guid();
-    let in_space = json!({"space": {"data": {"guid": space}}});
-    let app = |name: &str| {
-        let body = json!({"name": format!("{role}-{name}"), "relationships": in_space});
-        async move { admin.post("/v3/apps", body).await.expect(201).guid() }
-    };
-    let (app, other) = (app("app").await, app("other").await);
-    let droplet = admin.stage(&app, "console.log(1)").await;
-    let create = json!({"droplet": {"guid": droplet}, "relationships": {"app": {"data": {"guid": app}}}});
-    let deployment = admin.post("/v3/deployments", create).await.expect(201).guid();
-    let first = |answer: Answer| answer.body["resources"][0]["guid"].as_str().expect("a guid").to_owned();
-    let of_app = |what: &str| format!("/v3/{what}?app_guids={app}");
-    world.insert("package", first(admin.get(&of_app("packages")).await.expect(200)));
-    world.insert("build", first(admin.get(&of_app("builds")).await.expect(200)));
-    world.insert(
-        "process",
-        first(admin.get(&format!("/v3/apps/{app}/processes")).await.expect(200)),
-    );
-    world.insert(
-        "revision",
-        first(admin.get(&format!("/v3/apps/{app}/revisions")).await.expect(200)),
-    );
-    let task = admin
-        .post(&format!("/v3/apps/{app}/tasks"), json!({"command": "true"}))
-        .await;
-    world.insert("task", task.expect(202).guid());
-    let domain = json!({"name": format!("{}.example.org", role.replace('_', "-")),
-        "relationships": {"organization": {"data": {"guid": org}}}});
-    let domain = admin.post("/v3/domains", domain).await.expect(201).guid();
-    let route = json!({"host": "shop", "relationships":
-        {"space": {"data": {"guid": space}}, "domain": {"data": {"guid": domain}}}});
-    let route = admin.post("/v3/routes", route).await.expect(201).guid();
-    let destinations = json!({"destinations": [{"app": {"guid": app}}]});
-    let mapped = admin
-        .post(&format!("/v3/routes/{route}/destinations"), destinations)
-        .await
-        .expect(200);
-    let destination = mapped.body["destinations"][0]["guid"]
-        .as_str()
-        .expect("a guid")
-        .to_owned();
-    let instance = json!({"type": "user-provided", "name": "db", "relationships": in_space});
-    let instance = admin.post("/v3/service_instances", instance).await.expect(201).guid();
-    let binding = json!({"type": "app", "relationships":
-        {"app": {"data": {"guid": app}}, "service_instance": {"data": {"guid": instance}}}});
-    world.insert(
-        "binding",
-        admin
-            .post("/v3/service_credential_bindings", binding)
-            .await
-            .expect(201)
-            .guid(),
-    );
-    let events = admin
-        .get(&format!("/v3/audit_events?target_guids={app}"))
-        .await
-        .expect(200);
-    world.insert("event", first(events));
-    let buildpack = admin
-        .post("/v3/buildpacks", json!({"name": format!("{role}_buildpack")}))
-        .await;
-    world.insert("buildpack", buildpack.expect(201).guid());
-    world.insert("stack", first(admin.get("/v3/stacks").await.expect(200)));
-    let user = admin
-        .post(
-            "/Users",
-            json!({"userName": format!("{role}-member"), "password": "secret-word"}),
-        )
-        .await;
-    let user = user.body["id"].as_str().expect("an id").to_owned();
-    let body = json!({"type": "organization_user", "relationships":
-        {"user": {"data": {"guid": user}}, "organization": {"data": {"guid": org}}}});
-    world.insert("role", admin.post("/v3/roles", body).await.expect(201).guid());
-    let spare = admin
-        .post(
-            "/Users",
-            json!({"userName": format!("{role}-spare"), "password": "secret-word"}),
-        )
-        .await;
-    world.insert("spare", spare.body["id"].as_str().expect("an id").to_owned());
-    let group = json!({"name": role, "relationships": {"running_spaces": {"data": [{"guid": space}]}}});
-    world.insert(
-        "group",
-        admin.post("/v3/security_groups", group).await.expect(201).guid(),
-    );
-    let bound = json!({"name": role, "relationships": {"organizations": {"data": [{"guid": org}]}}});
-    world.insert(
-        "quota",
-        admin.post("/v3/organization_quotas", bound).await.expect(201).guid(),
-    );
-    let bound = json!({"name": role, "relationships":
-        {"organization": {"data": {"guid": org}}, "spaces": {"data": [{"guid": space}]}}});
-    world.insert(
-        "space_quota",
-        admin.post("/v3/space_quotas", bound).await.expect(201).guid(),
-    );
-    for (name, guid) in [
-        ("org", org),
-        ("space", space),
-        ("app", app),
-        ("other", other),
-        ("droplet", droplet),
-        ("deployment", deployment),
-        ("domain", domain),
-        ("route", route),
-        ("destination", destination),
-        ("instance", instance),
-        ("user", user),
-    ] {
-        world.insert(name, guid);
-    }
-    let _ = platform;
-    world
-}
 
 /// What stands for `{guid}` below the first part of a path.
 fn subject(first: &str) -> &'static str {
@@ -355,7 +230,7 @@ async fn every_route_answers_every_role_as_the_table_says(store: &TestStore) {
     let mut routes: Vec<(&str, &str)> = ROUTES.iter().map(|route| (route.method, route.path)).collect();
     routes.sort_by_key(|(method, route)| order(method, route));
     for role in ROLES {
-        let world = world(&platform, &admin, role).await;
+        let world = world(&admin, role).await;
         let caller = match role {
             "anonymous" => None,
             "admin" => Some(platform.with_token(&admin.token)),
