@@ -125,6 +125,13 @@ impl Flag {
     }
 }
 
+/// How each of them stands, by name.
+pub async fn every(db: &Db) -> Answer<Vec<(Flag, Set)>> {
+    let mut set = all(db).await?;
+    let one = |flag: &Flag| (*flag, set.remove(flag.name()).unwrap_or_else(|| flag.unset()));
+    Ok(Flag::ALL.iter().map(one).collect())
+}
+
 async fn all(db: &Db) -> Answer<BTreeMap<String, Set>> {
     Ok(db.setting_fetch(SETTING).await?.unwrap_or_default())
 }

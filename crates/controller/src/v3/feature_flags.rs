@@ -5,7 +5,7 @@ use crate::actions::{By, app};
 use crate::auth::Caller;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::flags::{Flag, Set};
+use crate::flags::{self, Flag, Set};
 use crate::request::{Body, Query};
 use crate::services::Group;
 use api::v3::{self, EnvValue};
@@ -44,21 +44,22 @@ async fn list(State(context): State<Context>, _: Caller, query: Query) -> Answer
     query.common()?;
     let page = query.page()?;
     let order = query.order()?;
-    let mut flags: Vec<Flag> = Flag::ALL.to_vec();
+    let mut flags = flags::every(&context.store).await?;
     if order.by == OrderBy::Name && order.descending {
         flags.reverse();
     }
     let total = flags.len() as u64;
     let skip = (u64::from(page.number) - 1).saturating_mul(u64::from(page.per_page));
-    let mut items = Vec::new();
-    for flag in flags
+    let items: Vec<_> = flags
         .into_iter()
         .skip(usize::try_from(skip).unwrap_or(usize::MAX))
         .take(page.per_page as usize)
-    {
-        items.push(present(&context, flag, &flag.read(&context.store).await?));
-    }
-    query.list(&context, Paged { items, total }, |flag| flag).map(Json)
+        .collect();
+    query
+        .list(&context, Paged { items, total }, |(flag, set)| {
+            present(&context, flag, &set)
+        })
+        .map(Json)
 }
 
 fn flag(name: &str) -> Answer<Flag> {
