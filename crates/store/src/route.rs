@@ -150,11 +150,15 @@ impl Db {
 
     /// Destinations of routes, in the order in which they were made.
     pub async fn destinations_of_routes(&self, routes: &[RouteId]) -> Result<Vec<Destination>> {
-        let query = Query::new("destinations_of_routes", routes.len(), "")
-            .push(&format!("SELECT {DESTINATION} FROM destinations t WHERE 1 = 1"))
-            .and_in("t.route_id", routes.iter().copied())
-            .push(" ORDER BY t.created_at, t.id");
-        self.map(query, destination).await
+        let mut found = Vec::new();
+        for batch in routes.chunks(self.batch(1)) {
+            let query = Query::new("destinations_of_routes", routes.len(), "")
+                .push(&format!("SELECT {DESTINATION} FROM destinations t WHERE 1 = 1"))
+                .and_in("t.route_id", batch.iter().copied());
+            found.extend(self.map(query, destination).await?);
+        }
+        found.sort_by_key(|destination| (destination.created_at, destination.id));
+        Ok(found)
     }
 
     /// Addresses (`host.domain/path`) that lead to each app.
