@@ -31,7 +31,7 @@ fn has_word(line: &str, name: &str) -> bool {
 mod tests {
     use super::*;
     use std::io::{BufRead as _, BufReader};
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_name_is_no_part_of_a_longer_one() {

@@ -136,9 +136,13 @@ impl Workers {
 /// Where the address can't be bound.
 pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<std::net::TcpListener>, Error> {
     let failed = |source| Error::Listen { address, source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(failed)?;
-    let _context = runtime.enter();
+    // Sockets are made in a runtime: the caller's, or one that ends with this.
+    let own = match tokio::runtime::Handle::try_current() {
+        Ok(_) => None,
+        Err(_) => Some(tokio::runtime::Builder::new_current_thread().enable_all().build()),
+    };
+    let own = own.transpose().map_err(failed)?;
+    let _context = own.as_ref().map(tokio::runtime::Runtime::enter);
     let first = listen_once(address)?;
     let address = first.local_addr().map_err(failed)?;
     let further = (1..workers).map(|_| listen_once(address));
