@@ -9,6 +9,7 @@
 
 mod bench;
 mod churn;
+mod conformance;
 mod demo;
 mod dist;
 mod fuzz;
@@ -99,6 +100,8 @@ enum Command {
     },
     /// Check the invariants that the compiler does not see
     Tidy,
+    /// Run the OCI conformance suite on paas-init, runc and crun, and write the table of it to docs/oci-conformance.md
+    Conformance,
     /// Run the sandbox suite on a kernel with control groups v2 alone (user-mode Linux); a part of `test`
     V2 {
         /// Only tests whose name contains this
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Command::Test { profile, nextest } => suite::test(&profile, &nextest),
         Command::Ci { profile } => suite::ci(&profile),
         Command::Churn { count, seed } => churn::run(count, seed),
+        Command::Conformance => conformance::run(),
         Command::Tidy => tidy::run(),
         Command::V2 { filter } => needs::ensure(needs::Purpose::Test).and_then(|()| v2::run(&filter)),
         Command::Dist { profile } => dist::dist(&profile),

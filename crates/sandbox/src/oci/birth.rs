@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 use rustix::process::{Pid, Resource, Rlimit};
 
 use super::container::{self, mounts, nodes};
@@ -150,7 +150,7 @@ impl Birth {
                     self.limit(plan)?;
                     return self.tell(&Tell::Go, &[]);
                 }
-                Some((Ask::Born { .. }, _)) => {
+                Some((Ask::Born { .. } | Ask::Listener, _)) => {
                     return Err(io::ErrorKind::InvalidData).step(&self.id, "listen to its process");
                 }
             }
@@ -211,18 +211,23 @@ impl Birth {
 
     /// What a process cannot raise for itself, as late as possible: it has to work under these limits.
     fn limit(&self, plan: &Plan) -> Result<()> {
-        let Some(process) = plan.spec.process() else {
-            return Ok(());
-        };
-        if let Some(score) = process.oom_score_adj() {
-            std::fs::write(format!("/proc/{}/oom_score_adj", self.pid), score.to_string())
-                .step(&self.id, format!("set OOM score {score}"))?;
+        match plan.spec.process() {
+            Some(process) => limit(&self.id, self.pid, process),
+            None => Ok(()),
         }
-        for limit in process.rlimits().iter().flatten() {
-            set_limit(self.pid, limit).step(&self.id, format!("set {} to {}", limit.typ(), limit.hard()))?;
-        }
-        Ok(())
     }
+}
+
+/// Gives the process `pid` the limits of `process`.
+pub fn limit(id: &str, pid: i32, process: &Process) -> Result<()> {
+    if let Some(score) = process.oom_score_adj() {
+        std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+            .step(id, format!("set OOM score {score}"))?;
+    }
+    for limit in process.rlimits().iter().flatten() {
+        set_limit(pid, limit).step(id, format!("set {} to {}", limit.typ(), limit.hard()))?;
+    }
+    Ok(())
 }
 
 fn set_limit(pid: i32, limit: &PosixRlimit) -> io::Result<()> {

@@ -47,6 +47,17 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// All of them as a configuration spells them.
+pub fn names() -> Vec<String> {
+    named(u64::MAX)
+}
+
+/// Those whose bits are set.
+pub fn named(bits: u64) -> Vec<String> {
+    let all = NAMES.iter().enumerate().filter(|(number, _)| bits & (1 << number) != 0);
+    all.map(|(_, name)| format!("CAP_{name}")).collect()
+}
+
 /// The five sets, a bit for each number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sets {

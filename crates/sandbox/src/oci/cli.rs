@@ -1,27 +1,35 @@
 //! The runtime's command line: the words of `runc`, as far as they name what this runtime does.
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::State;
 
 use super::error::{Context, Error, Result};
 use super::lifecycle::{Containers, Creation};
-use super::{config, run, state, template};
+use super::{config, descriptors, more, run, state, template};
 use crate::sys;
 
 /// How it is used.
 pub const USAGE: &str = "\
 usage: paas-init [--root DIR] [--log FILE] COMMAND
 
-  create  [-b DIR] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] ID
+  create  [-b DIR] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] [--no-pivot] ID
   start   ID
   run     [-b DIR] [-d] [--keep] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] ID
   state   ID
   kill    [-a] ID [SIGNAL]
   delete  [-f] ID
+  exec    [-d] [-t] [-e NAME=VALUE] [--cwd DIR] [-u UID[:GID]] [-g GID] [-c CAPABILITY] [--no-new-privs]
+          [-p FILE] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N] ID [PROGRAM ARGUMENT...]
+  pause   ID
+  resume  ID
+  ps      [-f table|json] ID
+  update  [-r FILE] [--memory BYTES] [--memory-swap BYTES] [--memory-reservation BYTES] [--cpu-quota US]
+          [--cpu-period US] [--cpu-share N] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--pids-limit N] ID
   list    [-q] [-f table|json]
+  features
   spec    [-b DIR]
   spawner (started by the cell agent)
 ";
@@ -35,7 +43,8 @@ pub struct Failed {
     pub code: u8,
 }
 
-fn usage(text: impl std::fmt::Display) -> Failed {
+/// Words that make no sense.
+pub(super) fn usage(text: impl std::fmt::Display) -> Failed {
     Failed {
         text: format!("{text}\n{USAGE}"),
         code: 64,
@@ -43,21 +52,29 @@ fn usage(text: impl std::fmt::Display) -> Failed {
 }
 
 /// Words of one command: options with and without a value, and what is left.
-struct Words {
+pub(super) struct Words {
     options: Vec<(String, Option<String>)>,
-    rest: Vec<String>,
+    /// What is left.
+    pub rest: Vec<String>,
 }
 
 impl Words {
     /// Takes `words` apart; `valued` options have a value, `plain` ones none.
-    fn parse(words: &[String], valued: &[&str], plain: &[&str]) -> std::result::Result<Words, Failed> {
+    pub fn parse(words: &[String], valued: &[&str], plain: &[&str]) -> std::result::Result<Words, Failed> {
+        Words::take(words, valued, plain, usize::MAX)
+    }
+
+    /// The same, but from the `most`th word that is no option on nothing is one.
+    pub fn take(words: &[String], valued: &[&str], plain: &[&str], most: usize) -> std::result::Result<Words, Failed> {
         let mut all = Words {
             options: Vec::new(),
             rest: Vec::new(),
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            if word == "--" {
+            if all.rest.len() >= most {
+                all.rest.push(word.clone());
+            } else if word == "--" {
                 all.rest.extend(words.by_ref().cloned());
             } else if !word.starts_with('-') || word == "-" || is_number(word) {
                 all.rest.push(word.clone());
@@ -84,11 +101,19 @@ impl Words {
         Ok(all)
     }
 
-    fn has(&self, names: &[&str]) -> bool {
+    /// Whether one of these was given.
+    pub fn has(&self, names: &[&str]) -> bool {
         self.options.iter().any(|(name, _)| names.contains(&name.as_str()))
     }
 
-    fn value(&self, names: &[&str]) -> Option<&str> {
+    /// All values of an option.
+    pub fn values(&self, names: &[&str]) -> Vec<&str> {
+        let all = self.options.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        all.filter_map(|(_, value)| value.as_deref()).collect()
+    }
+
+    /// The last value of an option.
+    pub fn value(&self, names: &[&str]) -> Option<&str> {
         let found = self
             .options
             .iter()
@@ -97,7 +122,16 @@ impl Words {
         found.and_then(|(_, value)| value.as_deref())
     }
 
-    fn id(&self) -> std::result::Result<&str, Failed> {
+    /// Descriptors that are passed on.
+    pub fn preserved(&self) -> std::result::Result<Vec<RawFd>, Failed> {
+        let count = self.value(&["preserve-fds"]).map_or(Ok(0), str::parse::<u32>);
+        let count = count.ok().filter(|count| *count <= 1024);
+        let count = count.ok_or_else(|| usage("--preserve-fds takes a number up to 1024"))?;
+        descriptors::given(count).at("hold", "descriptors").map_err(told)
+    }
+
+    /// The container's name, alone.
+    pub fn id(&self) -> std::result::Result<&str, Failed> {
         match self.rest.as_slice() {
             [id] => Ok(id),
             [] => Err(usage("the container's name is missing")),
@@ -166,10 +200,12 @@ fn dispatch(command: &str, words: &[String], containers: &Containers) -> std::re
             Ok(u8::try_from(code).unwrap_or(1))
         }
         "start" => finish(containers.start(Words::parse(words, &[], &[])?.id()?)),
-        "state" => {
-            let state = containers.state(Words::parse(words, &[], &[])?.id()?).map_err(told)?;
-            Ok(say(&pretty(&state)))
-        }
+        "state" => more::state(words, containers),
+        "exec" => more::exec(words, containers),
+        "pause" | "resume" => more::freeze(words, containers, command == "pause"),
+        "ps" => more::ps(words, containers),
+        "update" => more::update(words, containers),
+        "features" => Ok(say(&pretty(&super::features::features()))),
         "kill" => kill(words, containers),
         "delete" => {
             let words = Words::parse(words, &[], &["f", "force"])?;
@@ -188,17 +224,16 @@ fn creation(words: &[String], plain: &[&str]) -> std::result::Result<(Creation, 
     let valued = ["b", "bundle", "pid-file", "console-socket", "preserve-fds"];
     let plain: Vec<&str> = plain.iter().copied().chain(["no-pivot", "no-new-keyring"]).collect();
     let words = Words::parse(words, &valued, &plain)?;
-    if let Some(refused) = ["no-pivot", "no-new-keyring"].iter().find(|name| words.has(&[name])) {
-        return Err(usage(format!("--{refused} is not supported")));
+    if words.has(&["no-new-keyring"]) {
+        return Err(usage("--no-new-keyring is not supported"));
     }
-    let preserve = words.value(&["preserve-fds"]).map_or(Ok(0), str::parse::<u32>);
-    let preserve_fds = preserve.ok().filter(|count| *count <= 1024);
     let wanted = Creation {
         id: words.id()?.to_owned(),
         bundle: words.value(&["b", "bundle"]).unwrap_or(".").into(),
         pid_file: words.value(&["pid-file"]).map(PathBuf::from),
         console_socket: words.value(&["console-socket"]).map(PathBuf::from),
-        preserve_fds: preserve_fds.ok_or_else(|| usage("--preserve-fds takes a number up to 1024"))?,
+        preserve_fds: words.preserved()?,
+        no_pivot: words.has(&["no-pivot"]),
     };
     Ok((wanted, words))
 }
@@ -276,14 +311,15 @@ fn write_template(bundle: &Path) -> Result<()> {
     file.write_all(b"\n").at("write", path)
 }
 
-fn pretty<T: serde::Serialize>(value: &T) -> Vec<u8> {
+/// Readable JSON.
+pub(super) fn pretty<T: serde::Serialize>(value: &T) -> Vec<u8> {
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
     text
 }
 
 /// Nobody to hear it is no failure of the operation.
-fn say(bytes: &[u8]) -> u8 {
+pub(super) fn say(bytes: &[u8]) -> u8 {
     let mut rest = bytes;
     while !rest.is_empty() {
         match rustix::io::write(io::stdout().as_fd(), rest) {
@@ -295,11 +331,13 @@ fn say(bytes: &[u8]) -> u8 {
     0
 }
 
-fn finish(done: Result<()>) -> std::result::Result<u8, Failed> {
+/// Nothing to be said, or why not.
+pub(super) fn finish(done: Result<()>) -> std::result::Result<u8, Failed> {
     done.map(|()| 0).map_err(told)
 }
 
-fn told(error: Error) -> Failed {
+/// An error with its causes.
+pub(super) fn told(error: Error) -> Failed {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
@@ -327,17 +365,17 @@ mod tests {
 
     #[test]
     fn options_are_taken_wherever_they_stand() {
-        let (wanted, rest) = creation(&words("--bundle=/b -d --pid-file /p name --preserve-fds 3"), &["d"]).unwrap();
+        let (wanted, rest) = creation(&words("--bundle=/b -d --pid-file /p name --preserve-fds 0"), &["d"]).unwrap();
         assert_eq!((wanted.id.as_str(), wanted.bundle.to_str()), ("name", Some("/b")));
         assert_eq!(wanted.pid_file.as_deref(), Some(Path::new("/p")));
-        assert!(rest.has(&["d"]) && wanted.preserve_fds == 3);
+        assert!(rest.has(&["d"]) && wanted.preserve_fds.is_empty());
         for wrong in [
             "",
             "a b",
             "--unknown a",
             "a --bundle",
             "a --preserve-fds x",
-            "a --no-pivot",
+            "a --no-new-keyring",
             "a --pid-file",
         ] {
             assert_eq!(

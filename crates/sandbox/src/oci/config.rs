@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
-use oci_spec::runtime::{Hook, Linux, LinuxIdMapping, LinuxNamespaceType as Namespace, Mount, Process, Spec};
+use oci_spec::runtime::{
+    Capability, Hook, Linux, LinuxIdMapping, LinuxNamespaceType as Namespace, Mount, Process, Spec,
+};
+use serde_json::Value;
 
 use super::error::{Context, Error, Result};
 use super::{filter, options};
@@ -21,23 +24,60 @@ const MAX_COMMAND_BYTES: usize = 1 << 20;
 /// Lines of a map of ids, as the kernel limits them.
 const MAX_MAPPINGS: usize = 340;
 
-/// The configuration of the bundle, if it can be used.
-pub fn load(bundle: &Path) -> Result<Spec> {
+/// The configuration of the bundle, if it can be used, and what of it cannot be had.
+pub fn load(bundle: &Path) -> Result<(Spec, Vec<String>)> {
     let path = bundle.join(FILE);
     let file = std::fs::File::open(&path).at("open", &path)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).at("read", &path)?;
-    parse(&bytes).map_err(|reason| Error::Config { path, reason })
+    read(&bytes).map_err(|reason| Error::Config { path, reason })
 }
 
 /// The same from text; in words what is wrong.
 pub fn parse(bytes: &[u8]) -> std::result::Result<Spec, String> {
+    read(bytes).map(|(spec, _)| spec)
+}
+
+fn read(bytes: &[u8]) -> std::result::Result<(Spec, Vec<String>), String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
-    let spec: Spec = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let (spec, unknown) = match serde_json::from_slice::<Spec>(bytes) {
+        Ok(spec) => (spec, Vec::new()),
+        Err(error) => without_unknown(bytes).ok_or_else(|| error.to_string())?,
+    };
     check(&spec)?;
-    Ok(spec)
+    Ok((spec, unknown))
+}
+
+/// The configuration without what may be left out, and what that is.
+fn without_unknown(bytes: &[u8]) -> Option<(Spec, Vec<String>)> {
+    let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    let unknown = leave_out_unknown(&mut value);
+    let spec = serde_json::from_value(value).ok()?;
+    (!unknown.is_empty()).then_some((spec, unknown))
+}
+
+/// Until 1.1 a capability that nobody knows was an error; since then it is left out, with a warning.
+fn leave_out_unknown(value: &mut Value) -> Vec<String> {
+    let version = value["ociVersion"].as_str().unwrap_or_default();
+    if !value["process"]["capabilities"].is_object() || version.starts_with("1.0.") {
+        return Vec::new();
+    }
+    let mut unknown = Vec::new();
+    let sets = value["process"]["capabilities"].as_object_mut().into_iter().flatten();
+    for names in sets.filter_map(|(_, set)| set.as_array_mut()) {
+        names.retain(|name| {
+            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known && name.is_string() {
+                unknown.push(format!("{name} is not a capability that is known here"));
+            }
+            known || !name.is_string()
+        });
+    }
+    unknown.sort();
+    unknown.dedup();
+    unknown
 }
 
 type Checked = std::result::Result<(), String>;
@@ -156,7 +196,8 @@ fn mappings(list: &Option<Vec<LinuxIdMapping>>) -> Checked {
     })
 }
 
-fn process(process: &Process) -> Checked {
+/// The rules for a process.
+pub fn process(process: &Process) -> Checked {
     let args = process.args().as_deref().unwrap_or_default();
     ensure(args.first().is_some_and(|program| !program.is_empty()), || {
         "process.args is empty".to_owned()

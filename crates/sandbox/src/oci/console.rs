@@ -17,20 +17,24 @@ const CHUNK: usize = 16 << 10;
 
 /// Sends the terminal to the socket at `path`, with a name for it as the message.
 pub fn send(path: &Path, terminal: &OwnedFd) -> io::Result<()> {
+    send_with(path, b"/dev/ptmx", terminal)
+}
+
+/// Sends a descriptor with a message to the socket at `path`.
+pub fn send_with(path: &Path, message: &[u8], fd: &OwnedFd) -> io::Result<()> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    let fds = [terminal.as_fd()];
+    let fds = [fd.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    sendmsg(
-        &socket,
-        &[IoSlice::new(b"/dev/ptmx")],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )?;
+    // The descriptor goes with the first byte; what does not fit at once follows.
+    let mut sent = sendmsg(&socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)?;
+    while sent < message.len() {
+        sent += rustix::net::send(&socket, &message[sent..], SendFlags::NOSIGNAL)?;
+    }
     Ok(())
 }
 

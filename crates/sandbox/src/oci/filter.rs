@@ -27,6 +27,7 @@ const MAX_RULES: usize = 8192;
 const X32: u32 = 0x4000_0000;
 const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_KILL_THREAD: u32 = 0;
+const RETURN_USER_NOTIF: u32 = 0x7FC0_0000;
 const RETURN_TRAP: u32 = 0x0003_0000;
 const RETURN_TRACE: u32 = 0x7FF0_0000;
 const RETURN_LOG: u32 = 0x7FFC_0000;
@@ -38,6 +39,8 @@ pub struct Filter {
     pub program: Vec<Instruction>,
     /// `SECCOMP_FILTER_FLAG_*` bits.
     pub flags: u32,
+    /// Whether it leaves calls to somebody who listens.
+    pub listened: bool,
 }
 
 /// One way in which a call may fit.
@@ -50,6 +53,7 @@ struct Rule {
 /// Compiles `profile`; in words what is wrong with it or cannot be done.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, String> {
     architectures(profile)?;
+    let listened = listened(profile)?;
     let default = answer(profile.default_action(), profile.default_errno_ret())?;
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     let mut count = 0;
@@ -78,7 +82,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, String> {
     }
     Ok(Filter {
         program,
-        flags: flags(profile)?,
+        flags: flags(profile, listened)?,
+        listened,
     })
 }
 
@@ -224,7 +229,7 @@ fn answer(action: Wanted, errno: Option<u32>) -> Result<u32, String> {
         Wanted::ScmpActTrap => RETURN_TRAP,
         Wanted::ScmpActKill | Wanted::ScmpActKillThread => RETURN_KILL_THREAD,
         Wanted::ScmpActKillProcess => RETURN_KILL_PROCESS,
-        Wanted::ScmpActNotify => return Err("SCMP_ACT_NOTIFY is not supported".to_owned()),
+        Wanted::ScmpActNotify => RETURN_USER_NOTIF,
     })
 }
 
@@ -240,7 +245,29 @@ fn architectures(profile: &LinuxSeccomp) -> Result<(), String> {
     }
 }
 
-fn flags(profile: &LinuxSeccomp) -> Result<u32, String> {
+/// Whether calls are left to somebody, who then has to be named, and to whom the way is not one of these calls.
+fn listened(profile: &LinuxSeccomp) -> Result<bool, String> {
+    if profile.default_action() == Wanted::ScmpActNotify {
+        return Err("SCMP_ACT_NOTIFY cannot be the default: nothing could be told to the listener".to_owned());
+    }
+    let calls = profile.syscalls().iter().flatten();
+    let mut left = calls.filter(|call| call.action() == Wanted::ScmpActNotify).peekable();
+    let any = left.peek().is_some();
+    if left.any(|call| call.names().iter().any(|name| name == "sendmsg")) {
+        return Err("sendmsg cannot have SCMP_ACT_NOTIFY: the listener gets its descriptor by it".to_owned());
+    }
+    let named = profile
+        .listener_path()
+        .as_ref()
+        .is_some_and(|path| !path.as_os_str().is_empty());
+    match (any, named) {
+        (true, false) => Err("SCMP_ACT_NOTIFY needs listenerPath".to_owned()),
+        (_, false) if profile.listener_metadata().is_some() => Err("listenerMetadata needs listenerPath".to_owned()),
+        (any, _) => Ok(any),
+    }
+}
+
+fn flags(profile: &LinuxSeccomp, listened: bool) -> Result<u32, String> {
     let mut bits = 0;
     for flag in profile.flags().iter().flatten() {
         bits |= match flag {
@@ -248,8 +275,9 @@ fn flags(profile: &LinuxSeccomp) -> Result<u32, String> {
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if listened => 32,
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is not supported".to_owned());
+                return Err("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs SCMP_ACT_NOTIFY".to_owned());
             }
         };
     }

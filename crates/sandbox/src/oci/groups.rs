@@ -9,13 +9,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::error::{Context, Result};
+use super::error::{Context, Error, Result};
 use crate::cgroup::files::{self, Mounts};
 
 /// How long the kernel is given to let go of a group.
 const END: Duration = Duration::from_secs(10);
 /// Rounds of killing what may fork meanwhile.
 const ROUNDS: usize = 64;
+/// Times that others may remove a folder while groups are made below it.
+const RACES: usize = 16;
 
 /// A container's group in one hierarchy.
 #[derive(Clone, Debug)]
@@ -65,11 +67,42 @@ impl Groups {
         Ok(groups)
     }
 
+    /// Groups that were made before, by their folders.
+    pub fn known(dirs: &[PathBuf]) -> Result<Groups> {
+        let mounts = Mounts::read().at("read", "/proc/self/mountinfo")?;
+        let group = |dir: &PathBuf| {
+            let v1 = mounts.all_v1().iter().find(|(root, _)| dir.starts_with(root));
+            let root = v1.map(|(root, _)| root).or(mounts.unified.as_ref());
+            let name = root.and_then(|root| root.file_name()).unwrap_or_default();
+            Group {
+                dir: dir.clone(),
+                name: name.to_string_lossy().into_owned(),
+                controllers: v1.map(|(_, controllers)| controllers.clone()),
+            }
+        };
+        Ok(Groups {
+            all: dirs.iter().map(group).collect(),
+            made: Vec::new(),
+        })
+    }
+
+    /// Others remove folders that they find empty: one that vanishes is made again.
     fn make(&mut self, root: &Path, group: &Group) -> io::Result<()> {
+        for _ in 0..RACES {
+            match self.try_make(root, group) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        self.try_make(root, group)
+    }
+
+    fn try_make(&mut self, root: &Path, group: &Group) -> io::Result<()> {
         let mut folders: Vec<&Path> = group.dir.ancestors().take_while(|folder| *folder != root).collect();
         folders.reverse();
         for folder in folders {
             match std::fs::create_dir(folder) {
+                Ok(()) if self.made.iter().any(|made| made == folder) => {}
                 Ok(()) => self.made.insert(0, folder.to_owned()),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
@@ -99,6 +132,52 @@ impl Groups {
     /// The v1 group with `controller`.
     pub fn v1(&self, controller: &str) -> Option<&Group> {
         self.all.iter().find(|group| group.has(controller))
+    }
+
+    /// Moves a process into all of them.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        let all = self.all.iter().map(|group| group.dir.join("cgroup.procs"));
+        all.into_iter()
+            .try_for_each(|file| files::write(&file, pid).at("join group", file))
+    }
+
+    /// Stops (or lets go on) all that is in them; whether the kernel has done so is waited for.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let v1 = self.v1("freezer").map(|group| group.dir.join("freezer.state"));
+        let (file, value) = match (self.unified(), v1) {
+            (Some(group), _) => (group.dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }),
+            (None, Some(file)) => (file, if frozen { "FROZEN" } else { "THAWED" }),
+            (None, None) => {
+                let what = "this host's control groups have no freezer".to_owned();
+                return Err(Error::Unsupported { what });
+            }
+        };
+        files::write(&file, value).at("write", &file)?;
+        let deadline = Instant::now() + END;
+        while self.frozen() != frozen {
+            if Instant::now() > deadline {
+                return Err(io::Error::from(io::ErrorKind::TimedOut)).at("freeze", file);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether all that is in them stands still.
+    pub fn frozen(&self) -> bool {
+        let read = |group: &Group, file: &str| std::fs::read_to_string(group.dir.join(file)).unwrap_or_default();
+        let v1 = self.v1("freezer").map(|group| read(group, "freezer.state"));
+        let v2 = self.unified().map(|group| read(group, "cgroup.events"));
+        v1.is_some_and(|state| state.trim() == "FROZEN")
+            || v2.is_some_and(|events| events.lines().any(|line| line == "frozen 1"))
+    }
+
+    /// Numbers of the processes in them.
+    pub fn processes(&self) -> Vec<i32> {
+        let lists = self.all.iter().map(|group| group.dir.join("cgroup.procs"));
+        let text: String = lists.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+        let all: std::collections::BTreeSet<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        all.into_iter().collect()
     }
 
     /// Moves a process into the v1 groups.

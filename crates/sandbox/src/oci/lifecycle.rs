@@ -1,7 +1,7 @@
 //! The operations on containers: create, start, state, kill, delete.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::hooks::{self, Kind};
 use super::link::{Ask, Tell};
 use super::plan::Plan;
 use super::state::{Folder, Record, SOCKET};
-use super::{config, console, limits, state};
+use super::{capabilities, config, console, limits, listener, state};
 use crate::{record, sys, wire};
 
 /// How long a killed process may take to be gone.
@@ -35,8 +35,10 @@ pub struct Creation {
     pub pid_file: Option<PathBuf>,
     /// The socket to which its terminal is sent.
     pub console_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on it keeps.
-    pub preserve_fds: u32,
+    /// Descriptors that it keeps besides its standard streams.
+    pub preserve_fds: Vec<RawFd>,
+    /// Whether it may have the host's tree below its root, where that cannot be left behind (a root on a ramdisk).
+    pub no_pivot: bool,
 }
 
 /// All containers below one root folder.
@@ -83,12 +85,18 @@ impl Containers {
         Containers { root }
     }
 
+    /// The folder of all.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Makes a container whose process waits for its start. Returns its terminal if it has one and no socket was
     /// named to send that to. On failure nothing is left.
     pub fn create(&self, wanted: &Creation) -> Result<Option<OwnedFd>> {
         birth::check_host()?;
         let bundle = std::fs::canonicalize(&wanted.bundle).at("find bundle", &wanted.bundle)?;
-        let spec = config::load(&bundle)?;
+        let (spec, unknown) = config::load(&bundle)?;
+        warn(unknown.into_iter().chain(beyond(&spec)));
         let has_terminal = spec
             .process()
             .as_ref()
@@ -144,9 +152,20 @@ impl Containers {
         }
         let socket = wire::connect(folder.path(), SOCKET).step(id, "reach its process")?;
         wire::send(socket.as_fd(), &Tell::Start, &[]).step(id, "speak to its process")?;
-        let heard = wire::receive_until::<Ask>(socket.as_fd(), Instant::now() + START);
-        if let Some((Ask::Failed { stage, errno }, _)) = heard.step(id, "listen to its process")? {
-            return Err(io::Error::from_raw_os_error(errno)).step(id, stage);
+        let deadline = Instant::now() + START;
+        loop {
+            let heard = wire::receive_until::<Ask>(socket.as_fd(), deadline);
+            match heard.step(id, "listen to its process")? {
+                Some((Ask::Failed { stage, errno }, _)) => {
+                    return Err(io::Error::from_raw_os_error(errno)).step(id, stage);
+                }
+                Some((Ask::Listener, fds)) => {
+                    let pid = record.pid.unwrap_or(0);
+                    listener::hand_over(&spec, &record, pid, fds).inspect_err(|_| end(&record))?;
+                }
+                // Closed by the execution of the program.
+                _ => break,
+            }
         }
         record.status = Status::Running;
         folder.write(&record)?;
@@ -234,6 +253,13 @@ impl Containers {
     }
 }
 
+/// Of a process that waits for somebody who never comes.
+fn end(record: &Record) {
+    if let Some(process) = record.process() {
+        let _ = sys::pidfd_signal(process.as_fd(), libc::SIGKILL);
+    }
+}
+
 fn expect(record: &Record, operation: &'static str, wanted: Status) -> Result<()> {
     let status = record.status();
     if status == wanted {
@@ -259,7 +285,7 @@ fn make(wanted: &Creation, spec: &Spec, folder: &Folder, record: &mut Record) ->
         limits::apply(&groups, resources, devices)?;
     }
     let listener = wire::listen(folder.path(), SOCKET).at("listen in", folder.path())?;
-    let plan = Plan::new(spec.clone(), record.rootfs.clone(), groups, wanted.preserve_fds)?;
+    let plan = Plan::new(spec.clone(), record.rootfs.clone(), groups, wanted)?;
     let birth = birth::begin(&wanted.id, &plan, &listener)?;
     let bundle = record.bundle.clone();
     let mut attendant = Attendant {
@@ -307,8 +333,21 @@ fn undo(folder: Folder, record: &Record) {
 
 /// Hooks at these points change nothing by failing, but somebody should know.
 fn complain(errors: &[Error]) {
+    warn(errors.iter().map(ToString::to_string));
+}
+
+fn warn(all: impl Iterator<Item = String>) {
     use std::io::Write;
-    for error in errors {
-        let _ = writeln!(io::stderr(), "paas-init: warning: {error}");
+    for text in all {
+        let _ = writeln!(io::stderr(), "paas-init: warning: {text}");
     }
+}
+
+/// What cannot be granted, because this process has not got it itself.
+fn beyond(spec: &Spec) -> Option<String> {
+    let process = spec.process().as_ref()?;
+    let wanted = capabilities::sets(process.capabilities().as_ref()?);
+    let own = rustix::thread::capabilities(None).ok()?.permitted.bits();
+    let lacking = capabilities::named((wanted.bounding | wanted.permitted) & !own);
+    (!lacking.is_empty()).then(|| format!("{} cannot be granted here", lacking.join(", ")))
 }

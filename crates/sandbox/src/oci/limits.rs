@@ -60,7 +60,13 @@ pub fn apply(groups: &Groups, resources: &LinuxResources, own: &[LinuxDevice]) -
     }
     // Beside v1 hierarchies the v2 one has what those lack.
     for one in plan_v2(resources)? {
-        if groups.v1(one.controller).is_some() {
+        // What v2 calls io is blkio there.
+        let name = if one.controller == "io" {
+            "blkio"
+        } else {
+            one.controller
+        };
+        if groups.v1(name).is_some() {
             continue;
         }
         let Some(group) = groups.unified() else {

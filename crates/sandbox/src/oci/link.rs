@@ -16,6 +16,8 @@ pub enum Ask {
     Node { device: usize },
     /// Its terminal, with the descriptor.
     Console,
+    /// Who decides about some of its calls gets this descriptor.
+    Listener,
     /// It is furnished; hooks may look at it.
     Furnished,
     /// It waits for its start.

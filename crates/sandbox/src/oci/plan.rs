@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::error::{Context, Error, Result};
 use super::filter::{self, Filter};
 use super::groups::Groups;
+use super::lifecycle::Creation;
 use super::options::{self, Options};
 use crate::inside::masks;
 use crate::inside::tree::clone_tree;
@@ -74,13 +75,15 @@ pub struct Plan {
     pub groups: Groups,
     /// Its filter.
     pub filter: Option<Filter>,
-    /// Descriptors from 3 on that it keeps.
-    pub preserve: u32,
+    /// Descriptors that it keeps besides its standard streams.
+    pub preserve: Vec<RawFd>,
+    /// Whether the host's tree may stay below its root where it has to.
+    pub no_pivot: bool,
 }
 
 impl Plan {
     /// Works it out for the bundle's root at `rootfs`.
-    pub fn new(spec: Spec, rootfs: PathBuf, groups: Groups, preserve: u32) -> Result<Plan> {
+    pub fn new(spec: Spec, rootfs: PathBuf, groups: Groups, wanted: &Creation) -> Result<Plan> {
         let (mut born, mut later, mut joins) = (CloneFlags::empty(), CloneFlags::empty(), Vec::new());
         let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().clone());
         for one in namespaces.unwrap_or_default() {
@@ -116,7 +119,8 @@ impl Plan {
             mounts,
             groups,
             filter,
-            preserve,
+            preserve: wanted.preserve_fds.clone(),
+            no_pivot: wanted.no_pivot,
         })
     }
 
@@ -137,7 +141,7 @@ impl Plan {
 
     /// Descriptors that the container needs after its birth.
     pub fn kept(&self) -> Vec<RawFd> {
-        let mut all: Vec<RawFd> = (3..3 + self.preserve as RawFd).collect();
+        let mut all = self.preserve.clone();
         all.push(self.proc.as_raw_fd());
         all.extend(self.root.as_ref().map(AsRawFd::as_raw_fd));
         all

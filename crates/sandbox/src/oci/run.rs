@@ -31,7 +31,7 @@ pub fn run(containers: &Containers, wanted: &Creation, detach: bool, keep: bool)
     }
     let started = containers.start(&wanted.id).and_then(|()| match &signals {
         None => Ok(0),
-        Some(signals) => follow(containers, &wanted.id, signals, terminal),
+        Some(signals) => first(containers, &wanted.id).and_then(|pid| follow(&wanted.id, pid, signals, terminal)),
     });
     match started {
         Ok(code) if detach || keep => Ok(code),
@@ -48,7 +48,14 @@ fn discard(containers: &Containers, id: &str) {
     let _ = containers.delete(id, true);
 }
 
-fn watch_signals() -> io::Result<SignalFd> {
+/// Its first process.
+fn first(containers: &Containers, id: &str) -> Result<Pid> {
+    let pid = containers.look(id)?.pid.and_then(Pid::from_raw);
+    pid.ok_or(io::ErrorKind::NotFound).step(id, "find its process")
+}
+
+/// Has signals told by a descriptor instead of to this process.
+pub fn watch_signals() -> io::Result<SignalFd> {
     let mut mask = SigSet::all();
     // Those that are about this process itself.
     for own in [
@@ -67,9 +74,8 @@ fn watch_signals() -> io::Result<SignalFd> {
     )?)
 }
 
-fn follow(containers: &Containers, id: &str, signals: &SignalFd, terminal: Option<OwnedFd>) -> Result<i32> {
-    let pid = containers.look(id)?.pid.and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::NotFound).step(id, "find its process")?;
+/// Stays with the child `pid` until it ends; returns its code, or 128 and the number of the signal that ended it.
+pub fn follow(id: &str, pid: Pid, signals: &SignalFd, terminal: Option<OwnedFd>) -> Result<i32> {
     let mut relay = terminal
         .map(Relay::new)
         .transpose()

@@ -23,6 +23,18 @@ pub fn seccomp_load(program: &[Instruction]) -> io::Result<()> {
 
 /// The same with `SECCOMP_FILTER_FLAG_*` bits; needs no_new_privs or the privilege to do without.
 pub fn seccomp_load_with(program: &[Instruction], flags: u32) -> io::Result<()> {
+    seccomp_filter(program, flags).map(drop)
+}
+
+/// The same, with a descriptor on which calls that the filter leaves to somebody else are told.
+pub fn seccomp_listen(program: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
+    const NEW_LISTENER: u32 = 8;
+    let fd = seccomp_filter(program, flags | NEW_LISTENER)?;
+    // SAFETY: with the flag the kernel returns a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+fn seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<libc::c_long> {
     #[repr(C)]
     struct Program {
         len: libc::c_ushort,
@@ -35,7 +47,7 @@ pub fn seccomp_load_with(program: &[Instruction], flags: u32) -> io::Result<()> 
         filter: program.as_ptr(),
     };
     // SAFETY: `program` describes a live slice of `len` instructions of the kernel's layout.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
 }
 
 /// Which version of Landlock the kernel has; 0 for none.

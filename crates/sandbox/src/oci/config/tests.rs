@@ -40,6 +40,22 @@ fn what_is_right_or_unknown_is_taken() {
 }
 
 #[test]
+fn unknown_capabilities_are_an_error_or_a_warning() {
+    let mut config = good();
+    config["process"]["capabilities"] = json!({ "bounding": ["CAP_KILL", "CAP_TEST"], "effective": ["CAP_TEST"] });
+    parse(&serde_json::to_vec(&config).unwrap()).unwrap_err();
+    config["ociVersion"] = json!("1.1.0");
+    let (spec, unknown) = read(&serde_json::to_vec(&config).unwrap()).unwrap();
+    assert_eq!(unknown, ["\"CAP_TEST\" is not a capability that is known here"]);
+    let sets = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.capabilities().clone())
+        .unwrap();
+    assert_eq!(sets.bounding().as_ref().map(|all| all.len()), Some(1));
+}
+
+#[test]
 fn each_rule_is_held() {
     let cases = [
         ("/ociVersion", json!("invalid"), "not a version"),

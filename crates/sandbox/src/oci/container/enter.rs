@@ -2,11 +2,11 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxPersonalityDomain, LinuxSchedulerPolicy as Policy, Process};
+use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerPolicy as Policy, Process};
 use rustix::fs::Mode;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
@@ -14,6 +14,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use super::run_hooks;
 use crate::inside::{Failure, Stage};
 use crate::oci::capabilities::{self, Sets};
+use crate::oci::descriptors;
+use crate::oci::filter::Filter;
 use crate::oci::hooks::Kind;
 use crate::oci::link::{Ask, Tell};
 use crate::oci::plan::Plan;
@@ -35,7 +37,7 @@ pub fn wait_and_execute(plan: &Plan, listener: &OwnedFd, state: &[u8]) {
         let Ok(Some((Tell::Start, _))) = wire::receive::<Tell>(caller.as_fd()) else {
             continue;
         };
-        let Err(failure) = execute(plan, state);
+        let Err(failure) = execute(plan, state, &caller);
         let errno = failure.error.raw_os_error().unwrap_or(libc::EIO);
         let stage = failure.stage;
         let _ = wire::send(caller.as_fd(), &Ask::Failed { stage, errno }, &[]);
@@ -43,20 +45,41 @@ pub fn wait_and_execute(plan: &Plan, listener: &OwnedFd, state: &[u8]) {
     }
 }
 
-fn execute(plan: &Plan, state: &[u8]) -> Result<std::convert::Infallible, Failure> {
+fn execute(plan: &Plan, state: &[u8], caller: &OwnedFd) -> Result<std::convert::Infallible, Failure> {
     run_hooks(plan, Kind::StartContainer, state)?;
     let process = plan.spec.process().as_ref().ok_or(io::ErrorKind::InvalidInput);
-    let process = process.stage("start without a process")?;
+    let linux = plan.spec.linux().as_ref();
+    become_program(&Given {
+        process: process.stage("start without a process")?,
+        filter: plan.filter.as_ref(),
+        personality: linux.and_then(|linux| linux.personality().as_ref()),
+        preserve: &plan.preserve,
+        socket: caller.as_fd(),
+    })
+}
+
+/// What a program in the container is executed with.
+pub struct Given<'a> {
+    /// Its user, privileges, arguments.
+    pub process: &'a Process,
+    /// The container's filter.
+    pub filter: Option<&'a Filter>,
+    /// The container's personality.
+    pub personality: Option<&'a LinuxPersonality>,
+    /// Descriptors that it keeps besides its standard streams.
+    pub preserve: &'a [RawFd],
+    /// To the runtime.
+    pub socket: BorrowedFd<'a>,
+}
+
+/// Gives up what is not granted and executes the program.
+pub fn become_program(given: &Given<'_>) -> Result<std::convert::Infallible, Failure> {
+    let process = given.process;
     let image = Image::new(process)?;
     sys::reset_signals().stage("reset signals")?;
     give_streams(process);
     scheduling(process)?;
-    if let Some(wanted) = plan
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.personality().as_ref())
-    {
+    if let Some(wanted) = given.personality {
         const LINUX32: u64 = 8;
         let is_32 = wanted.domain() == LinuxPersonalityDomain::PerLinux32;
         sys::set_personality(if is_32 { LINUX32 } else { 0 }).stage("set personality")?;
@@ -66,7 +89,7 @@ fn execute(plan: &Plan, state: &[u8]) -> Result<std::convert::Infallible, Failur
     bound(granted).stage("bound capabilities")?;
     if !bounded {
         // Without the promise below it takes a privilege that is about to go.
-        filter(plan)?;
+        filter(given)?;
     }
     become_user(process)?;
     grant(granted)?;
@@ -80,9 +103,9 @@ fn execute(plan: &Plan, state: &[u8]) -> Result<std::convert::Infallible, Failur
     if bounded {
         rustix::thread::set_no_new_privs(true).stage("forbid new privileges")?;
     }
-    sys::cloexec_from(3 + plan.preserve as i32).stage("close descriptors")?;
+    descriptors::keep_only(given.preserve).stage("close descriptors")?;
     if bounded {
-        filter(plan)?;
+        filter(given)?;
     }
     Err(Failure {
         stage: format!("execute {}", program.to_string_lossy()),
@@ -178,11 +201,13 @@ fn bound(granted: Sets) -> io::Result<()> {
     Ok(())
 }
 
-fn filter(plan: &Plan) -> Result<(), Failure> {
-    match &plan.filter {
-        Some(filter) => sys::seccomp_load_with(&filter.program, filter.flags).stage("filter system calls"),
-        None => Ok(()),
+fn filter(given: &Given<'_>) -> Result<(), Failure> {
+    let Some(filter) = given.filter else { return Ok(()) };
+    if !filter.listened {
+        return sys::seccomp_load_with(&filter.program, filter.flags).stage("filter system calls");
     }
+    let listener = sys::seccomp_listen(&filter.program, filter.flags).stage("filter system calls")?;
+    wire::send(given.socket, &Ask::Listener, &[listener.as_fd()]).stage("hand the listener over")
 }
 
 fn become_user(process: &Process) -> Result<(), Failure> {

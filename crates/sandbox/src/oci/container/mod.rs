@@ -9,7 +9,7 @@
 //! It is a copy of the runtime, with one thread, and executes nothing of the host inside: a program in the
 //! container never has a process with the host's binary before it, nor a descriptor of it.
 
-mod enter;
+pub mod enter;
 pub mod mounts;
 pub mod nodes;
 pub mod place;
@@ -39,13 +39,19 @@ pub struct Runtime {
 }
 
 impl Runtime {
+    /// Who is at the other end of `socket`.
+    pub fn at(socket: OwnedFd) -> Runtime {
+        Runtime { socket }
+    }
+
     /// Tells something and waits for the answer, with the descriptors that come with it.
     fn ask(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>, Failure> {
         wire::send(self.socket.as_fd(), ask, fds).stage("speak to the runtime")?;
         self.listen()
     }
 
-    fn listen(&self) -> Result<Vec<OwnedFd>, Failure> {
+    /// Waits until it may go on.
+    pub fn listen(&self) -> Result<Vec<OwnedFd>, Failure> {
         match wire::receive::<Tell>(self.socket.as_fd()).stage("listen to the runtime")? {
             Some((Tell::Go, fds)) => Ok(fds),
             Some((Tell::Refused { stage, errno }, _)) => Err(io::Error::from_raw_os_error(errno)).stage(stage),
@@ -53,11 +59,35 @@ impl Runtime {
         }
     }
 
+    /// Tells something that needs no answer.
+    pub fn tell(&self, ask: &Ask) {
+        let _ = wire::send(self.socket.as_fd(), ask, &[]);
+    }
+
+    /// Tells what failed.
+    pub fn complain(&self, failure: Failure) {
+        let errno = failure.error.raw_os_error().unwrap_or(libc::EIO);
+        let stage = failure.stage;
+        let _ = wire::send(self.socket.as_fd(), &Ask::Failed { stage, errno }, &[]);
+    }
+
     fn one(&self, ask: &Ask) -> Result<OwnedFd, Failure> {
         self.ask(ask, &[])?
             .pop()
             .ok_or(io::ErrorKind::InvalidData)
             .stage("take a descriptor")
+    }
+}
+
+impl AsFd for Runtime {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Runtime {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
     }
 }
 
@@ -75,9 +105,7 @@ pub fn live(plan: &Plan, socket: OwnedFd, listener: OwnedFd) -> ! {
     let state = match lived {
         Ok(Ok(state)) => state,
         Ok(Err(failure)) => {
-            let errno = failure.error.raw_os_error().unwrap_or(libc::EIO);
-            let stage = failure.stage;
-            let _ = wire::send(runtime.socket.as_fd(), &Ask::Failed { stage, errno }, &[]);
+            runtime.complain(failure);
             sys::exit_now(1)
         }
         Err(_) => sys::exit_now(125),
@@ -107,13 +135,9 @@ fn make(plan: &Plan, runtime: &Runtime) -> Result<Vec<u8>, Failure> {
     let root = Root::take(plan)?;
     let unfinished = mounts::mount_all(plan, &root.fd, runtime)?;
     nodes::make_all(plan, &root.fd, runtime)?;
-    if plan
-        .spec
-        .process()
-        .as_ref()
-        .is_some_and(|process| process.terminal() == Some(true))
-    {
-        nodes::terminal(plan, &root.fd, runtime)?;
+    let process = plan.spec.process().as_ref();
+    if let Some(process) = process.filter(|process| process.terminal() == Some(true)) {
+        nodes::terminal(process, &root.fd, runtime)?;
     }
     if let Some(process) = plan.spec.process() {
         place::folder(&root.fd, process.cwd()).stage(format!("make {}", process.cwd().display()))?;
@@ -132,14 +156,14 @@ fn make(plan: &Plan, runtime: &Runtime) -> Result<Vec<u8>, Failure> {
 }
 
 /// Nobody may look into this process before it has executed what it is for.
-fn hide_memory() -> io::Result<()> {
+pub fn hide_memory() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(
         rustix::process::DumpableBehavior::NotDumpable,
     )?)
 }
 
 /// Root of a new user namespace, if its root is mapped.
-fn become_root() -> io::Result<()> {
+pub fn become_root() -> io::Result<()> {
     // Refused where the map says so.
     let _ = rustix::thread::set_thread_groups(&[]);
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
@@ -195,7 +219,17 @@ fn hide(plan: &Plan, root: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn run_hooks(plan: &Plan, kind: Kind, state: &[u8]) -> Result<(), Failure> {
-    hooks::run(plan.spec.hooks().as_ref(), kind, state, Path::new("/")).map_err(|error| Failure {
+    let mut all = plan.spec.hooks().clone();
+    let own = all.as_mut().filter(|_| kind == Kind::StartContainer);
+    if let (Some(all), Some(process)) = (own, plan.spec.process()) {
+        // Those inside that have no environment of their own have the program's.
+        let mut list = all.start_container().clone().unwrap_or_default();
+        for hook in list.iter_mut().filter(|hook| hook.env().is_none()) {
+            hook.set_env(process.env().clone());
+        }
+        all.set_start_container(Some(list));
+    }
+    hooks::run(all.as_ref(), kind, state, Path::new("/")).map_err(|error| Failure {
         stage: error.to_string(),
         error: io::Error::from_raw_os_error(libc::ECANCELED),
         program: false,
@@ -239,11 +273,15 @@ impl Root {
 
     fn enter(&self, plan: &Plan) -> Result<(), Failure> {
         rustix::process::fchdir(&self.fd).stage("enter root")?;
-        if self.own {
-            rustix::process::pivot_root(c".", c".").stage("pivot")?;
-            unmount(c".", UnmountFlags::DETACH).stage("leave the host's tree")?;
-        } else {
-            rustix::process::chroot(c".").stage("change root")?;
+        let pivoted = self.own.then(|| rustix::process::pivot_root(c".", c"."));
+        match pivoted {
+            Some(Ok(())) => unmount(c".", UnmountFlags::DETACH).stage("leave the host's tree")?,
+            // A ramdisk cannot be left.
+            Some(Err(rustix::io::Errno::INVAL)) if plan.no_pivot => {
+                rustix::process::chroot(c".").stage("change root")?;
+            }
+            Some(Err(error)) => return Err(error).stage("pivot"),
+            None => rustix::process::chroot(c".").stage("change root")?,
         }
         std::env::set_current_dir("/").stage("enter root")?;
         self.settle(plan)

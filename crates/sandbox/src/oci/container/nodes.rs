@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Process};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::pty::OpenptFlags;
 
@@ -122,11 +122,24 @@ fn links(root: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A terminal of the container's own as its standard streams; the runtime gets the other end.
-pub fn terminal(plan: &Plan, root: &OwnedFd, runtime: &Runtime) -> Result<(), Failure> {
+/// A terminal of the container's own as its standard streams and `/dev/console`; the runtime gets the other end.
+pub fn terminal(process: &Process, root: &OwnedFd, runtime: &Runtime) -> Result<(), Failure> {
+    let (ours, theirs) = new_terminal(process, root)?;
+    let point = place::target(root, Path::new("/dev/console"), false).stage("make /dev/console")?;
+    let console = masks::copy(theirs.as_fd(), false).stage("show the terminal")?;
+    attach(console.as_fd(), point.as_fd()).stage("show the terminal")?;
+    take_terminal(&ours, &theirs, runtime)
+}
+
+/// The same for a further process, which the container's own console is not.
+pub fn another_terminal(process: &Process, root: &OwnedFd, runtime: &Runtime) -> Result<(), Failure> {
+    let (ours, theirs) = new_terminal(process, root)?;
+    take_terminal(&ours, &theirs, runtime)
+}
+
+fn new_terminal(process: &Process, root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Failure> {
     let (ours, theirs) = open_terminal(root).stage("open a terminal")?;
-    let process = plan.spec.process().as_ref();
-    if let Some(size) = process.and_then(|process| process.console_size()) {
+    if let Some(size) = process.console_size() {
         let cut = |size: u64| u16::try_from(size).unwrap_or(u16::MAX);
         let size = rustix::termios::Winsize {
             ws_row: cut(size.height()),
@@ -136,13 +149,12 @@ pub fn terminal(plan: &Plan, root: &OwnedFd, runtime: &Runtime) -> Result<(), Fa
         };
         rustix::termios::tcsetwinsize(&ours, size).stage("size the terminal")?;
     }
-    if let Some(process) = process {
-        let uid = Uid::from_raw(process.user().uid());
-        rustix::fs::fchown(&theirs, Some(uid), None).stage("own the terminal")?;
-    }
-    let point = place::target(root, Path::new("/dev/console"), false).stage("make /dev/console")?;
-    let console = masks::copy(theirs.as_fd(), false).stage("show the terminal")?;
-    attach(console.as_fd(), point.as_fd()).stage("show the terminal")?;
+    let uid = Uid::from_raw(process.user().uid());
+    rustix::fs::fchown(&theirs, Some(uid), None).stage("own the terminal")?;
+    Ok((ours, theirs))
+}
+
+fn take_terminal(ours: &OwnedFd, theirs: &OwnedFd, runtime: &Runtime) -> Result<(), Failure> {
     runtime.ask(&Ask::Console, &[ours.as_fd()])?;
     for at in 0..3 {
         super::enter::redirect(theirs.as_fd(), at).stage("take the terminal")?;

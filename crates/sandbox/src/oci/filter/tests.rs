@@ -123,6 +123,20 @@ fn what_is_not_known_is_refused_or_skipped() {
         RETURN_ERRNO | libc::ENOSYS as u32
     );
     assert!(compile(&profile(Wanted::ScmpActNotify, vec![])).is_err());
+    let left = |name: &str| {
+        profile(
+            Wanted::ScmpActAllow,
+            vec![call(name, Wanted::ScmpActNotify, None, vec![])],
+        )
+    };
+    assert!(compile(&left("mkdir")).is_err(), "nobody listens");
+    let mut heard = left("mkdir");
+    heard.set_listener_path(Some("/run/listener".into()));
+    assert!(compile(&heard).unwrap().listened);
+    let mut deaf = left("sendmsg");
+    deaf.set_listener_path(Some("/run/listener".into()));
+    assert!(compile(&deaf).is_err());
+    assert!(!lenient.listened);
     let mut elsewhere = profile(Wanted::ScmpActAllow, vec![]);
     elsewhere.set_architectures(Some(vec![Arch::ScmpArchAarch64]));
     assert!(compile(&elsewhere).is_err());
@@ -139,6 +153,7 @@ fn actions_are_the_kernels() {
         (Wanted::ScmpActErrno, None, 0x0005_0001),
         (Wanted::ScmpActErrno, Some(38), 0x0005_0026),
         (Wanted::ScmpActTrace, Some(7), 0x7ff0_0007),
+        (Wanted::ScmpActNotify, None, 0x7fc0_0000),
         (Wanted::ScmpActLog, None, 0x7ffc_0000),
         (Wanted::ScmpActAllow, None, 0x7fff_0000),
     ] {
