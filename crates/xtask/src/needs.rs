@@ -78,7 +78,7 @@ const NEEDS: [Need; 19] = [
     // Python apps run on the host's interpreter where the stack is the host's.
     Need {
         program: "python3",
-        package: "python3",
+        package: "python3-venv",
         purpose: Purpose::Test,
     },
     // Java apps of the tests are compiled by it.
