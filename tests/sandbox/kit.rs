@@ -225,6 +225,7 @@ impl Host {
             network: Network::None,
             log: LogPolicy::default(),
             files: Vec::new(),
+            sidecars: Vec::new(),
         }
     }
 

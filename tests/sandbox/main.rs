@@ -18,4 +18,5 @@ mod machine;
 mod network;
 mod parked;
 mod resources;
+mod sidecars;
 mod timing;

@@ -38,6 +38,7 @@ pub fn instance_spec() -> WorkSpec {
             port: Some(8080),
             grace_seconds: 10,
             uris: Vec::new(),
+            sidecars: Vec::new(),
         }),
     }
 }

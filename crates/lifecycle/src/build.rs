@@ -303,7 +303,7 @@ fn merge(parts: &mut Parts, procfile: &BTreeMap<String, String>) -> LaunchMetada
     }
     for sidecar in &parts.sidecars {
         ui::alert(&format!(
-            "The buildpack asks for the sidecar {} beside {}: sidecars are recorded, and not started yet.",
+            "The sidecar {} runs beside {}.",
             sidecar.name,
             sidecar.process_types.join(", ")
         ));

@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
 use crate::quota::QuotaLimits;
 use crate::secret::SecretEnv;
-use crate::staging::{BuildFailure, CachedLayer, DropletLayer, ProcessTemplate, UsedBuildpack};
+use crate::staging::{BuildFailure, CachedLayer, DropletLayer, ProcessTemplate, SidecarTemplate, UsedBuildpack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -216,6 +216,8 @@ pub struct Droplet {
     pub layers: Vec<DropletLayer>,
     pub processes: Vec<ProcessTemplate>,
     pub buildpacks: Vec<UsedBuildpack>,
+    /// What its buildpacks want to run beside its processes.
+    pub sidecars: Vec<SidecarTemplate>,
     pub stack: StackName,
     pub input_digest: Option<Digest>,
     pub metadata: Metadata,

@@ -13,7 +13,7 @@ use crate::id::{AppId, BuildId, CellId, DropletId, OrgId, PackageId, ProcessId, 
 use crate::limits::Limits;
 use crate::name::{AppName, ProcessType, StackName};
 use crate::secret::SecretEnv;
-use crate::staging::{BuildInput, BuildResult, DropletLayer};
+use crate::staging::{BuildInput, BuildResult, DropletLayer, SidecarTemplate};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -86,6 +86,9 @@ pub struct InstanceSpec {
     pub grace_seconds: u32,
     /// Host names and paths routed to the app when it was placed, for `VCAP_APPLICATION`.
     pub uris: Vec<String>,
+    /// What runs beside it in the same sandbox, and ends with it or ends it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<SidecarTemplate>,
 }
 
 /// A command that runs once.

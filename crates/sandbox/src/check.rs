@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::record::valid_id;
-use crate::{Bind, Error, ExecSpec, Limits, Network, ParkSpec, Result, Spec};
+use crate::{Bind, Error, ExecSpec, Limits, MAX_SIDECARS, Network, ParkSpec, Result, Sidecar, Spec};
 
 /// Folders that can be laid over each other.
 const MAX_LAYERS: usize = 400;
@@ -124,7 +124,23 @@ fn reason(spec: &Spec) -> std::result::Result<(), String> {
     ensure(process.gid <= MAX_ID, || {
         format!("group {} is above {MAX_ID}", process.gid)
     })?;
-    command(&process.argv, &process.env, &process.cwd, process.uid)
+    command(&process.argv, &process.env, &process.cwd, process.uid)?;
+    sidecars(&spec.sidecars, process.uid)
+}
+
+fn sidecars(sidecars: &[Sidecar], uid: u32) -> std::result::Result<(), String> {
+    ensure(sidecars.len() <= MAX_SIDECARS, || {
+        format!("more than {MAX_SIDECARS} sidecars")
+    })?;
+    for (at, sidecar) in sidecars.iter().enumerate() {
+        let name = &sidecar.name;
+        ensure(valid_id(name), || format!("{name:?} is not a sidecar's name"))?;
+        let once = sidecars[..at].iter().all(|other| other.name != *name);
+        ensure(once, || format!("two sidecars are called {name}"))?;
+        command(&sidecar.argv, &sidecar.env, &sidecar.cwd, uid)
+            .map_err(|reason| format!("sidecar {name}: {reason}"))?;
+    }
+    Ok(())
 }
 
 fn root(layers: &[PathBuf], binds: &[Bind]) -> std::result::Result<(), String> {
@@ -214,13 +230,23 @@ pub mod tests {
             network: Network::None,
             log: LogPolicy::default(),
             files: vec![],
+            sidecars: Vec::new(),
+        }
+    }
+
+    fn sidecar(name: &str) -> Sidecar {
+        Sidecar {
+            name: name.to_owned(),
+            argv: vec!["/x".into()],
+            env: vec![],
+            cwd: "/".into(),
         }
     }
 
     #[test]
     fn each_rule_is_held() {
         assert!(spec(&good()).is_ok());
-        let breaks: [fn(&mut Spec); 16] = [
+        let breaks: [fn(&mut Spec); 20] = [
             |s| s.id = "../x".into(),
             |s| s.hostname = "a b".into(),
             |s| s.layers.clear(),
@@ -237,6 +263,15 @@ pub mod tests {
             |s| s.process.argv = vec![String::new()],
             |s| s.process.env.push(("a=b".into(), String::new())),
             |s| s.process.uid = 70_000,
+            |s| s.sidecars = vec![sidecar("a"); 2],
+            |s| s.sidecars = (0..9).map(|n| sidecar(&n.to_string())).collect(),
+            |s| s.sidecars = vec![sidecar("a b")],
+            |s| {
+                s.sidecars = vec![Sidecar {
+                    argv: vec![],
+                    ..sidecar("a")
+                }];
+            },
         ];
         for (at, break_it) in breaks.iter().enumerate() {
             let mut bad = good();

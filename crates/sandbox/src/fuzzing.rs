@@ -78,5 +78,6 @@ fn exit() -> Exit {
         started_ns: 1,
         ended_ns: 2,
         pids_refused: 3,
+        sidecar: None,
     }
 }

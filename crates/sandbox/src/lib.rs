@@ -46,7 +46,7 @@ pub use park::{ParkSpec, ParkedRoot, Parking, Phase, StartReport};
 pub use runtime::Runtime;
 pub use sandbox::Sandbox;
 pub use spec::{
-    ADDRESS, Bind, Config, ExecSpec, Exit, IoLimits, IoUsage, Isolation, Limits, LogPolicy, MAX_LINE, Network, Oom,
-    Pressure, Process, Rlimit, RlimitKind, Spec, Stall, Stats,
+    ADDRESS, Bind, Config, ExecSpec, Exit, IoLimits, IoUsage, Isolation, Limits, LogPolicy, MAX_LINE, MAX_SIDECARS,
+    Network, Oom, Pressure, Process, Rlimit, RlimitKind, Sidecar, Spec, Stall, Stats,
 };
 pub use wire::Ended;

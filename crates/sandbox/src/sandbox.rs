@@ -252,6 +252,7 @@ impl Sandbox {
             started_ns: self.record.created_ns,
             ended_ns: sys::now_ns(),
             pids_refused: self.inner.groups.pids_refused(self.seat()),
+            sidecar: None,
         }
     }
 

@@ -12,6 +12,9 @@ use crate::unprivileged::Lack;
 /// Longest line an app may log before it is split into several records, in bytes.
 pub const MAX_LINE: usize = 61_440;
 
+/// Most processes beside the app's.
+pub const MAX_SIDECARS: usize = 8;
+
 /// Stands for the sandbox's own address, which nobody knows before it is made, in values of an environment.
 pub const ADDRESS: &str = "{sandbox.address}";
 
@@ -65,6 +68,23 @@ pub struct Spec {
     /// Small files written before the start: (absolute path inside, content, mode).
     /// They, and folders that have to be made for them, belong to the process's user.
     pub files: Vec<(PathBuf, Vec<u8>, u32)>,
+    /// What runs beside the process, at most [`MAX_SIDECARS`].
+    #[serde(default)]
+    pub sidecars: Vec<Sidecar>,
+}
+
+/// A process beside the app's: the same user in the same sandbox, with the same limits. It shares its fate: the
+/// first of them to end by itself ends the sandbox, and a signal to the app is one to all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// 1..=64 of `[A-Za-z0-9_.-]`, starting with a letter or digit; one of each name.
+    pub name: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment, as [`Process::env`].
+    pub env: Vec<(String, String)>,
+    /// Working folder, absolute, must exist.
+    pub cwd: PathBuf,
 }
 
 /// A host folder or file shown inside a sandbox; always nosuid and nodev.
@@ -213,6 +233,9 @@ pub struct Exit {
     /// Times a fork was refused because of the process limit.
     #[serde(default)]
     pub pids_refused: u64,
+    /// Which sidecar it was that ended, and the app with it: code and signal are that one's.
+    #[serde(default)]
+    pub sidecar: Option<String>,
 }
 
 /// The figures of a kill for memory.

@@ -24,7 +24,7 @@ pub struct DropletFilter {
 }
 
 const DROPLET: &str = "t.id, t.app_id, t.package_id, t.build_id, t.digest, t.layers, t.processes, t.buildpacks, \
-                       t.stack, t.input_digest, t.metadata, t.created_at";
+                       t.sidecars, t.stack, t.input_digest, t.metadata, t.created_at";
 
 fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
     Ok(Droplet {
@@ -36,6 +36,7 @@ fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
         layers: row.json("layers")?,
         processes: row.json("processes")?,
         buildpacks: row.json("buildpacks")?,
+        sidecars: row.json("sidecars")?,
         stack: row.parse("stack")?,
         input_digest: row.parse_opt("input_digest")?,
         metadata: row.json("metadata")?,
@@ -130,8 +131,8 @@ impl Tx {
         let query = Query::new(
             "droplet_create",
             droplet.id,
-            "INSERT INTO droplets (id, app_id, package_id, build_id, digest, layers, processes, buildpacks, stack, \
-             input_digest, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "INSERT INTO droplets (id, app_id, package_id, build_id, digest, layers, processes, buildpacks, \
+             sidecars, stack, input_digest, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .arg(droplet.id)
         .arg(droplet.app)
@@ -141,6 +142,7 @@ impl Tx {
         .arg(json(&droplet.layers)?)
         .arg(json(&droplet.processes)?)
         .arg(json(&droplet.buildpacks)?)
+        .arg(json(&droplet.sidecars)?)
         .arg(droplet.stack.as_str())
         .arg(droplet.input_digest.as_ref().map(ToString::to_string))
         .arg(droplet.created_at);

@@ -169,6 +169,7 @@ fn new_droplet(app: &App, package: &Package, now: Timestamp) -> Droplet {
         layers: Vec::new(),
         processes: vec![template("web"), template("worker")],
         buildpacks: Vec::new(),
+        sidecars: Vec::new(),
         stack: app.stack.clone(),
         input_digest: None,
         metadata: Metadata::default(),

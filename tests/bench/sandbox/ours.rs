@@ -165,6 +165,7 @@ pub fn spec(place: &Place, stays: bool, network: &Network) -> Spec {
         network: network.clone(),
         log: LogPolicy::default(),
         files: Vec::new(),
+        sidecars: Vec::new(),
     }
 }
 

@@ -26,6 +26,10 @@ fn main() {
     match arg(0) {
         "say" => say(&args[1..]),
         "view" => view(),
+        "view-then-sleep" => {
+            view();
+            sleep();
+        }
         "calls" => calls(),
         "sleep" => sleep(),
         "read" => println!("{}", read(arg(1))),

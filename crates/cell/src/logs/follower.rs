@@ -27,6 +27,9 @@ pub(crate) struct Source {
     pub source_type: String,
     /// Instance index.
     pub instance: String,
+    /// Such as `APP/PROC/WEB/SIDECAR/AGENT`, one for each process beside it, in order.
+    #[serde(default)]
+    pub sidecars: Vec<String>,
 }
 
 /// What is kept on disk of a follower.
@@ -135,6 +138,10 @@ impl Follower {
             Stream::Out => (own, false),
             Stream::Err => (own, true),
             Stream::System => (PLATFORM, true),
+            Stream::Sidecar(at, err) => {
+                let sidecar = self.mark.source.sidecars.get(usize::from(at));
+                (sidecar.map_or(own, String::as_str), err)
+            }
         };
         line(mark, time(record.unix_ns), source, err, text)
     }
@@ -224,6 +231,7 @@ mod tests {
                 app: AppId(Uuid::from_u128(2)),
                 source_type: "APP/PROC/WEB".to_owned(),
                 instance: "3".to_owned(),
+                sidecars: Vec::new(),
             },
             position: Position::default(),
             last_ns: 0,

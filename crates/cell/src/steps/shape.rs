@@ -10,7 +10,9 @@ use model::id::WorkId;
 use model::staging::BuildInput;
 use model::work::{WorkKind, WorkSpec};
 use sandbox::net::Egress;
-use sandbox::{Bind, ExecSpec, IoLimits, Limits, LogPolicy, MAX_LINE, Network, Process, Rlimit, RlimitKind, Spec};
+use sandbox::{
+    Bind, ExecSpec, IoLimits, Limits, LogPolicy, MAX_LINE, Network, Process, Rlimit, RlimitKind, Sidecar, Spec,
+};
 use std::path::{Path, PathBuf};
 
 /// The lifecycle, as sandboxes see it.
@@ -73,6 +75,7 @@ pub(crate) fn sandbox(
         network: Network::Isolated { policy },
         log: log_policy(config, spec),
         files,
+        sidecars: sidecars(config, work, spec),
     })
 }
 
@@ -129,6 +132,32 @@ fn process(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -
             },
         ],
     }
+}
+
+/// What runs beside an instance: as its process does, with a command of its own.
+fn sidecars(config: &Config, work: WorkId, spec: &WorkSpec) -> Vec<Sidecar> {
+    let WorkKind::Instance(instance) = &spec.kind else {
+        return Vec::new();
+    };
+    let all = instance.sidecars.iter().map(|sidecar| {
+        let mut argv = launch(instance.process_type.as_str());
+        argv.extend(["--".to_owned(), sidecar.command.clone()]);
+        Sidecar {
+            name: plain(&sidecar.name),
+            argv,
+            env: environment(config, work, spec, false),
+            cwd: env::HOME.into(),
+        }
+    });
+    all.collect()
+}
+
+/// A buildpack's name for a sidecar, as one that a sandbox takes.
+fn plain(name: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let text = name.chars().map(|c| if fits(c) { c } else { '-' });
+    let text: String = text.skip_while(|c| !c.is_ascii_alphanumeric()).take(64).collect();
+    if text.is_empty() { "sidecar".to_owned() } else { text }
 }
 
 fn launch(process_type: &str) -> Vec<String> {
@@ -201,9 +230,15 @@ pub(crate) fn source(work: WorkId, spec: &WorkSpec) -> Source {
         WorkKind::Task(task) => (format!("APP/TASK/{}", task.name), 0),
         WorkKind::Build(_) => ("STG".to_owned(), 0),
     };
+    let sidecars = match &spec.kind {
+        WorkKind::Instance(instance) => instance.sidecars.as_slice(),
+        WorkKind::Task(_) | WorkKind::Build(_) => &[],
+    };
+    let sidecar = |name: &str| format!("{source_type}/SIDECAR/{}", name.to_ascii_uppercase());
     Source {
         work,
         app: spec.owner.app,
+        sidecars: sidecars.iter().map(|one| sidecar(&one.name)).collect(),
         source_type,
         instance: instance.to_string(),
     }

@@ -41,6 +41,10 @@ pub(crate) fn last_line(cause: &Cause, exit: Option<&Exit>) -> String {
         }
         (cause, _) => cause.to_string(),
     };
+    let text = match exit.and_then(|exit| exit.sidecar.as_deref()) {
+        Some(sidecar) => format!("{text} of the sidecar {sidecar}, and the instance with it"),
+        None => text,
+    };
     match exit.map_or(0, |exit| exit.pids_refused) {
         0 => text,
         n => format!("{text}; {n} new processes were refused at the limit of processes"),
@@ -63,6 +67,7 @@ mod tests {
             started_ns: 0,
             ended_ns: 1,
             pids_refused: 0,
+            sidecar: None,
         }
     }
 

@@ -216,6 +216,7 @@ impl Kit {
                 port: Some(8080),
                 grace_seconds: 5,
                 uris: Vec::new(),
+                sidecars: Vec::new(),
             }),
         };
         Assignment {

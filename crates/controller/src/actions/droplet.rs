@@ -42,6 +42,7 @@ pub async fn create(
         layers: Vec::new(),
         processes: processes.collect(),
         buildpacks: Vec::new(),
+        sidecars: Vec::new(),
         stack: app.stack.clone(),
         input_digest: None,
         metadata: model::resource::Metadata::default(),

@@ -160,6 +160,7 @@ fn droplet(pending: &PendingBuild, result: &BuildResult, now: model::Timestamp) 
         layers,
         processes: result.processes.clone(),
         buildpacks: result.buildpacks.clone(),
+        sidecars: result.sidecars.clone(),
         stack: build.stack.clone(),
         input_digest: build.input_digest.clone(),
         metadata: model::resource::Metadata::default(),

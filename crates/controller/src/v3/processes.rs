@@ -341,7 +341,8 @@ async fn stats_by_type(
     stats::in_full(&context, &app, &process).await.map(Json)
 }
 
-/// There are none: manifests that ask for sidecars are refused.
+/// There are none of users: manifests that ask for them are refused. Those of buildpacks belong to the droplet and are
+/// not listed.
 async fn sidecars(
     State(context): State<Context>,
     caller: Caller,

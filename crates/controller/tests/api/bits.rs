@@ -207,6 +207,7 @@ async fn droplet(platform: &Platform, app: &str) -> Droplet {
             version: "1.0.0".to_owned(),
             detected: "Node 22".to_owned(),
         }],
+        sidecars: Vec::new(),
         stack: "host".parse().expect("valid"),
         input_digest: None,
         metadata: model::resource::Metadata::default(),

@@ -351,6 +351,7 @@ pub async fn finish_build(context: &Context, build: &str) -> String {
         }],
         processes: vec![template("web", "node server.js"), template("worker", "node worker.js")],
         buildpacks: Vec::new(),
+        sidecars: Vec::new(),
         stack: build.stack.clone(),
         input_digest: build.input_digest.clone(),
         metadata: model::resource::Metadata::default(),

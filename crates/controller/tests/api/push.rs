@@ -454,6 +454,7 @@ pub async fn place(platform: &Platform, store: &TestStore, count: u32) -> Vec<st
                     port: Some(8080),
                     grace_seconds: 10,
                     uris: web.uris.clone(),
+                    sidecars: Vec::new(),
                 }),
             },
         })

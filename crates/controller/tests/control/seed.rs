@@ -143,6 +143,7 @@ impl Seed {
                 memory_mb: None,
             }],
             buildpacks: Vec::new(),
+            sidecars: Vec::new(),
             stack: "host".parse().expect("valid"),
             input_digest: None,
             metadata: model::resource::Metadata::default(),

@@ -20,10 +20,20 @@ pub struct Connection {
 pub enum Next {
     /// Nothing more.
     Stay,
+    /// The same, but the app was told to end.
+    Stopping,
     /// The connection is at its end.
     Close,
     /// Kill everything.
     KillAll,
+}
+
+/// What became of the first counts; the others may have ended before.
+fn signal_all(groups: &[i32], signal: i32) -> std::io::Result<()> {
+    let mut results = groups.iter().map(|group| sys::kill(-group, signal));
+    let first = results.next().unwrap_or(Ok(()));
+    results.for_each(drop);
+    first
 }
 
 impl AsFd for Connection {
@@ -37,8 +47,9 @@ impl Connection {
         Connection { socket, process: None }
     }
 
-    /// Takes one message; `app` is the process group that signals go to.
-    pub fn serve(&mut self, app: i32, rlimits: &[Rlimit]) -> Next {
+    /// Takes one message; `groups` are the process groups that signals go to, the app's first.
+    pub fn serve(&mut self, groups: &[i32], rlimits: &[Rlimit]) -> Next {
+        let mut next = Next::Stay;
         let Ok(Some((command, fds))) = wire::receive::<Command>(self.socket.as_fd()) else {
             // The user at the other end is gone, as with a terminal that is closed.
             if let Some(process) = self.process {
@@ -49,8 +60,13 @@ impl Connection {
         let reply = match command {
             Command::Kill => return Next::KillAll,
             Command::Signal { signal } => {
-                let target = self.process.unwrap_or(app);
-                sys::kill(-target, signal)
+                if self.process.is_none()
+                    && matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGKILL)
+                {
+                    next = Next::Stopping;
+                }
+                let own = self.process.map(|process| [process]);
+                signal_all(own.as_ref().map_or(groups, |own| own.as_slice()), signal)
                     .map(|()| (Reply::Done, Vec::new()))
                     .stage("signal")
             }
@@ -75,7 +91,11 @@ impl Connection {
                 wire::send(self.socket.as_fd(), &reply, &[])
             }
         };
-        if sent.is_ok() { Next::Stay } else { Next::Close }
+        if sent.is_ok() || matches!(next, Next::Stopping) {
+            next
+        } else {
+            Next::Close
+        }
     }
 
     fn exec(&mut self, fds: Vec<OwnedFd>, rlimits: &[Rlimit]) -> Result<(Reply, Vec<OwnedFd>), Failure> {

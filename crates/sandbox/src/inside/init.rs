@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::WaitOptions;
 
+use super::beside::{self, Beside};
 use super::bud::Bud;
 use super::control::{Connection, MAX_CONNECTIONS, Next};
 use super::launch;
@@ -17,7 +18,7 @@ use super::meters::Meters;
 use super::{Failure, Stage};
 use crate::log::{Pump, Source};
 use crate::record::EXIT;
-use crate::wire::{self, Ended, Report, timespec};
+use crate::wire::{self, Ended, Order, Report, timespec};
 use crate::{Exit, Spec, sys};
 
 /// After the app's end, what it left behind must be gone by then.
@@ -51,6 +52,11 @@ pub struct Hands {
 struct Init {
     spec: Spec,
     app: i32,
+    beside: Vec<Beside>,
+    /// Which of them ended first, if one did before it was told to.
+    broken: Option<String>,
+    /// Told to end: from here on only the app's end counts.
+    stopping: bool,
     started_ns: u64,
     pump: Pump,
     sources: Vec<Source>,
@@ -96,11 +102,19 @@ pub fn run(spec: Spec, hands: Hands) -> Result<(), Failure> {
         let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
         // If the agent is gone, the app ends, and init with it.
         let _ = wire::send(report.as_fd(), &Report::Ready { steps }, &fds);
+        if !spec.sidecars.is_empty() {
+            // They come after the app: an end of theirs before its start would be nobody's. If the agent is gone,
+            // the app is under way or will not be.
+            let _ = wire::receive::<Order>(report.as_fd());
+        }
     }
     drop(terminal);
     let mut init = Init {
         spec,
         app,
+        beside: Vec::new(),
+        broken: None,
+        stopping: false,
         started_ns,
         pump,
         sources,
@@ -114,7 +128,10 @@ pub fn run(spec: Spec, hands: Hands) -> Result<(), Failure> {
         pids_told: 0,
         pids_pause: None,
     };
-    let ended = init.work();
+    let ended = match init.start_beside() {
+        Ok(()) => init.work(),
+        Err(ended) => ended,
+    };
     init.end(ended);
     Ok(())
 }
@@ -128,6 +145,39 @@ fn open_terminal(uid: u32) -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Init {
+    /// Starts what runs beside the app; an app of which a part is missing ends as if that had.
+    fn start_beside(&mut self) -> Result<(), Ended> {
+        for (at, sidecar) in self.spec.sidecars.iter().enumerate() {
+            match beside::start(&self.spec, at, sidecar) {
+                Ok((one, sources)) => {
+                    self.beside.push(one);
+                    self.sources.extend(sources);
+                }
+                Err(failure) => {
+                    let name = &sidecar.name;
+                    let text = format!(
+                        "sidecar {name} could not be started: {}: {}",
+                        failure.stage, failure.error
+                    );
+                    self.pump.say(&text, sys::now_ns());
+                    self.broken = Some(name.clone());
+                    return Err(Ended {
+                        code: Some(127),
+                        signal: None,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The process groups that a signal to the app is for, its own first.
+    fn groups(&self) -> Vec<i32> {
+        std::iter::once(self.app)
+            .chain(self.beside.iter().map(|one| one.pid))
+            .collect()
+    }
+
     /// Until the app has ended.
     fn work(&mut self) -> Ended {
         loop {
@@ -246,7 +296,9 @@ impl Init {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = info.ssi_signo as i32;
             if signal != libc::SIGCHLD {
-                let _ = sys::kill(-self.app, signal);
+                for group in self.groups() {
+                    let _ = sys::kill(-group, signal);
+                }
             }
         }
         let mut app_ended = None;
@@ -256,15 +308,28 @@ impl Init {
                 code: status.exit_status(),
                 signal: status.terminating_signal(),
             };
-            if pid == self.app {
-                app_ended = Some(ended);
-            }
             if ended.signal == Some(libc::SIGKILL) {
                 self.check_memory(false);
+            }
+            if pid == self.app {
+                app_ended = Some(ended);
+            } else if let Some(name) = self.lost(pid)
+                && app_ended.is_none()
+                && !self.stopping
+            {
+                self.pump.say(&beside::epitaph(&name, ended), sys::now_ns());
+                self.broken = Some(name);
+                app_ended = Some(ended);
             }
             self.connections.iter_mut().for_each(|c| c.notice(pid, ended));
         }
         app_ended
+    }
+
+    /// The name of the sidecar that `pid` was.
+    fn lost(&mut self, pid: i32) -> Option<String> {
+        let at = self.beside.iter().position(|one| one.pid == pid)?;
+        Some(self.beside.swap_remove(at).name)
     }
 
     /// If the kernel has killed for memory, everything goes: an app of which a part is
@@ -286,6 +351,7 @@ impl Init {
                 oom.limit_bytes, oom.peak_bytes
             );
             self.pump.say(&text, sys::now_ns());
+            self.stopping = true;
             self.kill_all();
         } else if self.oom_doubt.is_some_and(|until| until < Instant::now()) {
             self.oom_doubt = None;
@@ -310,16 +376,22 @@ impl Init {
     fn serve(&mut self, ready: &[bool]) {
         let mut at = 0;
         let mut kill = false;
-        let (app, rlimits) = (self.app, &self.spec.process.rlimits);
+        let (groups, rlimits) = (self.groups(), &self.spec.process.rlimits);
+        let stopping = &mut self.stopping;
         self.connections.retain_mut(|connection| {
             at += 1;
             if !ready[at - 1] {
                 return true;
             }
-            match connection.serve(app, rlimits) {
+            match connection.serve(&groups, rlimits) {
                 Next::Stay => true,
+                Next::Stopping => {
+                    *stopping = true;
+                    true
+                }
                 Next::Close => false,
                 Next::KillAll => {
+                    *stopping = true;
                     kill = true;
                     true
                 }
@@ -346,6 +418,8 @@ impl Init {
     /// Clears up after the app, keeps the last of its output, writes the exit record.
     fn end(&mut self, ended: Ended) {
         let ended_ns = sys::now_ns();
+        // What is killed now did not end by itself.
+        self.stopping = true;
         self.clear_up();
         let now = sys::now_ns();
         for source in &mut self.sources {
@@ -370,6 +444,7 @@ impl Init {
             started_ns: self.started_ns,
             ended_ns,
             pids_refused: self.meters.pids_refused(),
+            sidecar: self.broken.take(),
         };
         let _ = write_exit(&self.log, &exit);
     }

@@ -10,6 +10,7 @@
 //! Runs without a second exec: the binary is never visible inside, and what is on the heap
 //! is the spawner's, which holds no secrets.
 
+mod beside;
 mod bud;
 mod control;
 mod copy;

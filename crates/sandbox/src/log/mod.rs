@@ -9,6 +9,7 @@ mod pump;
 mod reader;
 mod segment;
 
+pub(crate) use reader::SIDECAR_TAGS;
 pub use reader::{Batch, Position, Reader, Record, Stream};
 
 pub(crate) use pump::{Pump, Source};

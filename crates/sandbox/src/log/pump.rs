@@ -22,7 +22,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// `fd` does not block; `tag` is `O` or `E`.
+    /// `fd` does not block; `tag` is `O`, `E` or a sidecar's.
     pub fn new(fd: OwnedFd, tag: u8) -> Source {
         Source {
             fd,

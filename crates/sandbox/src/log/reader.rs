@@ -26,7 +26,12 @@ pub enum Stream {
     Err,
     /// The platform itself.
     System,
+    /// A process beside the app's: which one in [`crate::Spec::sidecars`], and whether it was standard error.
+    Sidecar(u8, bool),
 }
+
+/// Tags of the first sidecar's streams in the segments; those of the others follow.
+pub(crate) const SIDECAR_TAGS: [u8; 2] = *b"ai";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +165,8 @@ fn parse(line: &[u8]) -> Option<Record> {
         b'O' => Stream::Out,
         b'E' => Stream::Err,
         b'S' => Stream::System,
+        b'a'..=b'h' => Stream::Sidecar(stream - SIDECAR_TAGS[0], false),
+        b'i'..=b'p' => Stream::Sidecar(stream - SIDECAR_TAGS[1], true),
         _ => return None,
     };
     let payload = rest.strip_prefix(b" ")?.to_vec();

@@ -270,6 +270,7 @@ fn annotations(spec: &Spec) -> HashMap<String, String> {
         ("files", json!(files)),
         ("network", json!(spec.network)),
         ("log", json!(spec.log)),
+        ("sidecars", json!(spec.sidecars)),
     ];
     let text = |value: serde_json::Value| match value {
         serde_json::Value::String(text) => text,

@@ -137,6 +137,12 @@ pub fn droplet(app: AppId) -> Droplet {
         layers: Vec::new(),
         processes: Vec::new(),
         buildpacks: Vec::new(),
+        sidecars: vec![model::staging::SidecarTemplate {
+            name: "agent".to_owned(),
+            command: "./agent".to_owned(),
+            process_types: vec!["web".to_owned()],
+            memory_mb: Some(64),
+        }],
         stack: "host".parse().expect("valid"),
         input_digest: Some(digest(3)),
         metadata: model::resource::Metadata::default(),
@@ -259,6 +265,7 @@ pub fn placement(of: &Running, cell: CellId, index: u32) -> Placement {
                 port: Some(8080),
                 grace_seconds: 10,
                 uris: Vec::new(),
+                sidecars: Vec::new(),
             }),
         },
     }

@@ -43,6 +43,7 @@ fn spec() -> Spec {
         },
         log: LogPolicy::default(),
         files: vec![("/etc/hosts".into(), b"127.0.0.1 localhost\n".to_vec(), 0o644)],
+        sidecars: Vec::new(),
     }
 }
 

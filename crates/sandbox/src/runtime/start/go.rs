@@ -68,6 +68,9 @@ impl Inner {
         if let Some(lease) = &seat.lease {
             told.files.extend(self.resolvers(spec)?);
             fill_address(&mut told.process.env, lease.address);
+            for sidecar in &mut told.sidecars {
+                fill_address(&mut sidecar.env, lease.address);
+            }
             self.lock_adopted().insert(id.clone());
         }
         let mut steps = Vec::new();
@@ -101,6 +104,8 @@ impl Inner {
         if seat.inside.is_some() {
             // Init has only to watch, and would have been in the app's way before.
             unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
+        } else if !told.sidecars.is_empty() {
+            unless_gone(wire::send(seat.socket.as_fd(), &Order::Go, &[]), id)?;
         }
         Ok((record, steps))
     }
