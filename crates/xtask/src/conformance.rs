@@ -244,6 +244,7 @@ fn steady(why: &str) -> String {
             word.replace(['|', '`', '"', '\\'], "")
         }
     });
+    let words = words.filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ").chars().take(REMARK).collect()
 }
 
