@@ -235,10 +235,6 @@ async fn what_changes_is_told(store: &TestStore) {
     let mut topics = store.subscribe();
     let one = group(false, false);
     created(store, &one, &[home.space.id], &[]).await;
-    loop {
-        match topics.next().await.expect("open") {
-            Topic::Security => break,
-            _ => {}
-        }
-    }
+    // Others are told of what was made around it.
+    while topics.next().await.expect("open") != Topic::Security {}
 }

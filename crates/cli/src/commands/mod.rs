@@ -26,6 +26,7 @@ mod tenants;
 mod version;
 mod why;
 
+use self::security_groups::set_globally;
 use crate::actor::Cx;
 use crate::args::security::Lifecycle;
 use crate::args::{Command, Listing, Output};
@@ -81,18 +82,10 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::UnbindSecurityGroup(args) => security_groups::unbind(cx, args).await,
         Command::RunningSecurityGroups(args) => security_groups::globally(cx, args, Lifecycle::Running).await,
         Command::StagingSecurityGroups(args) => security_groups::globally(cx, args, Lifecycle::Staging).await,
-        Command::BindRunningSecurityGroup(args) => {
-            security_groups::set_globally(cx, args, Lifecycle::Running, true).await
-        }
-        Command::BindStagingSecurityGroup(args) => {
-            security_groups::set_globally(cx, args, Lifecycle::Staging, true).await
-        }
-        Command::UnbindRunningSecurityGroup(args) => {
-            security_groups::set_globally(cx, args, Lifecycle::Running, false).await
-        }
-        Command::UnbindStagingSecurityGroup(args) => {
-            security_groups::set_globally(cx, args, Lifecycle::Staging, false).await
-        }
+        Command::BindRunningSecurityGroup(args) => set_globally(cx, args, Lifecycle::Running, true).await,
+        Command::BindStagingSecurityGroup(args) => set_globally(cx, args, Lifecycle::Staging, true).await,
+        Command::UnbindRunningSecurityGroup(args) => set_globally(cx, args, Lifecycle::Running, false).await,
+        Command::UnbindStagingSecurityGroup(args) => set_globally(cx, args, Lifecycle::Staging, false).await,
         Command::FeatureFlags(args) => features::list(cx, args).await,
         Command::FeatureFlag(args) => features::one(cx, args).await,
         Command::EnableFeatureFlag(args) => features::set(cx, args.name, true).await,
