@@ -146,11 +146,11 @@ async fn layer(platform: &Platform, name: &str, kind: LayerKind, files: Files<'_
     }
 }
 
-/// A droplet of an app, as staging would leave it.
-async fn droplet(platform: &Platform, app: &str) -> Droplet {
+/// Its layers: the app over an older one, its processes, and bills of materials that are good and bad.
+async fn layers(platform: &Platform) -> Vec<DropletLayer> {
     let sbom = r#"{"bomFormat": "CycloneDX", "components": [{"type": "library", "name": "express", "version": "4.1.0",
         "purl": "pkg:npm/express@4.1.0"}, {"type": "library", "name": "express", "purl": "pkg:npm/express@4.1.0"}, 3]}"#;
-    let layers = vec![
+    vec![
         layer(
             platform,
             "app",
@@ -186,7 +186,12 @@ async fn droplet(platform: &Platform, app: &str) -> Droplet {
             ],
         )
         .await,
-    ];
+    ]
+}
+
+/// A droplet of an app, as staging would leave it.
+async fn droplet(platform: &Platform, app: &str) -> Droplet {
+    let layers = layers(platform).await;
     let droplet = Droplet {
         id: Uuid::new_v4().into(),
         app: app.parse().expect("a guid"),
