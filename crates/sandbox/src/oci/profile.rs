@@ -57,9 +57,9 @@ fn allow(names: Vec<String>, arg: Option<LinuxSeccompArg>) -> LinuxSyscall {
 fn ruled(name: &str, Rule { arg, test }: Rule) -> Vec<LinuxSyscall> {
     let one = |mask, value| allow(vec![name.to_owned()], Some(masked(arg, mask, value)));
     match test {
-        Test::AllowBits(bits) => vec![one(!bits, 0)],
-        Test::AllowValues(values) => values.iter().map(|&value| one(u32::MAX, value)).collect(),
-        Test::AllowRanges(bits, ranges) => ranges
+        Test::OnlyBits(bits) => vec![one(!bits, 0)],
+        Test::OneOf(values) => values.iter().map(|&value| one(u32::MAX, value)).collect(),
+        Test::Within(bits, ranges) => ranges
             .iter()
             .flat_map(|&(first, last)| blocks(first, last))
             .map(|(value, mask)| one(mask & bits, value))

@@ -95,11 +95,17 @@ pub fn registry(data: &[u8]) {
     let scratch = Scratch::new();
     let inside = scratch.path().join("target");
     let Some((kind, data)) = data.split_first() else { return };
-    if kind % 2 == 0 {
-        let data = gzip(data);
-        let _ = archive::unpack_tgz(&data[..], &inside, |path| Some(path.to_owned()));
-    } else {
-        let _ = archive::unpack_zip_file(Cursor::new(data), "esbuild", &inside);
+    match kind % 3 {
+        0 => {
+            let data = gzip(data);
+            let _ = archive::unpack_tgz(&data[..], &inside, |path| Some(path.to_owned()));
+        }
+        1 => {
+            let _ = archive::unpack_zip_file(Cursor::new(data), "esbuild", &inside);
+        }
+        _ => {
+            let _ = archive::unpack_deb(data, &inside, |path| Some(path.to_owned()));
+        }
     }
     let entries = std::fs::read_dir(scratch.path()).expect("the folder is ours");
     assert!(
@@ -141,5 +147,18 @@ pub fn registry_seeds() -> Vec<Vec<u8>> {
         .into_iter()
         .map(|seed| [&[0], &seed[1..]].concat());
     let zips = zip_seeds().into_iter().map(|seed| [&[1], &seed[..]].concat());
-    tars.chain(zips).collect()
+    let packages = super::layers::plain_seeds().into_iter().map(|seed| package(&seed[1..]));
+    tars.chain(zips).chain(packages).collect()
+}
+
+/// A package of Debian with `tar` as what it installs.
+fn package(tar: &[u8]) -> Vec<u8> {
+    let head = |name: &str, size: usize| format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, "100644");
+    let version = "2.0\n";
+    let mut all = b"\x02!<arch>\n".to_vec();
+    all.extend(head("debian-binary", version.len()).bytes());
+    all.extend(version.bytes());
+    all.extend(head("data.tar", tar.len()).bytes());
+    all.extend(tar);
+    all
 }

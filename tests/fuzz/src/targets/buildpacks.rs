@@ -32,11 +32,13 @@ pub fn descriptors(data: &[u8]) {
         let mount = BuildpackMount {
             name: format!("buildpack {at}"),
             path: dir.to_string_lossy().into_owned(),
+            source: None,
         };
         loaded.extend(Buildpack::load(&mount).ok());
     }
+    let roots: Vec<usize> = (0..loaded.len()).collect();
     for alternatives in [true, false] {
-        for group in order::groups(&loaded, alternatives).into_iter().flatten() {
+        for group in order::groups(&loaded, &roots, alternatives).into_iter().flatten() {
             assert!(
                 group.iter().all(|member| member.buildpack < loaded.len()),
                 "a member that is not there"

@@ -98,14 +98,14 @@ fn judge(Rule { arg, test }: Rule) -> Vec<Instruction> {
     // Lower half first: x86-64 is little endian.
     let mut code = vec![op(LOAD, OFFSET_ARGS + 8 * u32::from(arg))];
     match test {
-        Test::AllowBits(bits) => code.push(jump(JUMP_SET, !bits, 0, 1)),
-        Test::AllowValues(values) => {
+        Test::OnlyBits(bits) => code.push(jump(JUMP_SET, !bits, 0, 1)),
+        Test::OneOf(values) => {
             for (at, value) in values.iter().enumerate() {
                 // To what allows, behind what refuses.
                 code.push(jump(JUMP_EQ, *value, (values.len() - at) as u8, 0));
             }
         }
-        Test::AllowRanges(bits, ranges) => {
+        Test::Within(bits, ranges) => {
             code.push(op(AND, bits));
             for (at, (first, last)) in ranges.iter().enumerate() {
                 // Below this range and above the one before is refused; they ascend.

@@ -14,11 +14,11 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
     /// Allowed if no other bits than these are set.
-    AllowBits(u32),
+    OnlyBits(u32),
     /// Allowed if it is one of these.
-    AllowValues(&'static [u32]),
+    OneOf(&'static [u32]),
     /// Allowed if, with these bits of it, it is within one of the ranges: (first, last), ascending.
-    AllowRanges(u32, &'static [(u32, u32)]),
+    Within(u32, &'static [(u32, u32)]),
 }
 
 /// Threads, processes and the signal at their end; no new namespace.
@@ -56,19 +56,13 @@ const REQUESTS: &[(u32, u32)] = &[
 
 /// By system call number.
 pub const RULES: [(u32, Rule); 7] = [
-    (libc::SYS_clone as u32, rule(0, Test::AllowBits(CLONE_FLAGS))),
-    (libc::SYS_socket as u32, rule(0, Test::AllowValues(FAMILIES))),
-    (libc::SYS_socketpair as u32, rule(0, Test::AllowValues(LOCAL))),
-    (libc::SYS_personality as u32, rule(0, Test::AllowValues(PERSONALITIES))),
-    (libc::SYS_ioctl as u32, rule(1, Test::AllowRanges(REQUEST, REQUESTS))),
-    (
-        libc::SYS_mknod as u32,
-        rule(1, Test::AllowRanges(FILE_KIND, FILE_KINDS)),
-    ),
-    (
-        libc::SYS_mknodat as u32,
-        rule(2, Test::AllowRanges(FILE_KIND, FILE_KINDS)),
-    ),
+    (libc::SYS_clone as u32, rule(0, Test::OnlyBits(CLONE_FLAGS))),
+    (libc::SYS_socket as u32, rule(0, Test::OneOf(FAMILIES))),
+    (libc::SYS_socketpair as u32, rule(0, Test::OneOf(LOCAL))),
+    (libc::SYS_personality as u32, rule(0, Test::OneOf(PERSONALITIES))),
+    (libc::SYS_ioctl as u32, rule(1, Test::Within(REQUEST, REQUESTS))),
+    (libc::SYS_mknod as u32, rule(1, Test::Within(FILE_KIND, FILE_KINDS))),
+    (libc::SYS_mknodat as u32, rule(2, Test::Within(FILE_KIND, FILE_KINDS))),
 ];
 
 const fn rule(arg: u8, test: Test) -> Rule {
@@ -82,7 +76,7 @@ mod tests {
     #[test]
     fn ranges_ascend_and_fit_their_bits() {
         for (number, rule) in RULES {
-            let Test::AllowRanges(bits, ranges) = rule.test else {
+            let Test::Within(bits, ranges) = rule.test else {
                 continue;
             };
             assert!(
