@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use super::error::{Context, Error, Result};
 use crate::cgroup::files::{self, Mounts};
 
+/// Where containers go that name no place of their own. All of them share it, and whoever is last removes it.
+pub const PARENT: &str = "/paas/oci";
 /// How long the kernel is given to let go of a group.
 const END: Duration = Duration::from_secs(10);
 /// Rounds of killing what may fork meanwhile.
@@ -62,9 +64,22 @@ impl Groups {
                 let _ = groups.remove();
                 return Err(error);
             }
+            groups.share(root, &group);
             groups.all.push(group);
         }
         Ok(groups)
+    }
+
+    /// Notes the folders that containers share as made by this one too: who made them may be gone before the last.
+    fn share(&mut self, root: &Path, group: &Group) {
+        let parent = root.join(PARENT.trim_start_matches('/'));
+        if group.dir.starts_with(&parent) && group.dir != parent {
+            for folder in parent.ancestors().take_while(|folder| *folder != root) {
+                if !self.made.iter().any(|made| made == folder) {
+                    self.made.push(folder.to_owned());
+                }
+            }
+        }
     }
 
     /// Groups that were made before, by their folders.
@@ -253,13 +268,22 @@ pub fn remove(made: &[PathBuf], groups: &[PathBuf]) -> Result<()> {
     }
     for folder in made {
         // Folders above the container's own may have come into use by others.
-        if groups.is_empty() || groups.contains(folder) {
+        if groups.contains(folder) || groups.is_empty() && !is_shared(folder) {
             files::remove_group(folder, deadline).at("remove group", folder)?;
         } else {
             let _ = std::fs::remove_dir(folder);
         }
     }
     Ok(())
+}
+
+/// Whether a folder is one of those that containers share, in whichever hierarchy.
+fn is_shared(folder: &Path) -> bool {
+    let parent = Path::new(PARENT.trim_start_matches('/'));
+    parent
+        .ancestors()
+        .take_while(|part| !part.as_os_str().is_empty())
+        .any(|part| folder.ends_with(part))
 }
 
 #[cfg(test)]
@@ -286,5 +310,21 @@ mod tests {
         child.wait().unwrap();
         assert!(dirs.iter().all(|dir| !dir.exists()));
         assert!(!dirs[0].parent().unwrap().exists());
+    }
+
+    #[test]
+    fn the_last_of_those_that_share_a_folder_removes_it() {
+        let path = |name: &str| PathBuf::from(format!("{PARENT}/unit{}-{name}", std::process::id()));
+        let dirs = |groups: &Groups| -> Vec<PathBuf> { groups.all.iter().map(|group| group.dir.clone()).collect() };
+        let (first, second) = (Groups::create(&path("a")).unwrap(), Groups::create(&path("b")).unwrap());
+        for groups in [&first, &second] {
+            let shared = groups.made.iter().filter(|folder| is_shared(folder)).count();
+            assert_eq!(shared, 2 * groups.all.len(), "both folders in each hierarchy");
+        }
+        // What is in use stays, whoever made it.
+        remove(&first.made, &dirs(&first)).unwrap();
+        assert!(dirs(&second).iter().all(|dir| dir.exists()));
+        second.remove().unwrap();
+        assert!(dirs(&second).iter().all(|dir| !dir.exists()));
     }
 }

@@ -21,8 +21,6 @@ use crate::{record, sys, wire};
 const END: Duration = Duration::from_secs(10);
 /// How long a start may take, its hooks included.
 const START: Duration = Duration::from_secs(3700);
-/// The group in which the groups of containers that name none are made.
-const PARENT: &str = "/paas/oci";
 
 /// What a container is made from and with.
 #[derive(Clone, Debug, Default)]
@@ -318,9 +316,9 @@ fn settle(wanted: &Creation, folder: &Folder, record: &mut Record, pid: i32) -> 
 fn group_path(spec: &Spec, id: &str) -> PathBuf {
     let configured = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let path = match configured.filter(|path| !path.as_os_str().is_empty()) {
-        None => Path::new(PARENT).join(id),
+        None => Path::new(groups::PARENT).join(id),
         Some(path) if path.is_absolute() => path,
-        Some(path) => Path::new(PARENT).join(path),
+        Some(path) => Path::new(groups::PARENT).join(path),
     };
     super::container::place::plain(&path)
 }
