@@ -3,7 +3,7 @@
 
 use crate::shell;
 use anyhow::{Result, bail};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What has to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,6 +158,12 @@ fn missing(purpose: Purpose) -> Vec<&'static str> {
 }
 
 fn is_there(program: &str) -> bool {
+    if program == "python3" {
+        // Debian has what makes environments of it in a package of its own.
+        let mut python = Command::new(program);
+        python.args(["-c", "import ensurepip, venv"]).stderr(Stdio::null());
+        return python.status().is_ok_and(|status| status.success());
+    }
     // Debian keeps the server's programs out of PATH, in a folder per version.
     shell::find(program).is_some() || (program == "initdb" && crate::postgres::installed().is_some())
 }
