@@ -4,7 +4,7 @@ use crate::extensions;
 use crate::project::Project;
 use crate::version::Wanted;
 use buildpack_kit::http::Client;
-use buildpack_kit::source::debian::Debian;
+use buildpack_kit::source::debian::{Debian, below_usr};
 use buildpack_kit::source::{self, Provided, Recipe};
 use buildpack_kit::{BuildContext, Failure, Layer, Result, Types, Variables, output};
 use std::collections::BTreeSet;
@@ -119,9 +119,8 @@ fn line_of(layer: &Layer) -> Result<String> {
     })
 }
 
-/// The layer is what `/usr` is to the packages: programs and libraries then lie where the contract has them.
+/// The packages' files without what nobody runs.
 fn place(path: &Path) -> Option<PathBuf> {
-    let path = path.strip_prefix("usr").ok()?;
     let left_out = [
         "share/doc",
         "share/man",
@@ -131,10 +130,7 @@ fn place(path: &Path) -> Option<PathBuf> {
         "share/locale",
         "share/bug",
     ];
-    let kept = ["bin", "sbin", "lib", "share"];
-    let fits =
-        kept.iter().any(|folder| path.starts_with(folder)) && !left_out.iter().any(|folder| path.starts_with(folder));
-    fits.then(|| path.to_owned())
+    below_usr(path, &["bin", "sbin", "lib", "share"], &left_out)
 }
 
 /// Writes the `php.ini`: what production needs, and the extensions that were unpacked.

@@ -2,7 +2,7 @@
 
 use crate::version::Wanted;
 use buildpack_kit::http::Client;
-use buildpack_kit::source::debian::Debian;
+use buildpack_kit::source::debian::{Debian, below_usr};
 use buildpack_kit::source::{self, Provided, Recipe};
 use buildpack_kit::{BuildContext, Failure, Layer, Result, Types};
 use std::fs;
@@ -79,9 +79,8 @@ fn line_of(layer: &Layer) -> Result<String> {
         })
 }
 
-/// The layer is what `/usr` is to the packages: programs and libraries then lie where the contract has them.
+/// The packages' files without what nobody runs.
 fn place(path: &Path) -> Option<PathBuf> {
-    let path = path.strip_prefix("usr").ok()?;
     let left_out = [
         "share/doc",
         "share/man",
@@ -90,10 +89,7 @@ fn place(path: &Path) -> Option<PathBuf> {
         "lib/systemd",
         "share/locale",
     ];
-    let kept = ["bin", "lib", "include", "share"];
-    let fits =
-        kept.iter().any(|folder| path.starts_with(folder)) && !left_out.iter().any(|folder| path.starts_with(folder));
-    fits.then(|| path.to_owned())
+    below_usr(path, &["bin", "lib", "include", "share"], &left_out)
 }
 
 /// Scripts and Ruby's own variables name `/usr`, which is not where they are.

@@ -407,6 +407,15 @@ fn compare_parts(mut a: &[u8], mut b: &[u8]) -> Ordering {
     Ordering::Equal
 }
 
+/// Where a file of a package goes in a layer that is to it what `/usr` is on a machine: programs and libraries then lie
+/// where the contract has them. Only what is below one of `kept` and of none of `left_out` has a place.
+#[must_use]
+pub fn below_usr(path: &Path, kept: &[&str], left_out: &[&str]) -> Option<PathBuf> {
+    let path = path.strip_prefix("usr").ok()?;
+    let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+    (below(kept) && !below(left_out)).then(|| path.to_owned())
+}
+
 #[cfg(test)]
 #[path = "debian_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! A droplet as one tgz, and what its layer of bills of materials holds.
 
 use super::guard::Guarded;
-use super::{Error, plain};
+use super::{Error, header, plain};
 use blobstore::{Blobstore, Kind};
 use flate2::{Compression, GzBuilder};
 use futures_util::TryStreamExt as _;
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
 use tempfile::NamedTempFile;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -21,8 +21,6 @@ const LAYER_BYTES: u64 = 8 << 30;
 /// Largest bill of materials, and most of them.
 const SBOM_BYTES: u64 = 64 << 20;
 const SBOMS: usize = 1000;
-/// 1980-01-01T00:00:01Z, the time of everything in a layer.
-const MTIME: u64 = 315_532_801;
 /// Name of the layer that the lifecycle gathers bills of materials in, and its folder.
 const SBOM_LAYER: &str = "sbom:files";
 const SBOM_FOLDER: &str = "layers/sbom/files";
@@ -146,17 +144,6 @@ fn copy<W: Write>(
         }
         _ => builder.append_data(&mut header, name, entry),
     }
-}
-
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode & 0o777);
-    header.set_size(if kind == EntryType::Regular { size } else { 0 });
-    header.set_mtime(MTIME);
-    header.set_uid(2000);
-    header.set_gid(2000);
-    header
 }
 
 /// The folders and the description that every droplet of Cloud Foundry has.

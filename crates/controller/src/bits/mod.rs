@@ -13,6 +13,10 @@ pub use package::zip;
 pub use upload::{Uploaded, take_in};
 
 use std::path::{Component, Path, PathBuf};
+use tar::{EntryType, Header};
+
+/// 1980-01-01T00:00:01Z, the time of everything in a layer.
+const MTIME: u64 = 315_532_801;
 
 /// Why an archive is refused, or could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -54,4 +58,16 @@ fn plain(path: &Path) -> Option<PathBuf> {
         }
     }
     Some(plain)
+}
+
+/// The header of an entry of a layer or of an archive: everything belongs to the app's user and is of one time.
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode & 0o777);
+    header.set_size(if kind == EntryType::Regular { size } else { 0 });
+    header.set_mtime(MTIME);
+    header.set_uid(2000);
+    header.set_gid(2000);
+    header
 }

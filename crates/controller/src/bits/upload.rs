@@ -2,7 +2,7 @@
 
 use super::droplet::blocking;
 use super::guard::{Guarded, HEADER_BYTES};
-use super::{Error, plain};
+use super::{Error, header, plain};
 use blobstore::{Blobstore, Kind};
 use flate2::read::MultiGzDecoder;
 use model::Digest;
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
 use tempfile::NamedTempFile;
 
 /// Most that a droplet may unpack to, and most entries of it.
@@ -23,8 +23,6 @@ const TOTAL_BYTES: u64 = 8 << 30;
 const ENTRIES: usize = 1_000_000;
 /// Longest description that is read.
 const TEXT_BYTES: u64 = 4 << 20;
-/// 1980-01-01T00:00:01Z, the time of everything in a layer.
-const MTIME: u64 = 315_532_801;
 const METADATA: &str = "layers/config/metadata.toml";
 
 /// What a droplet is made of.
@@ -343,17 +341,6 @@ fn template(process: Process) -> ProcessTemplate {
         default: process.default,
         memory_mb: None,
     }
-}
-
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode & 0o777);
-    header.set_size(if kind == EntryType::Regular { size } else { 0 });
-    header.set_mtime(MTIME);
-    header.set_uid(2000);
-    header.set_gid(2000);
-    header
 }
 
 fn text(entry: &mut tar::Entry<'_, impl Read>) -> Result<String, Error> {
