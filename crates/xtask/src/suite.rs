@@ -4,19 +4,24 @@ use crate::leftovers::Snapshot;
 use crate::needs::{self, Purpose};
 use crate::postgres::{self, Postgres};
 use crate::workspace::{cargo, root};
-use crate::{dist, fuzz, shell, tidy, v2};
-use anyhow::{Context as _, Result, bail};
+use crate::{dist, shell, tidy, v2};
+use anyhow::{Context as _, Result, anyhow, bail};
 use std::io::{BufReader, IsTerminal as _, Read as _, Write as _};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Bytes of nextest's output that are kept to find its last line.
 const TAIL: usize = 4096;
 /// Seconds for each fuzz target: enough to run the kept findings and to notice what breaks at once; long runs are made
 /// by hand with `cargo xtask fuzz`.
-const FUZZ: u64 = 8;
+const FUZZ: &str = "8";
 
 /// The whole suite. `arguments` go to nextest, to run a part of it.
 pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
+    suite(profile, arguments, || v2::run(""))
+}
+
+/// Nextest, then `last` where the whole was asked for, and a look at what they left behind.
+fn suite(profile: &str, arguments: &[String], last: impl FnOnce() -> Result<()>) -> Result<()> {
     if !shell::is_root() {
         bail!("the tests start real sandboxes, which only root may: run `sudo env \"PATH=$PATH\" cargo xtask test`");
     }
@@ -36,10 +41,10 @@ pub fn test(profile: &str, arguments: &[String]) -> Result<()> {
     // A part of the suite was asked for: that part alone.
     let outcome = match (outcome, arguments.is_empty()) {
         (outcome, false) => outcome,
-        (Ok(()), true) => v2::run(""),
+        (Ok(()), true) => last(),
         (Err(error), true) => {
             // Worth knowing all the same.
-            if let Err(also) = v2::run("") {
+            if let Err(also) = last() {
                 eprintln!("error: {also:#}");
             }
             Err(error)
@@ -68,8 +73,25 @@ pub fn ci(profile: &str) -> Result<()> {
         "warnings",
     ];
     shell::run(cargo(&root).args(clippy))?;
-    test(profile, &[])?;
-    fuzz::run(None, FUZZ)
+    suite(profile, &[], v2_and_fuzz)
+}
+
+/// The emulated machine keeps one core busy and the fuzz targets have to be compiled: side by side. The targets have
+/// what the machine leaves, since its tests have a time each.
+fn v2_and_fuzz() -> Result<()> {
+    let program = std::env::current_exe().context("failed to find this program")?;
+    let mut fuzz = Command::new("nice");
+    fuzz.args(["-n", "19"]).arg(program).args(["fuzz", "--seconds", FUZZ]);
+    let mut fuzz = fuzz.spawn().context("failed to run cargo xtask fuzz")?;
+    let v2 = v2::run("");
+    let status = fuzz.wait().context("failed to wait for cargo xtask fuzz")?;
+    if !status.success() {
+        let found = anyhow!("cargo xtask fuzz failed: {status}");
+        return Err(v2
+            .err()
+            .map_or(found, |error| error.context("cargo xtask fuzz failed as well")));
+    }
+    v2
 }
 
 /// Runs the tests, shows what nextest shows, and reads its last line: a skipped test is not a passed one.

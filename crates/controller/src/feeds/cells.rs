@@ -107,14 +107,26 @@ impl Cells {
         })
     }
 
-    /// A report was taken. Returns whether the planner should look: the cell came (back) to life.
-    pub(crate) fn reported(&self, cell: CellId, lease_until: Timestamp, full: bool, persisted: bool) -> bool {
+    /// A report was taken at `now`. Returns whether the planner should look: the cell came (back) to life.
+    ///
+    /// A lease may end between the moment that a report is accepted and this one: a plan in between left the cell out,
+    /// and nothing else would tell it that the cell is there after all.
+    pub(crate) fn reported(
+        &self,
+        cell: CellId,
+        lease_until: Timestamp,
+        report: (bool, bool),
+        now: impl FnOnce() -> Timestamp,
+    ) -> bool {
+        let (full, persisted) = report;
         self.with(cell, |state| {
+            let now = now();
+            let ended = state.lease_until.is_none_or(|until| until <= now);
             state.lease_until = Some(lease_until);
             if persisted {
                 state.persisted_until = Some(lease_until);
             }
-            let news = full && !state.synced;
+            let news = ended || (full && !state.synced);
             state.synced |= full;
             news
         })
@@ -170,5 +182,30 @@ impl Cells {
     /// The way to say something to a cell now, where its feed is open here.
     pub(crate) fn feed(&self, cell: CellId) -> Option<mpsc::Sender<Down>> {
         self.with(cell, |state| state.feed.as_ref().map(|(_, feed)| feed.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + time::Duration::seconds(seconds)
+    }
+
+    #[test]
+    fn the_planner_looks_when_a_cell_comes_to_life_and_not_at_every_heartbeat() {
+        let cells = Cells::new(Timestamp::UNIX_EPOCH);
+        let cell = CellId(uuid::Uuid::from_u128(1));
+        cells.registered(cell, at(5));
+        assert!(
+            cells.reported(cell, at(6), (true, true), || at(1)),
+            "it said what it holds"
+        );
+        assert!(!cells.reported(cell, at(7), (false, false), || at(2)), "a heartbeat");
+        assert!(!cells.reported(cell, at(8), (true, true), || at(3)), "the same again");
+        // Accepted at 7, and written so slowly that a plan at 8 has left the cell out.
+        assert!(cells.reported(cell, at(12), (false, true), || at(8)));
+        assert!(!cells.reported(cell, at(14), (false, false), || at(9)));
     }
 }

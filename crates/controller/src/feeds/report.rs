@@ -47,7 +47,10 @@ pub(super) async fn report(
         let known = control.context.store.cell_fetch(cell).await.map_err(Failure::from)?;
         known.ok_or_else(|| Failure::not_found("Cell"))?.revision
     };
-    if control.cells.reported(cell, lease_until, report.full, persist) {
+    let news = control
+        .cells
+        .reported(cell, lease_until, (report.full, persist), || control.context.now());
+    if news {
         control.context.wake.scheduler();
     }
     control.context.usage.record(report.stats);
