@@ -5,7 +5,7 @@
 //! of it in flight. Every request carries `Authorization: Bearer <machine token>`.
 
 use crate::Route;
-use model::id::{AppId, RouteId, WorkId};
+use model::id::{AppId, ProcessId, RouteId, WorkId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddrV4;
 
@@ -74,6 +74,69 @@ pub struct RouteEntry {
     pub route: RouteId,
     /// Instances that requests may go to.
     pub endpoints: Vec<Endpoint>,
+    /// What holds for this route alone.
+    #[serde(default, skip_serializing_if = "RouteOptions::is_default")]
+    pub options: RouteOptions,
+}
+
+/// What a route asks of routers; whatever is not set is the router's own default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteOptions {
+    /// How an instance is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loadbalancing: Option<LoadBalancing>,
+    /// Field of the request by whose value [`LoadBalancing::Hash`] chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_header: Option<String>,
+    /// How many times the mean load an instance may have before a hashed request goes to the next; 0 is no bound,
+    /// else at least 1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_balance: Option<f64>,
+    /// From the end of a request to the head of its response, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_timeout_seconds: Option<u32>,
+    /// Largest body of a request, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<u64>,
+}
+
+impl RouteOptions {
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How an instance is chosen among those of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadBalancing {
+    /// One after the other.
+    RoundRobin,
+    /// The one with the fewest requests in flight.
+    LeastConnection,
+    /// By the value of a field of the request, so that equal values meet the same instance.
+    Hash,
+}
+
+/// What an instance speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from the first byte.
+    Http2,
+}
+
+impl Protocol {
+    /// Whether it is the one that holds where none is named.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// An instance as a router sees it.
@@ -87,6 +150,18 @@ pub struct Endpoint {
     pub index: u32,
     /// Where it listens.
     pub address: SocketAddrV4,
+    /// The process that it is an instance of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessId>,
+    /// What it speaks.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
+    /// Its share of requests in relation to the other instances of the route; 100 where none is named, 0 is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Where it runs, to be compared with the router's own zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// What a router has taken over.
@@ -96,4 +171,29 @@ pub struct Ack {
     pub revision: u64,
     /// Instances that left the table and still have requests in flight. Sent again when this changes.
     pub draining: Vec<WorkId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = r#"{"host":"a.test","path":"","route":"00000000-0000-0000-0000-000000000001","endpoints":[{"work":"00000000-0000-0000-0000-000000000002","app":"00000000-0000-0000-0000-000000000003","index":0,"address":"127.0.0.1:80"}]}"#;
+
+    #[test]
+    fn what_is_not_set_is_not_written_and_need_not_be_there() {
+        let entry: RouteEntry = serde_json::from_str(PLAIN).expect("all that is needed");
+        assert!(entry.options.is_default() && entry.endpoints[0].protocol == Protocol::Http1);
+        assert_eq!(serde_json::to_string(&entry).expect("serialises"), PLAIN);
+    }
+
+    #[test]
+    fn options_have_the_names_of_the_api() {
+        let options = RouteOptions {
+            loadbalancing: Some(LoadBalancing::LeastConnection),
+            hash_balance: Some(1.5),
+            ..RouteOptions::default()
+        };
+        let text = serde_json::to_string(&options).expect("serialises");
+        assert_eq!(text, r#"{"loadbalancing":"least-connection","hash_balance":1.5}"#);
+    }
 }

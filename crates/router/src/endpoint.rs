@@ -137,6 +137,10 @@ pub(crate) mod tests {
             app: AppId(uuid::Uuid::from_u128(7)),
             index,
             address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+            process: None,
+            protocol: api::edge::Protocol::default(),
+            weight: None,
+            zone: None,
         };
         Arc::new(Endpoint::new(&wire, 1, Arc::new(Notify::new())))
     }

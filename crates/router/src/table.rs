@@ -254,6 +254,10 @@ mod tests {
             app: AppId(Uuid::from_u128(9)),
             index: 0,
             address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80),
+            process: None,
+            protocol: api::edge::Protocol::default(),
+            weight: None,
+            zone: None,
         };
         RouteEntry {
             key: RouteKey {
@@ -262,6 +266,7 @@ mod tests {
             },
             route: RouteId(Uuid::from_u128(host.len() as u128 * 1000 + path.len() as u128)),
             endpoints: works.iter().map(endpoint).collect(),
+            options: api::edge::RouteOptions::default(),
         }
     }
 

@@ -167,6 +167,10 @@ fn route(host: &str, endpoints: &[(u128, SocketAddr)]) -> RouteEntry {
             SocketAddr::V4(address) => *address,
             SocketAddr::V6(_) => unreachable!("tests listen on IPv4"),
         },
+        process: None,
+        protocol: api::edge::Protocol::default(),
+        weight: None,
+        zone: None,
     };
     RouteEntry {
         key: RouteKey {
@@ -175,6 +179,7 @@ fn route(host: &str, endpoints: &[(u128, SocketAddr)]) -> RouteEntry {
         },
         route: RouteId(Uuid::from_u128(77)),
         endpoints: endpoints.iter().map(endpoint).collect(),
+        options: api::edge::RouteOptions::default(),
     }
 }
 

@@ -329,11 +329,16 @@ fn entry(target: RouteTarget) -> (RouteKey, RouteEntry) {
         app: endpoint.app,
         index: endpoint.index,
         address: SocketAddrV4::new(endpoint.address, endpoint.port),
+        process: None,
+        protocol: api::edge::Protocol::default(),
+        weight: None,
+        zone: None,
     });
     let entry = RouteEntry {
         key: key.clone(),
         route: target.route,
         endpoints: endpoints.collect(),
+        options: api::edge::RouteOptions::default(),
     };
     (key, entry)
 }
