@@ -5,6 +5,7 @@
 //! something is left.
 #![allow(clippy::missing_panics_doc, reason = "a test kit panics where a test fails")]
 
+pub mod cf;
 pub mod leftovers;
 mod machine;
 mod slot;

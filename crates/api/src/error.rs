@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `{"errors":[…]}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Envelope {
     /// At least one.
     pub errors: Vec<ApiError>,
@@ -11,6 +12,7 @@ pub struct Envelope {
 
 /// One error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiError {
     /// CF's number, such as 10008.
     pub code: u32,

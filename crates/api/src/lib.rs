@@ -6,6 +6,8 @@
 pub mod cell;
 pub mod edge;
 pub mod error;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod v3;
 
 /// A route that a surface serves: method and path template with `{parameter}` segments.

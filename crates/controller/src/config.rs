@@ -3,6 +3,7 @@
 use model::Secret;
 use model::name::{DomainName, StackName};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Configuration of a controller.
 #[derive(Debug, Clone)]
@@ -26,6 +27,23 @@ pub struct Config {
     pub buildpacks: Vec<BuildpackInfo>,
     /// Version of the lifecycle; part of what decides whether a build can be reused.
     pub lifecycle_version: String,
+    /// What requests are held to.
+    pub limits: Limits,
+}
+
+/// What requests are held to.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest wait for a whole body that is no upload, and for the next bytes of an upload.
+    pub body_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_wait: Duration::from_secs(60),
+        }
+    }
 }
 
 /// A key with its id, by which a later one can take over.

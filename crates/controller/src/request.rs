@@ -2,6 +2,8 @@
 
 use crate::context::Context;
 use crate::error::{Answer, Cause, Failure};
+use crate::json;
+use crate::strict::BodyWait;
 use api::error::Code;
 use api::v3::{DEFAULT_PER_PAGE, Link, List, MAX_PER_PAGE, Pagination};
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
@@ -23,8 +25,6 @@ use uuid::Uuid;
 pub const MAX_BODY_BYTES: usize = 15 * 1024 * 1024;
 /// Longest wait of a request that holds on for a change.
 pub const LONG_POLL: Duration = Duration::from_secs(3);
-/// Longest wait for a body that is no upload.
-const BODY_WAIT: Duration = Duration::from_secs(60);
 /// Changes that come within this time are looked at together.
 const COALESCE: Duration = Duration::from_millis(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -93,31 +93,49 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = body_bytes(request, MAX_BODY_BYTES).await?;
         // Actions without arguments come with no body at all.
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(bytes).map(Self).map_err(|error| {
-            if error.is_data() {
-                Failure::refused(format!("The request body is invalid: {error}"))
-            } else {
-                Failure::new(
-                    Code::MessageParseError,
-                    "Request invalid due to parse error: invalid request body",
-                )
-                .caused_by(error)
-            }
+        json::from_slice(bytes).map(Self).map_err(|error| match error {
+            json::Error::Unreadable(_) => Failure::new(
+                Code::MessageParseError,
+                "Request invalid due to parse error: invalid request body",
+            )
+            .caused_by(error),
+            json::Error::Unfit(error) => Failure::refused(format!("The request body is invalid: {error}")),
+            json::Error::Null => Failure::refused(format!("The request body is invalid: {error}")),
         })
     }
 }
 
-/// The whole body, if it is not longer than `limit` bytes.
+/// The whole body, if it is not longer than `limit` bytes and comes in time. One that says that it is longer is not
+/// read at all.
 pub(crate) async fn body_bytes(request: Request, limit: usize) -> Answer<bytes::Bytes> {
-    let read = axum::body::to_bytes(request.into_body(), limit);
-    let read = tokio::time::timeout(BODY_WAIT, read).await;
-    let read = read.map_err(|_| Failure::new(Code::BadRequest, "The request body did not come in time"))?;
-    read.map_err(|error| {
+    let too_large = || {
         Failure::new(
             Code::PayloadTooLarge,
             format!("The request body is larger than {limit} bytes"),
         )
-        .caused_by(error)
+    };
+    let declared = request.headers().get(http::header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let wait = request.extensions().get::<BodyWait>();
+    let wait = wait.map_or_else(|| crate::config::Limits::default().body_wait, |wait| wait.0);
+    let read = axum::body::to_bytes(request.into_body(), limit);
+    let read = tokio::time::timeout(wait, read).await;
+    let read = read.map_err(|_| Failure::new(Code::BadRequest, "The request body did not come in time"))?;
+    read.map_err(|error| {
+        // That the client went away, or broke off, is not about size.
+        let broken = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+        let too_long = broken
+            .into_iter()
+            .any(|error| error.is::<http_body_util::LengthLimitError>());
+        let failure = if too_long {
+            too_large()
+        } else {
+            Failure::new(Code::BadRequest, "The request body could not be read")
+        };
+        failure.caused_by(error)
     })
 }
 
@@ -198,8 +216,17 @@ const COMMON: [&str; 8] = [
 ];
 
 impl Query {
-    /// Refuses parameters that this list does not know, as CF does.
+    /// Refuses parameters that this list does not know, as CF does, and pages, orders and times that are none: also
+    /// where a list is so short that it does not look at them.
     pub fn only(&self, known: &[&str]) -> Answer<()> {
+        self.page()?;
+        self.common()?;
+        if self
+            .get("order_by")
+            .is_some_and(|by| by.trim_start_matches(['-', '+']) != "position")
+        {
+            self.order()?;
+        }
         for (name, _) in &self.pairs {
             let plain = name.split('[').next().unwrap_or_default();
             if !known.contains(&plain) && !COMMON.contains(&plain) {

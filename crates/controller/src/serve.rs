@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::control::{Control, Timing};
 use crate::error::Failure;
 use crate::request::{self, MAX_BODY_BYTES};
-use crate::{events, feeds, oauth, scheduling, setup, sweep, v3};
+use crate::{events, feeds, oauth, scheduling, setup, strict, sweep, v3};
 use api::error::Code;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -130,6 +130,7 @@ pub fn surface(control: Control) -> Router {
         .merge(events::routes(control.clone()))
         .route("/healthz", get(healthz))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(context.clone(), strict::check))
         .with_state(context);
     people
         .merge(feeds::routes(control))

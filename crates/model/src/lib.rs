@@ -16,6 +16,7 @@ pub mod secret;
 pub mod security;
 pub mod staging;
 pub mod work;
+pub mod yaml;
 
 pub use digest::Digest;
 pub use secret::{Secret, SecretEnv};

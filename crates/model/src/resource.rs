@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 
 /// Labels and annotations of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Metadata {
     /// Queryable.
     #[serde(default)]
@@ -66,6 +67,7 @@ pub struct User {
 
 /// A role's type, as CF names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RoleType {
     OrganizationUser,
@@ -92,6 +94,7 @@ pub struct Role {
 
 /// Whether an app is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AppState {
     Started,
@@ -150,6 +153,7 @@ pub struct ProcessVersion {
 
 /// State of a package, as CF names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PackageState {
     AwaitingUpload,
@@ -177,6 +181,7 @@ pub struct Package {
 
 /// State of a build, as CF names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum BuildState {
     Staging,
@@ -292,6 +297,7 @@ pub struct Destination {
 
 /// State of a task, as CF names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TaskState {
     Pending,
@@ -320,6 +326,7 @@ pub struct Task {
 
 /// State of a job, as CF names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum JobState {
     Processing,
@@ -367,6 +374,7 @@ pub struct Event {
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Actor {
     /// User id, or the name of the part of the platform.
     pub guid: String,
@@ -378,6 +386,7 @@ pub struct Actor {
 
 /// What it was done to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Target {
     pub guid: String,
     /// `app`, `route`, `space` ...

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 ///
 /// It serialises as itself, for transport and storage; `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Secret(String);
 

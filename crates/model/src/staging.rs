@@ -292,6 +292,7 @@ pub struct PhaseTime {
 
 /// CF's class of a staging failure; decides error code and exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum FailureClass {
     /// No buildpack matched.
     NoAppDetectedError,
@@ -309,6 +310,7 @@ pub enum FailureClass {
 
 /// Why a build failed, in words for the person who pushed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BuildFailure {
     /// CF's class.
     pub class: FailureClass,

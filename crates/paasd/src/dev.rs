@@ -204,6 +204,7 @@ fn controller_config(
         },
         buildpacks: install.built_in()?,
         lifecycle_version: env!("CARGO_PKG_VERSION").to_owned(),
+        limits: controller::Limits::default(),
     })
 }
 

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 
 /// An app.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct App {
     pub guid: AppId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub state: AppState,
@@ -27,6 +30,7 @@ pub struct App {
 
 /// What an app belongs to and runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppRelationships {
     pub space: ToOne<SpaceId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +39,7 @@ pub struct AppRelationships {
 
 /// `POST /v3/apps`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppCreate {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +53,7 @@ pub struct AppCreate {
 
 /// `PATCH /v3/apps/{guid}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -59,6 +65,7 @@ pub struct AppUpdate {
 
 /// A value as clients send it: text, number or truth; it is kept as text. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct EnvValue(pub serde_json::Value);
 
@@ -89,12 +96,14 @@ impl From<&str> for EnvValue {
 
 /// `PATCH /v3/apps/{guid}/environment_variables`: `null` removes a variable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvPatch {
     pub var: BTreeMap<String, Option<EnvValue>>,
 }
 
 /// `GET /v3/apps/{guid}/environment_variables`, and the answer to [`EnvPatch`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvVariables {
     pub var: BTreeMap<String, EnvValue>,
     #[serde(default)]
@@ -103,6 +112,7 @@ pub struct EnvVariables {
 
 /// `GET /v3/apps/{guid}/env`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppEnv {
     #[serde(default)]
     pub staging_env_json: BTreeMap<String, EnvValue>,
@@ -118,6 +128,7 @@ pub struct AppEnv {
 
 /// A feature of an app.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppFeature {
     pub name: String,
     pub description: String,
@@ -126,6 +137,7 @@ pub struct AppFeature {
 
 /// `GET` and `PATCH /v3/apps/{guid}/relationships/current_droplet`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CurrentDroplet {
     #[serde(flatten)]
     pub droplet: ToOne<DropletId>,

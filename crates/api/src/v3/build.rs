@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 
 /// A build.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Build {
     pub guid: BuildId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub state: BuildState,
     pub staging_memory_in_mb: u32,
@@ -40,6 +43,7 @@ pub struct Build {
 
 /// Who made something.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatedBy {
     pub guid: UserId,
     #[serde(default)]
@@ -50,12 +54,14 @@ pub struct CreatedBy {
 
 /// What a build belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BuildRelationships {
     pub app: ToOne<AppId>,
 }
 
 /// `POST /v3/builds`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BuildCreate {
     pub package: Guid<PackageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,11 +76,14 @@ pub struct BuildCreate {
 
 /// A droplet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Droplet {
     pub guid: DropletId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     /// `STAGED`, or `AWAITING_UPLOAD` of one that was made to be uploaded.
     pub state: String,
@@ -98,6 +107,7 @@ pub struct Droplet {
 
 /// `POST /v3/droplets`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DropletCreate {
     pub relationships: BuildRelationships,
     /// Commands by process type, which replace what the bits say.
@@ -107,14 +117,17 @@ pub struct DropletCreate {
 
 /// A layer of a droplet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DropletLayer {
     pub name: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub digest: model::Digest,
     pub size_bytes: u64,
 }
 
 /// A buildpack that took part.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DropletBuildpack {
     pub name: String,
     #[serde(default)]

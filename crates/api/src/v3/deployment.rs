@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 
 /// A deployment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Deployment {
     pub guid: DeploymentId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub status: DeploymentStatus,
     /// `rolling` or `canary`.
@@ -34,6 +37,7 @@ pub struct Deployment {
 
 /// How far a deployment is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentStatus {
     /// `ACTIVE` or `FINALIZED`.
     pub value: String,
@@ -47,12 +51,14 @@ pub struct DeploymentStatus {
 
 /// How far a canary is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CanaryStatus {
     pub steps: CanaryProgress,
 }
 
 /// The step that a canary is at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CanaryProgress {
     /// From 1.
     pub current: u32,
@@ -61,6 +67,7 @@ pub struct CanaryProgress {
 
 /// The revision that a deployment deploys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentRevision {
     pub guid: RevisionId,
     pub version: u32,
@@ -68,10 +75,13 @@ pub struct DeploymentRevision {
 
 /// More about the status.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentDetails {
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub last_status_change: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub last_successful_healthcheck: Timestamp,
     /// Why the platform cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +90,7 @@ pub struct DeploymentDetails {
 
 /// Options of a deployment.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentOptions {
     /// New instances at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +105,7 @@ pub struct DeploymentOptions {
 
 /// The steps of a canary.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CanaryOptions {
     /// Absent or empty: one step, of one instance.
@@ -103,6 +115,7 @@ pub struct CanaryOptions {
 
 /// A step of a canary.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CanaryStep {
     /// Percent of the instances, 1 to 100.
@@ -111,6 +124,7 @@ pub struct CanaryStep {
 
 /// A process that a deployment changes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentProcess {
     pub guid: ProcessId,
     #[serde(rename = "type")]
@@ -119,12 +133,14 @@ pub struct DeploymentProcess {
 
 /// What a deployment belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentRelationships {
     pub app: ToOne<AppId>,
 }
 
 /// `POST /v3/deployments`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeploymentCreate {
     /// Absent: the app's current droplet, restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

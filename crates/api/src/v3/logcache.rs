@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 /// `GET /api/v1/info`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "LogCacheInfo"))]
 pub struct Info {
     pub version: String,
     #[serde(default)]
@@ -13,12 +15,14 @@ pub struct Info {
 
 /// `GET /api/v1/read/{source}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Read {
     pub envelopes: Batch,
 }
 
 /// The envelopes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Batch {
     #[serde(default)]
     pub batch: Vec<Envelope>,
@@ -26,6 +30,7 @@ pub struct Batch {
 
 /// One envelope.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Envelope {
     /// Nanoseconds since 1970, as text.
     pub timestamp: String,
@@ -38,6 +43,7 @@ pub struct Envelope {
 
 /// A log line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Log {
     /// Base64.
     pub payload: String,

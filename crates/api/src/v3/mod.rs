@@ -10,6 +10,8 @@ pub mod event;
 pub mod job;
 pub mod logcache;
 pub mod oauth;
+#[cfg(feature = "schema")]
+pub mod operations;
 pub mod package;
 pub mod process;
 pub mod quota;
@@ -52,6 +54,8 @@ pub const CF_API_VERSION: &str = "3.211.0";
 
 /// One page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "{T}List"))]
 pub struct List<T> {
     #[serde(default)]
     pub pagination: Pagination,
@@ -62,6 +66,7 @@ pub struct List<T> {
 
 /// Where a page is in its list.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pagination {
     #[serde(default)]
     pub total_results: u64,
@@ -79,6 +84,7 @@ pub struct Pagination {
 
 /// A link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Link {
     /// Absolute.
     pub href: String,
@@ -92,14 +98,24 @@ pub type Links = BTreeMap<String, Link>;
 
 /// The id of another resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Guid_{Id}"))]
 pub struct Guid<Id> {
     pub guid: Id,
 }
 
 /// A relationship to one resource, or to none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ToOne_{Id}"))]
 pub struct ToOne<Id> {
     pub data: Option<Guid<Id>>,
+}
+
+impl<Id> Default for ToOne<Id> {
+    fn default() -> Self {
+        Self { data: None }
+    }
 }
 
 impl<Id> ToOne<Id> {
@@ -118,6 +134,7 @@ impl<Id> ToOne<Id> {
 
 /// Lifecycle of an app or a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lifecycle {
     /// `buildpack` or `cnb`.
     #[serde(rename = "type", default = "buildpack")]
@@ -132,6 +149,7 @@ fn buildpack() -> String {
 
 /// Buildpacks and stack.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LifecycleData {
     /// Empty or absent to detect.
     #[serde(default)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// `POST /oauth/token`, as a form.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenRequest {
     /// `password`, `refresh_token` or `client_credentials`.
     pub grant_type: String,
@@ -23,6 +24,7 @@ pub struct TokenRequest {
 
 /// Its answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Token {
     pub access_token: Secret,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,7 @@ pub struct Token {
 
 /// An error of the token server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenError {
     pub error: String,
     pub error_description: String,
@@ -46,6 +49,7 @@ pub struct TokenError {
 
 /// What an access token says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Claims {
     pub jti: String,
     pub sub: String,
@@ -69,6 +73,7 @@ pub struct Claims {
 
 /// `GET /login`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Login {
     pub app: BTreeMap<String, String>,
     pub links: BTreeMap<String, String>,

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// A package.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Package {
     pub guid: PackageId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     #[serde(rename = "type")]
     pub kind: String,
@@ -27,6 +30,7 @@ pub struct Package {
 
 /// What a package holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackageData {
     #[serde(default)]
     pub error: Option<String>,
@@ -37,6 +41,7 @@ pub struct PackageData {
 
 /// A checksum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checksum {
     /// `sha256`; in [`Resource`] CF means `sha1`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
@@ -47,12 +52,14 @@ pub struct Checksum {
 
 /// What a package belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackageRelationships {
     pub app: ToOne<AppId>,
 }
 
 /// `POST /v3/packages`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackageCreate {
     /// `bits`; absent where it is a copy of another.
     #[serde(rename = "type", default)]
@@ -65,12 +72,14 @@ pub struct PackageCreate {
 /// `POST /v3/resource_matches`, and its answer: those that need not be uploaded. Also the field `resources` of
 /// `POST /v3/packages/{guid}/upload`, as a list of [`Resource`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResourceMatches {
     pub resources: Vec<Resource>,
 }
 
 /// A file by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Resource {
     /// SHA-1, 40 hexadecimal digits.
     pub checksum: Checksum,

@@ -8,11 +8,14 @@ use std::net::Ipv4Addr;
 
 /// A process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Process {
     pub guid: ProcessId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     #[serde(rename = "type")]
     pub process_type: String,
@@ -41,12 +44,14 @@ pub struct Process {
 
 /// What a process belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessRelationships {
     pub app: ToOne<AppId>,
 }
 
 /// An instance in short.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessInstance {
     pub index: u32,
     pub state: InstanceState,
@@ -56,6 +61,7 @@ pub struct ProcessInstance {
 
 /// State of an instance, as CF names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum InstanceState {
     Starting,
@@ -67,6 +73,7 @@ pub enum InstanceState {
 
 /// A health check as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthCheck {
     /// `port`, `http` or `process`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +84,7 @@ pub struct HealthCheck {
 
 /// Times in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthCheckData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u32>,
@@ -110,9 +118,15 @@ impl From<&model::health::HealthCheck> for HealthCheck {
 
 /// `PATCH /v3/processes/{guid}`. Takes effect at the next restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessUpdate {
     /// `null` goes back to the droplet's own command.
-    #[serde(default, with = "double", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        serialize_with = "double::serialize",
+        deserialize_with = "double::deserialize",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub command: Option<Option<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
@@ -134,6 +148,7 @@ pub(super) mod double {
 
 /// `POST .../actions/scale`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Scale {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<u32>,
@@ -147,12 +162,14 @@ pub struct Scale {
 
 /// `GET /v3/processes/{guid}/stats`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stats {
     pub resources: Vec<InstanceStats>,
 }
 
 /// An instance in full.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceStats {
     #[serde(rename = "type")]
     pub process_type: String,
@@ -196,8 +213,10 @@ pub struct InstanceStats {
 
 /// What an instance uses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceUsage {
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub time: Timestamp,
     /// Fraction of one core.
     pub cpu: f64,

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// A quota of organisations.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OrganizationQuota {
     pub guid: QuotaId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub apps: AppsQuota,
@@ -26,11 +29,14 @@ pub struct OrganizationQuota {
 
 /// A quota of spaces.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceQuota {
     pub guid: QuotaId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub apps: AppsQuota,
@@ -43,6 +49,7 @@ pub struct SpaceQuota {
 
 /// What apps may use; `null` is no bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppsQuota {
     pub total_memory_in_mb: Option<u64>,
     pub per_process_memory_in_mb: Option<u64>,
@@ -53,6 +60,7 @@ pub struct AppsQuota {
 
 /// What of services may be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServicesQuota {
     pub paid_services_allowed: bool,
     pub total_service_instances: Option<u64>,
@@ -61,6 +69,7 @@ pub struct ServicesQuota {
 
 /// How many routes there may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoutesQuota {
     pub total_routes: Option<u64>,
     pub total_reserved_ports: Option<u64>,
@@ -68,18 +77,21 @@ pub struct RoutesQuota {
 
 /// How many private domains there may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainsQuota {
     pub total_domains: Option<u64>,
 }
 
 /// Whom a quota of organisations binds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OrganizationQuotaRelationships {
     pub organizations: ToMany<OrgId>,
 }
 
 /// Where a quota of spaces belongs, and whom it binds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceQuotaRelationships {
     pub organization: super::ToOne<OrgId>,
     #[serde(default = "nobody")]
@@ -92,6 +104,7 @@ fn nobody() -> ToMany<SpaceId> {
 
 /// `POST` and `PATCH` of a quota: what is absent stays, `null` takes a bound away.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QuotaWrite {
     #[serde(default)]
     pub name: Option<String>,
@@ -109,6 +122,7 @@ pub struct QuotaWrite {
 
 /// Whom a new quota binds, and where one of spaces belongs.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QuotaRelationshipsWrite {
     #[serde(default)]
     pub organization: Option<Data<Guid<OrgId>>>,
@@ -120,6 +134,7 @@ pub struct QuotaRelationshipsWrite {
 
 /// Something within `data`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Data<T> {
     pub data: T,
 }
@@ -128,6 +143,7 @@ macro_rules! changes {
     ($($(#[$doc:meta])* $name:ident { $($field:ident),+ })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Default, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub struct $name {
             $(
                 /// `None`: nothing is said; `Some(None)`: no bound.
@@ -149,6 +165,7 @@ changes! {
 
 /// Changes of what of services may be used.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServicesChange {
     #[serde(default)]
     pub paid_services_allowed: Option<bool>,
@@ -159,7 +176,12 @@ pub struct ServicesChange {
 }
 
 fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
-    Option::<u64>::deserialize(deserializer).map(Some)
+    let said = Option::<u64>::deserialize(deserializer)?;
+    // What no database counts to.
+    if said.is_some_and(|bound| i64::try_from(bound).is_err()) {
+        return Err(serde::de::Error::custom(format!("a bound is at most {}", i64::MAX)));
+    }
+    Ok(Some(said))
 }
 
 impl QuotaWrite {

@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 
 /// A revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Revision {
     pub guid: RevisionId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     /// Counted per app, from 1.
     pub version: u32,
@@ -33,6 +36,7 @@ pub struct Revision {
 
 /// What a revision says of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevisionProcess {
     /// The app's own; `None` is the droplet's.
     pub command: Option<String>,
@@ -40,6 +44,7 @@ pub struct RevisionProcess {
 
 /// What a revision belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevisionRelationships {
     pub app: ToOne<AppId>,
 }

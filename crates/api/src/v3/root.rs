@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 
 /// `GET /`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Root {
     pub links: BTreeMap<String, Option<RootLink>>,
 }
 
 /// A link to a part of the platform.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RootLink {
     pub href: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -20,12 +22,14 @@ pub struct RootLink {
 
 /// `GET /v3`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct V3Root {
     pub links: BTreeMap<String, Link>,
 }
 
 /// `GET /v3/info`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Info {
     pub name: String,
     pub build: String,
@@ -40,6 +44,7 @@ pub struct Info {
 
 /// Versions of CF's command line that fit.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CliVersion {
     pub minimum: String,
     pub recommended: String,

@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 
 /// A domain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Domain {
     pub guid: DomainId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub internal: bool,
@@ -27,12 +30,14 @@ pub struct Domain {
 
 /// Whose a domain is; shared ones are nobody's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainRelationships {
     pub organization: ToOne<OrgId>,
 }
 
 /// `POST /v3/domains`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainCreate {
     pub name: String,
     #[serde(default)]
@@ -45,6 +50,7 @@ pub struct DomainCreate {
 
 /// `PATCH /v3/routes/{guid}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RouteUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
@@ -55,11 +61,14 @@ pub struct RouteUpdate {
 
 /// A route.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Route {
     pub guid: RouteId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub protocol: String,
     pub host: String,
@@ -79,6 +88,7 @@ pub struct Route {
 
 /// What a route belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RouteRelationships {
     pub space: ToOne<SpaceId>,
     pub domain: ToOne<DomainId>,
@@ -86,6 +96,7 @@ pub struct RouteRelationships {
 
 /// `POST /v3/routes`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RouteCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -100,6 +111,7 @@ pub struct RouteCreate {
 
 /// Where a route leads.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Destination {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guid: Option<DestinationId>,
@@ -114,6 +126,7 @@ pub struct Destination {
 
 /// The app that a route leads to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DestinationApp {
     pub guid: AppId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +135,7 @@ pub struct DestinationApp {
 
 /// The process that a route leads to; `web` where nothing is said.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DestinationProcess {
     #[serde(rename = "type")]
     pub process_type: String,
@@ -129,6 +143,7 @@ pub struct DestinationProcess {
 
 /// `GET`, `POST` and `PATCH /v3/routes/{guid}/destinations`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Destinations {
     pub destinations: Vec<Destination>,
     #[serde(default)]
@@ -137,6 +152,7 @@ pub struct Destinations {
 
 /// `GET /v3/domains/{guid}/route_reservations`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RouteReservation {
     pub matching_route: bool,
 }

@@ -13,6 +13,7 @@ routes! {
     GET "/",
     GET "/v3",
     GET "/v3/info",
+    GET "/v3/openapi.json",
     GET "/login",
     POST "/oauth/token",
     GET "/token_keys",

@@ -8,11 +8,14 @@ use serde_json::{Map, Value};
 
 /// A service instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceInstance {
     pub guid: ServiceInstanceId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     /// `user-provided`.
@@ -31,6 +34,7 @@ pub struct ServiceInstance {
 
 /// How the last change went. What users provide changes at once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastOperation {
     /// `create` or `update`.
     #[serde(rename = "type")]
@@ -39,19 +43,23 @@ pub struct LastOperation {
     pub state: String,
     pub description: String,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
 }
 
 /// What a service instance belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceInstanceRelationships {
     pub space: ToOne<SpaceId>,
 }
 
 /// `POST` and `PATCH /v3/service_instances`. `null` takes away what can be absent.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceInstanceWrite {
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
@@ -73,11 +81,14 @@ pub struct ServiceInstanceWrite {
 
 /// A binding of an app to a service instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceBinding {
     pub guid: BindingId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: Option<String>,
     /// `app`.
@@ -93,6 +104,7 @@ pub struct ServiceBinding {
 
 /// Both ends of a binding.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceBindingRelationships {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<ToOne<AppId>>,
@@ -101,6 +113,7 @@ pub struct ServiceBindingRelationships {
 
 /// `POST /v3/service_credential_bindings`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceBindingCreate {
     /// `app`.
     #[serde(rename = "type")]
@@ -114,6 +127,7 @@ pub struct ServiceBindingCreate {
 
 /// `PATCH /v3/service_credential_bindings/{guid}`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MetadataUpdate {
     #[serde(default)]
     pub metadata: Option<Metadata>,
@@ -121,6 +135,7 @@ pub struct MetadataUpdate {
 
 /// `GET .../details`: what the app gets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceBindingDetails {
     pub credentials: Value,
     pub syslog_drain_url: Option<String>,
@@ -129,6 +144,8 @@ pub struct ServiceBindingDetails {
 
 /// Relationships to many resources.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ToMany_{Id}"))]
 pub struct ToMany<Id> {
     pub data: Vec<Guid<Id>>,
 }

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// A task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Task {
     pub guid: TaskId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     /// Counted per app, from 1.
     pub sequence_id: u32,
@@ -36,6 +39,7 @@ pub struct Task {
 
 /// How a task ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskResult {
     /// Why it failed; `None` before its end and after success.
     pub failure_reason: Option<String>,
@@ -43,12 +47,14 @@ pub struct TaskResult {
 
 /// What a task belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskRelationships {
     pub app: ToOne<AppId>,
 }
 
 /// `POST /v3/apps/{guid}/tasks`. A command, or a process whose command is taken.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -71,6 +77,7 @@ pub struct TaskCreate {
 
 /// Where a task's command comes from if it names none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskTemplate {
     pub process: Guid<ProcessId>,
 }

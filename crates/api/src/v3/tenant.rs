@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// An organisation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Organization {
     pub guid: OrgId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     #[serde(default)]
@@ -27,6 +30,7 @@ pub struct Organization {
 
 /// What an organisation is bound by.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OrganizationRelationships {
     /// Absent from answers of other servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +39,7 @@ pub struct OrganizationRelationships {
 
 /// `POST` and `PATCH /v3/organizations`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OrganizationWrite {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -46,11 +51,14 @@ pub struct OrganizationWrite {
 
 /// A space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Space {
     pub guid: SpaceId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub relationships: SpaceRelationships,
@@ -62,6 +70,7 @@ pub struct Space {
 
 /// What a space belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceRelationships {
     pub organization: ToOne<OrgId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +79,7 @@ pub struct SpaceRelationships {
 
 /// `POST /v3/spaces`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceCreate {
     pub name: String,
     pub relationships: SpaceRelationships,
@@ -79,6 +89,7 @@ pub struct SpaceCreate {
 
 /// `PATCH /v3/spaces/{guid}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SpaceUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -88,6 +99,7 @@ pub struct SpaceUpdate {
 
 /// `POST /v3/users`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserCreate {
     /// Of a user of the token server.
     #[serde(default)]
@@ -96,11 +108,14 @@ pub struct UserCreate {
 
 /// A role.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Role {
     pub guid: RoleId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     #[serde(rename = "type")]
     pub role: RoleType,
@@ -111,20 +126,18 @@ pub struct Role {
 
 /// Who has a role where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoleRelationships {
     pub user: ToOne<UserId>,
-    #[serde(default = "none")]
+    #[serde(default)]
     pub organization: ToOne<OrgId>,
-    #[serde(default = "none")]
+    #[serde(default)]
     pub space: ToOne<SpaceId>,
-}
-
-fn none<Id>() -> ToOne<Id> {
-    ToOne { data: None }
 }
 
 /// `POST /v3/roles`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoleCreate {
     #[serde(rename = "type")]
     pub role: RoleType,
@@ -133,22 +146,25 @@ pub struct RoleCreate {
 
 /// Who gets a role where: a user by id or by name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoleCreateRelationships {
     pub user: RoleUser,
-    #[serde(default = "none")]
+    #[serde(default)]
     pub organization: ToOne<OrgId>,
-    #[serde(default = "none")]
+    #[serde(default)]
     pub space: ToOne<SpaceId>,
 }
 
 /// The user of a new role.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoleUser {
     pub data: RoleUserData,
 }
 
 /// By id, or by name and origin.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RoleUserData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guid: Option<UserId>,
@@ -160,11 +176,14 @@ pub struct RoleUserData {
 
 /// A user.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     pub guid: UserId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub username: Option<String>,
     pub presentation_name: String,
@@ -177,11 +196,14 @@ pub struct User {
 
 /// A stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stack {
     pub guid: StackId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub description: String,
@@ -194,6 +216,7 @@ pub struct Stack {
 
 /// `POST` and `PATCH /v3/buildpacks`. A `stack` of null means any.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BuildpackWrite {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -218,11 +241,14 @@ fn some<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Opti
 
 /// A buildpack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Buildpack {
     pub guid: BuildpackId,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
     pub name: String,
     pub stack: Option<String>,

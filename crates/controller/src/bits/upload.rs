@@ -179,7 +179,9 @@ impl Reading {
         let (name, prefix, kind) = match first {
             "" | "tmp" | "logs" => return Ok(()),
             "staging_info.yml" => {
-                self.info = serde_yaml::from_str(&text(entry)?).unwrap_or_default();
+                let text = text(entry)?;
+                model::yaml::check(&text).map_err(|problem| Error::refused(format!("staging_info.yml {problem}")))?;
+                self.info = serde_yaml::from_str(&text).unwrap_or_default();
                 return Ok(());
             }
             "app" => ("app", "home/vcap", LayerKind::App),

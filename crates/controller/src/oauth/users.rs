@@ -7,8 +7,8 @@ use crate::auth::{Caller, hash, verify};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::feeds::rfc3339;
-use crate::request::{Body, body_bytes};
-use axum::extract::{Path, Query, Request, State};
+use crate::request::Body;
+use axum::extract::{Path, Query, State};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
@@ -295,10 +295,8 @@ async fn join(
     State(context): State<Context>,
     caller: Caller,
     Path(group): Path<String>,
-    request: Request,
+    Body(member): Body<Member>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let bytes = body_bytes(request, super::MAX_FORM_BYTES).await?;
-    let member: Member = serde_json::from_slice(&bytes).map_err(|_| invalid("A member has a value: the user's id"))?;
     set_admin(&context, &caller, &group, &member.value, true).await?;
     let body = json!({"value": member.value, "type": "USER", "origin": "uaa"});
     Ok((StatusCode::CREATED, Json(body)))

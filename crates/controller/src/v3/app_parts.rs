@@ -222,6 +222,7 @@ async fn features(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::AppFeature>>> {
+    query.only(&[])?;
     app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
     let items = all_features();
     let total = items.len() as u64;

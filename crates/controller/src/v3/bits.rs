@@ -11,12 +11,9 @@ use http::{HeaderValue, header};
 use model::Digest;
 use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
-use std::time::Duration;
 use tempfile::NamedTempFile;
 use tokio_util::io::ReaderStream;
 
-/// An upload whose next bytes do not come within this time is given up.
-const STALL: Duration = Duration::from_secs(60);
 /// Bytes that go out at once.
 const CHUNK: usize = 256 << 10;
 
@@ -30,9 +27,10 @@ pub(super) struct Received {
 
 /// The `bits` of a form about `what`, at most `limit` bytes.
 pub(super) async fn receive(context: &Context, mut form: Multipart, what: &str, limit: u64) -> Answer<Received> {
-    let stalled = |_| invalid(what, format!("no bytes for {} s", STALL.as_secs()));
+    let stall = context.config.limits.body_wait;
+    let stalled = |_| invalid(what, format!("no bytes for {} s", stall.as_secs()));
     loop {
-        let field = tokio::time::timeout(STALL, form.next_field()).await.map_err(stalled)?;
+        let field = tokio::time::timeout(stall, form.next_field()).await.map_err(stalled)?;
         let field = field.map_err(|error| invalid(what, error.body_text()))?;
         let mut field = field.ok_or_else(|| invalid(what, "the form has no \"bits\""))?;
         if field.name() != Some("bits") {
@@ -42,7 +40,7 @@ pub(super) async fn receive(context: &Context, mut form: Multipart, what: &str, 
         let mut file = context.blobs.temporary().map_err(Failure::internal)?;
         let mut hash = Sha256::new();
         let mut size_bytes = 0;
-        while let Some(chunk) = tokio::time::timeout(STALL, field.chunk())
+        while let Some(chunk) = tokio::time::timeout(stall, field.chunk())
             .await
             .map_err(stalled)?
             .map_err(|error| invalid(what, error.body_text()))?

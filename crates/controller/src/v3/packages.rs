@@ -150,6 +150,9 @@ async fn create(
             other => Some(other?.0),
         },
     };
+    if source.is_none() && !["bits", "docker"].contains(&body.kind.as_str()) {
+        return Err(Failure::refused("Type must be one of 'bits', 'docker'"));
+    }
     if source.is_none() && body.kind != "bits" {
         return Err(Failure::new(
             Code::NotImplemented,

@@ -349,6 +349,7 @@ async fn sidecars(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<serde_json::Value>>> {
+    query.only(&[])?;
     process_for(&context, &caller, &guid, Need::Read).await?;
     let none = Paged {
         items: Vec::new(),

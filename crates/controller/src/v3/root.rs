@@ -3,8 +3,10 @@
 use crate::context::Context;
 use api::v3::{self, CF_API_VERSION, Link, RootLink};
 use axum::extract::State;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use http::header;
 use std::collections::BTreeMap;
 
 pub(super) fn routes() -> Router<Context> {
@@ -12,6 +14,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/", get(root))
         .route("/v3", get(v3_root))
         .route("/v3/info", get(info))
+        .route("/v3/openapi.json", get(openapi))
 }
 
 async fn root(State(context): State<Context>) -> Json<v3::Root> {
@@ -71,6 +74,12 @@ async fn v3_root(State(context): State<Context>) -> Json<v3::V3Root> {
     let href = format!("{url}/v3");
     links.insert("self".to_owned(), Link { href, method: None });
     Json(v3::V3Root { links })
+}
+
+/// The OpenAPI document, as committed: a test keeps it true.
+async fn openapi() -> impl IntoResponse {
+    const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT)
 }
 
 async fn info(State(context): State<Context>) -> Json<v3::Info> {

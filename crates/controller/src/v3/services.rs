@@ -435,6 +435,12 @@ async fn details(
 
 /// Whatever is filtered by, there are none.
 async fn no_route_bindings(State(context): State<Context>, _: Caller, query: Query) -> Answer<Json<v3::List<Value>>> {
+    query.only(&[
+        "guids",
+        "route_guids",
+        "service_instance_guids",
+        "service_instance_names",
+    ])?;
     let none = Paged {
         items: Vec::new(),
         total: 0,

@@ -22,8 +22,6 @@ use std::time::Duration;
 const MAX_BITS: u64 = 1024 * 1024 * 1024;
 /// Longest list of known files in bytes.
 const MAX_LIST: usize = 64 * 1024 * 1024;
-/// An upload whose next bytes do not come within this time is given up.
-const STALL: Duration = Duration::from_secs(60);
 /// Permissions of files for which the client names none.
 const DEFAULT_MODE: u32 = 0o744;
 
@@ -64,10 +62,11 @@ struct Form {
 
 async fn read(context: &Context, mut multipart: Multipart) -> Answer<Form> {
     let mut form = Form::default();
-    while let Some(field) = next(&mut multipart).await? {
+    let stall = context.config.limits.body_wait;
+    while let Some(field) = next(&mut multipart, stall).await? {
         match field.name() {
             Some("resources") => {
-                let list = small(field).await?;
+                let list = small(field, stall).await?;
                 form.resources =
                     serde_json::from_slice(&list).map_err(|error| invalid(format!("resources: {error}")))?;
             }
@@ -83,19 +82,19 @@ async fn read(context: &Context, mut multipart: Multipart) -> Answer<Form> {
 }
 
 fn stalled(_: tokio::time::error::Elapsed) -> Failure {
-    invalid(format!("no bytes for {} s", STALL.as_secs()))
+    invalid("its next bytes did not come in time")
 }
 
-async fn next(multipart: &mut Multipart) -> Answer<Option<Field<'_>>> {
-    tokio::time::timeout(STALL, multipart.next_field())
+async fn next(multipart: &mut Multipart, stall: Duration) -> Answer<Option<Field<'_>>> {
+    tokio::time::timeout(stall, multipart.next_field())
         .await
         .map_err(stalled)?
         .map_err(broken)
 }
 
-async fn small(mut field: Field<'_>) -> Answer<Vec<u8>> {
+async fn small(mut field: Field<'_>, stall: Duration) -> Answer<Vec<u8>> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = tokio::time::timeout(STALL, field.chunk())
+    while let Some(chunk) = tokio::time::timeout(stall, field.chunk())
         .await
         .map_err(stalled)?
         .map_err(broken)?
@@ -112,11 +111,12 @@ async fn small(mut field: Field<'_>) -> Answer<Vec<u8>> {
 }
 
 async fn archive(context: &Context, mut field: Field<'_>) -> Answer<Option<std::fs::File>> {
+    let stall = context.config.limits.body_wait;
     let scratch = context.blobs.temporary().map_err(Failure::internal)?;
     // The name goes at once: whatever happens to this process, no file is left.
     let mut file = scratch.into_file();
     let mut size = 0;
-    while let Some(chunk) = tokio::time::timeout(STALL, field.chunk())
+    while let Some(chunk) = tokio::time::timeout(stall, field.chunk())
         .await
         .map_err(stalled)?
         .map_err(broken)?

@@ -6,6 +6,7 @@ use crate::auth::{Caller, Need, org_for, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::{Body, Query, id};
+use api::error::Code;
 use api::v3;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -17,6 +18,8 @@ use model::resource::User;
 use store::{Scope, UserFilter};
 
 const WHAT: &str = "User";
+/// Parts of names that can be asked for at once: each is a comparison with every name.
+const MAX_PARTS: usize = 100;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -44,11 +47,16 @@ fn filter(query: &Query) -> Answer<UserFilter> {
     let foreign = query
         .texts("origins")
         .is_some_and(|origins| !origins.iter().any(|origin| origin == "uaa"));
+    let parts = query.texts("partial_usernames");
+    if parts.as_ref().is_some_and(|parts| parts.len() > MAX_PARTS) {
+        let detail = format!("The query parameter is invalid: at most {MAX_PARTS} partial_usernames");
+        return Err(Failure::new(Code::BadQueryParameter, detail));
+    }
     Ok(UserFilter {
         common: query.common()?,
         ids: if foreign { Some(Vec::new()) } else { query.ids("guids") },
         names: query.texts("usernames"),
-        parts: query.texts("partial_usernames"),
+        parts,
         ..UserFilter::default()
     })
 }

@@ -1,5 +1,6 @@
 //! A platform without cells, and a client of its API.
 
+use crate::conform;
 use axum::Router;
 use axum::body::Body;
 use controller::{Bootstrap, BuildpackInfo, Config, Context, Control, Database, EncryptionKey, Keys, Timing};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use store::testing::TestStore;
 use telemetry::applog::LogStore;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +87,10 @@ pub async fn platform(store: &TestStore) -> Platform {
             folder: "nodejs".to_owned(),
         }],
         lifecycle_version: "1".to_owned(),
+        limits: controller::Limits {
+            // Tests of what is late don't wait for a minute.
+            body_wait: Duration::from_secs(2),
+        },
     };
     let clock = Context::system_clock();
     controller::bootstrap(store, &config.bootstrap, clock())
@@ -114,10 +120,13 @@ pub async fn platform(store: &TestStore) -> Platform {
 
 impl Platform {
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
+        let kind = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok());
+        conform::answer(&method, &path, parts.status.as_u16(), kind.unwrap_or_default(), &text);
         Answer {
             status: parts.status,
             headers: parts.headers,
@@ -200,8 +209,17 @@ impl Client<'_> {
             .uri(path)
             .header("authorization", format!("bearer {}", self.token))
             .header("content-type", "application/json")
-            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())));
-        self.platform.send(request.expect("valid")).await
+            .body(
+                body.as_ref()
+                    .map_or_else(Body::empty, |body| Body::from(body.to_string())),
+            );
+        let request = request.expect("valid");
+        let method = request.method().to_string();
+        let answer = self.platform.send(request).await;
+        if let Some(body) = body.filter(|_| answer.status.is_success()) {
+            conform::request(&method, path, &body);
+        }
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {

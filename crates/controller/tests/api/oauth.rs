@@ -15,10 +15,11 @@ store::on_both_engines!(
     unknown_requests_are_named_so,
 );
 
-const PUBLIC: [&str; 7] = [
+pub const PUBLIC: [&str; 8] = [
     "/",
     "/v3",
     "/v3/info",
+    "/v3/openapi.json",
     "/login",
     "/oauth/token",
     "/token_keys",

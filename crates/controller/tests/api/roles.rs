@@ -76,7 +76,7 @@ fn subject(first: &str) -> &'static str {
     }
 }
 
-fn path(route: &str, world: &World) -> String {
+pub fn path(route: &str, world: &World) -> String {
     let first = route.trim_start_matches("/v3").split('/').nth(1).unwrap_or_default();
     let guid = world.get(subject(first)).map_or("none", String::as_str);
     route
@@ -100,7 +100,7 @@ fn path(route: &str, world: &World) -> String {
 }
 
 /// A body with which the request could succeed, or is refused only after the caller was looked at.
-fn body(method: &str, route: &str, world: &World) -> Value {
+pub fn body(method: &str, route: &str, world: &World) -> Value {
     let to = |name: &str| json!({"data": {"guid": world[name]}});
     match (method, route) {
         ("POST", "/v3/organizations") => json!({"name": format!("{}-new", world["org"])}),
@@ -261,7 +261,7 @@ async fn stranger_home(admin: &Client<'_>) -> World {
     World::from([("org", org)])
 }
 
-async fn give(admin: &Client<'_>, caller: &Client<'_>, role: &str, home: &World) {
+pub async fn give(admin: &Client<'_>, caller: &Client<'_>, role: &str, home: &World) {
     let me = caller.get("/userinfo").await.expect(200);
     let me = me.body["user_id"].as_str().expect("an id").to_owned();
     let user = json!({"data": {"guid": me}});

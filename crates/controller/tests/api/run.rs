@@ -29,6 +29,7 @@ fn config(folder: &Path, key: u8) -> Config {
         },
         buildpacks: Vec::new(),
         lifecycle_version: "1".to_owned(),
+        limits: controller::Limits::default(),
     }
 }
 

@@ -91,6 +91,7 @@ fn config(folders: &Folders) -> Config {
             folder: "nodejs".to_owned(),
         }],
         lifecycle_version: "1".to_owned(),
+        limits: controller::Limits::default(),
     }
 }
 

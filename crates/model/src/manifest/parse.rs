@@ -69,6 +69,10 @@ fn document(text: &str, report: &Report) -> Vec<App> {
         report.add("manifest", format!("is larger than {MAX_BYTES} bytes"), None);
         return Vec::new();
     }
+    if let Err(problem) = crate::yaml::check(text) {
+        report.add("manifest", problem, None);
+        return Vec::new();
+    }
     let mut value: Value = match serde_yaml::from_str(text) {
         Ok(value) => value,
         Err(error) => {

@@ -30,6 +30,7 @@ pub struct SecurityGroup {
 
 /// For which uses something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Uses {
     pub running: bool,
     pub staging: bool,

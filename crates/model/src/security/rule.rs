@@ -19,6 +19,7 @@ const BAD_PORTS: &str = "ports must be a valid single port, comma separated list
 
 /// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SecurityProtocol {
     Tcp,
@@ -30,6 +31,7 @@ pub enum SecurityProtocol {
 
 /// A rule: it allows what it names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SecurityRule {
     pub protocol: SecurityProtocol,
     /// Addresses, blocks and ranges, separated by commas.
