@@ -147,6 +147,11 @@ const HINTS: &[Hint] = &[
         remedy: "Ask for another one in system.properties (java.runtime.version), or push to a stack with a newer OpenJDK.",
     },
     Hint {
+        words: &["java.lang.OutOfMemoryError"],
+        cause: "the compiler ran out of memory: a JVM takes a quarter of what the build has (see above)",
+        remedy: "Give builds more memory (staging_memory_in_mb).",
+    },
+    Hint {
         words: &["error:", "errors"],
         cause: "the app does not compile (see above)",
         remedy: "Repair it; the same command in a fresh copy of the app should fail in the same way.",

@@ -252,6 +252,7 @@ fn failure(url: &str, error: &ureq::Error) -> Failure {
         .and_then(|uri| uri.host().map(str::to_owned))
         .unwrap_or_default();
     let remedy = match error {
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => "Raise the staging disk limit.",
         ureq::Error::StatusCode(404) => "See whether this version exists, and whether the configured mirror has it.",
         ureq::Error::StatusCode(401 | 403) => {
             "The registry refuses access: ask the operator for a mirror that does not."

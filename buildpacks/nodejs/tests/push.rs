@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, written};
+use lifecycle::testing::{Running, Stage, told, written};
 use model::staging::{BuildResult, LayerKind};
 use std::path::Path;
 
@@ -156,19 +156,36 @@ fn a_lock_of_later_yarns_that_is_stale_is_told() {
 
 #[test]
 fn failures_say_what_to_do() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-express");
+    let package = std::fs::read_to_string(sample.join("package.json")).unwrap();
+    let scripted = |script: &str| package.replace("\"start\":", &format!("\"build\": \"{script}\", \"start\":"));
+    let mut all = String::new();
+    for (what, text) in [
+        (
+            "wrong lock file",
+            package.replace("\"morgan\"", "\"kleur\": \"4.1.5\", \"morgan\""),
+        ),
+        ("no version", package.replace("22.x", "banana")),
+        ("missing runtime version", package.replace("22.x", "^99")),
+        ("failing build script", scripted("exit 3")),
+        ("not valid", package.replace('}', "")),
+    ] {
+        let mut stage = stage();
+        stage.copy(&sample);
+        stage.write("package.json", text);
+        let failure = stage.push().unwrap_err().explain();
+        all.push_str(&format!("{what}: {}", told(&failure, &["; the newest"])));
+    }
+    insta::assert_snapshot!("failures", all);
+}
+
+#[test]
+fn a_server_of_the_standard_library_needs_no_packages() {
     let mut stage = stage();
-    stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-express"));
-    let package = std::fs::read_to_string(stage.source().join("package.json")).unwrap();
-    stage.write(
-        "package.json",
-        package.replace("\"morgan\"", "\"kleur\": \"4.1.5\", \"morgan\""),
-    );
-    let failure = stage.push().unwrap_err().explain();
-    assert_eq!(failure.cause, "package.json and the lock file disagree");
-    stage.write("package.json", package.replace("22.x", "banana"));
-    let failure = stage.push().unwrap_err().explain();
-    assert!(failure.cause.contains("banana"), "{failure:?}");
-    stage.write("package.json", package.replace("22.x", "^99"));
-    let failure = stage.push().unwrap_err().explain();
-    assert!(failure.cause.contains("no published Node.js satisfies"), "{failure:?}");
+    stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-http"));
+    let first = stage.push().unwrap();
+    assert_eq!(written(&first), ["app", "config", "paas/nodejs:node"]);
+    let mut running = start(&stage, &first);
+    assert!(running.get("/").contains("Hello from Node.js v22."));
+    assert!(running.stop().success(), "SIGTERM reaches the app itself");
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, free_port};
+use lifecycle::testing::{Running, Stage, free_port, told};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,4 +84,21 @@ fn nothing_at_all_says_what_was_looked_for() {
     stage.detect = false;
     let result = stage.push().unwrap();
     assert!(result.processes.is_empty());
+}
+
+#[test]
+fn failures_say_what_to_do() {
+    let mut all = String::new();
+    for text in [
+        "web\n",
+        "web: [a, b]\n",
+        "# nothing\n",
+        ": python3 app.py\n",
+        "we b: x\n",
+    ] {
+        let mut stage = stage();
+        stage.write("Procfile", text);
+        all.push_str(&told(&stage.push().unwrap_err().explain(), &[]));
+    }
+    insta::assert_snapshot!("failures", all);
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, written};
+use lifecycle::testing::{Running, Stage, told, written};
 use model::staging::BuildResult;
 use std::path::{Path, PathBuf};
 
@@ -97,41 +97,59 @@ fn a_lock_file_holds_for_a_mirror_too() {
 fn a_script_of_the_standard_library_needs_nothing() {
     let mut stage = stage();
     cut_off(&mut stage);
-    stage.write("main.py", "import http.server, os\nhttp.server.test(http.server.SimpleHTTPRequestHandler, port=int(os.environ['PORT']))\n");
+    stage.copy(&sample("python-http"));
     let result = stage.push().unwrap();
     assert_eq!(result.processes[0].command, "python3 main.py");
-    assert!(start(&stage, &result).get("/main.py").contains("import http.server"));
+    assert!(start(&stage, &result).get("/").contains("Hello from Python 3"));
+}
+
+/// A package of the app's own whose build does `what`.
+fn local_package(stage: &Stage, what: &str) {
+    stage.write("requirements.txt", "./own\n");
+    stage.write(
+        "own/pyproject.toml",
+        "[project]\nname = 'own'\nversion = '1'\n[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+    );
+    stage.write(
+        "own/backend.py",
+        format!("def build_wheel(*given, **named):\n    {what}\n"),
+    );
 }
 
 #[test]
 fn failures_say_what_to_do() {
-    for (file, text, part) in [
+    let mut all = String::new();
+    for (what, sample_name, file, text) in [
+        ("missing runtime version", "python-flask", ".python-version", "3.7\n"),
+        ("no version", "python-flask", ".python-version", "snake\n"),
         (
-            ".python-version",
-            "3.7\n",
-            "asks for Python 3.7 (.python-version), and the stack host has Python 3",
-        ),
-        (".python-version", "snake\n", "which is no version"),
-        (
+            "no such package",
+            "python-flask",
             "requirements.txt",
             "flask==0.0.0.1\n",
-            "exclude each other, or do not exist",
         ),
-        ("pyproject.toml", "[project\n", "pyproject.toml is not valid"),
+        ("not valid", "python-flask", "pyproject.toml", "[project\n"),
+        ("wrong lock file", "python-uv", "pyproject.toml", ""),
+        ("no lock file", "python-http", "Pipfile", "[packages]\nflask = '*'\n"),
+        ("failing build script", "python-http", "", ""),
     ] {
         let mut stage = stage();
-        stage.copy(&sample("python-flask"));
-        stage.write(file, text);
+        stage.copy(&sample(sample_name));
+        match file {
+            "" => local_package(&stage, "raise SystemExit('the build says no')"),
+            _ if text.is_empty() => {
+                let manifest = std::fs::read_to_string(stage.source().join(file)).unwrap();
+                stage.write(
+                    file,
+                    manifest.replace("dependencies = [", "dependencies = [\n    \"six\","),
+                );
+            }
+            _ => stage.write(file, text),
+        }
         let failure = stage.push().unwrap_err().explain();
-        assert!(
-            failure.cause.contains(part) && !failure.remedy.is_empty(),
-            "{failure:?}"
-        );
+        all.push_str(&format!("{what}: {}", told(&failure, &[", and the stack"])));
     }
-    let mut stage = stage();
-    stage.write("Pipfile", "[packages]\nflask = '*'\n");
-    let failure = stage.push().unwrap_err().explain();
-    assert!(failure.remedy.contains("pipenv lock"), "{failure:?}");
+    insta::assert_snapshot!("failures", all);
 }
 
 const APP: &str = "import http.server, os, itsdangerous\nclass Handler(http.server.BaseHTTPRequestHandler):\n    def do_GET(self):\n        \

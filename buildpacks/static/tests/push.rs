@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use lifecycle::testing::{Running, Stage, free_port};
+use lifecycle::testing::{Running, Stage, free_port, told};
 use std::path::Path;
 
 fn stage() -> Stage {
@@ -54,12 +54,29 @@ fn an_unchanged_push_writes_only_what_is_small() {
 }
 
 #[test]
-fn a_bad_staticfile_says_what_to_do() {
+fn every_path_of_an_app_of_one_page_is_that_page() {
     let mut stage = stage();
-    stage.write("Staticfile", "root: nowhere\n");
-    let failure = stage.push().unwrap_err().explain();
-    assert!(
-        failure.cause.contains("root \"nowhere\"") && failure.remedy.contains("folder of the app"),
-        "{failure:?}"
-    );
+    std::fs::remove_dir_all(stage.source()).unwrap();
+    std::fs::create_dir(stage.source()).unwrap();
+    stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/static-spa"));
+    let result = stage.push().unwrap();
+    let mut running = stage.web(&result, "64m");
+    assert!(running.get("/orders/7").contains("<title>One page</title>"));
+    assert!(running.get("/assets/app-4f2a1c.js").contains("location.pathname"));
+}
+
+#[test]
+fn failures_say_what_to_do() {
+    let mut all = String::new();
+    for (file, text) in [
+        ("Staticfile", "root: nowhere\n"),
+        ("Staticfile", "root: ../..\n"),
+        ("Staticfile", "root\n  - : [\n"),
+        ("Staticfile.auth", "me:$apr1$x$y\n"),
+    ] {
+        let mut stage = stage();
+        stage.write(file, text);
+        all.push_str(&told(&stage.push().unwrap_err().explain(), &[]));
+    }
+    insta::assert_snapshot!("failures", all);
 }

@@ -52,7 +52,15 @@ fn reserve(paths: &Paths) -> Result<PathBuf, Error> {
 
 /// A failure on a full disk is for the disk, whatever the program that failed says. What was exported by then is of no use.
 fn blame_disk(paths: &Paths, error: Error) -> Error {
-    let Some(size_mb) = disk::full(&paths.layers).or_else(|| disk::full(&paths.app)) else {
+    let is_full = || disk::full(&paths.layers).or_else(|| disk::full(&paths.app));
+    // What did not fit is often removed by the program that wrote it; what it said is still there.
+    let was_full = || {
+        error
+            .tells_of_full_disk()
+            .then(|| disk::size_mb(&paths.layers))
+            .flatten()
+    };
+    let Some(size_mb) = is_full().or_else(was_full) else {
         return error;
     };
     for index in 0.. {
@@ -92,8 +100,8 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
     let mut clock = Clock::default();
     let tmp = scratch(paths)?;
     let restored = export::remember(paths, input);
-    // Read first: a broken Procfile should not cost a whole build.
-    let procfile = procfile::read(&paths.app)?;
+    // A broken Procfile should not cost a whole build.
+    procfile::read(&paths.app)?;
     clock.lap("prepare");
 
     let around = Surroundings::prepare(&paths.app, tmp.path(), &input.stack, &input.env, environment.0)
@@ -112,7 +120,8 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
         Chosen::Classic(buildpacks) => classic(paths, &around, buildpacks, tmp.path(), &mut clock)?,
     };
     parts.layers.extend(fetched.caches);
-    let metadata = merge(&mut parts, &procfile);
+    // As it is now: there are buildpacks whose whole purpose is to write one.
+    let metadata = merge(&mut parts, &procfile::read(&paths.app)?);
     metadata.write(paths)?;
     let exported = export::export(paths, input, &restored, &parts.folders, &parts.slices, &parts.layers)?;
     clock.lap("export");

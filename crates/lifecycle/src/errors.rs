@@ -178,6 +178,12 @@ impl Error {
         }
     }
 
+    /// Whether a buildpack that failed said last that there was no room on its disk.
+    #[must_use]
+    pub fn tells_of_full_disk(&self) -> bool {
+        matches!(self, Self::BuildFailed { tail, .. } if tail.iter().any(|line| crate::disk::is_told(line)))
+    }
+
     /// The failure in the words of result.json.
     #[must_use]
     pub fn explain(&self) -> BuildFailure {
@@ -223,8 +229,8 @@ impl Error {
             Self::DiskFull { size_mb, source } => (
                 FailureClass::StagingError,
                 "The build ran out of disk".to_owned(),
-                format!("All of the {size_mb} MiB that it may use are used: {source}"),
-                "Push less, build less, or raise the disk of builds (staging_disk_in_mb).",
+                format!("What it needs does not fit into the {size_mb} MiB that it may use: {source}"),
+                "Push less, build less, or give builds more disk (`paas push --staging-disk 8G`, staging_disk_in_mb).",
             ),
             Self::Chain { buildpack, reason, .. } => (
                 FailureClass::BuildpackCompileFailed,

@@ -12,7 +12,9 @@
 use crate::cnb::environment::Environment;
 use crate::{Error, Paths, build, launch};
 use model::secret::SecretEnv;
-use model::staging::{BuildInput, BuildResult, BuildpackMount, BuildpackSource, CachedLayer, DropletLayer};
+use model::staging::{
+    BuildFailure, BuildInput, BuildResult, BuildpackMount, BuildpackSource, CachedLayer, DropletLayer,
+};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -404,6 +406,14 @@ pub fn free_port() -> u16 {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
     assert!(status.expect("cp").success(), "{} could not be copied", from.display());
+}
+
+/// A failure as a snapshot has it, its cause up to the first of `ends`: what follows changes from day to day.
+#[must_use]
+pub fn told(failure: &BuildFailure, ends: &[&str]) -> String {
+    let end = ends.iter().filter_map(|end| failure.cause.find(end)).min();
+    let cause = &failure.cause[..end.unwrap_or(failure.cause.len())];
+    format!("{}\n  {cause}\n  -> {}\n\n", failure.title, failure.remedy)
 }
 
 /// Names of the layers and cached layers that a build wrote anew.

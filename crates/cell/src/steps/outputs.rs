@@ -147,7 +147,9 @@ pub(crate) fn failed(cause: &Cause, reason: Option<&Error>) -> BuildResult {
                 peak_bytes / MIB,
                 limit_bytes / MIB
             ),
-            "Give the build more memory, or build less: leave out development dependencies".to_owned(),
+            "Give builds more memory (`paas push --staging-memory 2G`, staging_memory_in_mb), or build less: leave out \
+             development dependencies"
+                .to_owned(),
         ),
         Cause::TimedOut { seconds } => (
             FailureClass::StagingTimeExpired,

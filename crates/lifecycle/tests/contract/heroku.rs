@@ -74,3 +74,13 @@ fn profile_d_of_the_app_is_read_at_start() {
     let result = stage.push().unwrap();
     assert_eq!(says(&stage, &result, "web"), "set\n");
 }
+
+#[test]
+fn a_procfile_that_a_buildpack_writes_counts() {
+    let mut stage = chosen();
+    stage.write("Procfile", "web: echo pushed\nworker: echo kept out\n");
+    stage.add_classic("a", &[("compile", "echo 'web: echo written' > Procfile")]);
+    let result = stage.push().unwrap();
+    assert_eq!(says(&stage, &result, "web"), "written\n");
+    assert_eq!(result.processes.len(), 1, "{:?}", result.processes);
+}
