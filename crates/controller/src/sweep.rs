@@ -65,9 +65,9 @@ async fn sweep(context: &Context) -> Result<(), Failure> {
 /// Logs of apps that were deleted go; cells may have shipped some after the deletion.
 async fn sweep_logs(context: &Context) -> Result<(), Failure> {
     for name in context.logs.apps() {
-        let gone = match name.parse() {
-            Ok(app) => context.store.app_fetch(app).await?.is_none(),
-            Err(_) => true,
+        let gone = match crate::logs::owner_of(&name) {
+            Some(app) => context.store.app_fetch(app).await?.is_none(),
+            None => true,
         };
         if gone {
             let logs = context.logs.clone();

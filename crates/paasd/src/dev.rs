@@ -12,6 +12,7 @@ use model::Secret;
 use model::id::CellId;
 use model::name::StackName;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -336,11 +337,23 @@ pub async fn teardown(config: Config) -> anyhow::Result<()> {
     cell::teardown(&settings).context("failed to end all work")
 }
 
-/// Makes a stack from Debian packages.
+/// A stack as an operator asks for it.
+pub struct Wanted<'a> {
+    pub name: &'a str,
+    /// Debian release.
+    pub suite: &'a str,
+    /// Beyond the minimum.
+    pub packages: &'a [String],
+    pub mirror: Option<String>,
+    pub keyring: Option<PathBuf>,
+}
+
+/// Makes a stack from Debian packages, or a new version of one.
 ///
 /// # Errors
 /// Where a tool is missing or a package can't be had; who is not root is told what to do.
-pub async fn create_stack(config: Config, name: &str, suite: &str, packages: &[String]) -> anyhow::Result<()> {
+pub async fn create_stack(config: Config, wanted: Wanted<'_>) -> anyhow::Result<()> {
+    let name = wanted.name;
     if !nix::unistd::geteuid().is_root() {
         bail!(
             "making a stack needs root, for it installs packages as on a machine of their own: run `sudo paasd stack \
@@ -352,12 +365,18 @@ pub async fn create_stack(config: Config, name: &str, suite: &str, packages: &[S
     let defaults = cell::stack::build::DEFAULT_PACKAGES.map(str::to_owned);
     let recipe = cell::stack::build::Recipe {
         name: name.parse().context("in the stack's name")?,
-        suite: suite.to_owned(),
-        packages: defaults.into_iter().chain(packages.iter().cloned()).collect(),
-        mirror: None,
+        suite: wanted.suite.to_owned(),
+        packages: defaults.into_iter().chain(wanted.packages.iter().cloned()).collect(),
+        mirror: wanted.mirror,
+        keyring: wanted.keyring,
     };
     let folder = config.state.join(STACKS);
     let tree = cell::stack::build::build(&folder, recipe, |line| tracing::info!("{line}")).await?;
-    tracing::info!(stack = name, path = %tree.display(), "made; a running cell offers it after its next start");
+    tracing::info!(
+        stack = name,
+        path = %tree.display(),
+        "made; a running cell offers a new stack after its next start, and starts on a new version at once; \
+         `paas admin roll-stack {name}` brings what runs over to it"
+    );
     Ok(())
 }

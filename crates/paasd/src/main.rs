@@ -59,7 +59,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum StackCommand {
-    /// Make a stack from Debian packages; takes about a minute
+    /// Make a stack from Debian packages, or a new version of one that is there; takes about a minute
     Create {
         #[command(flatten)]
         settings: Settings,
@@ -71,6 +71,12 @@ enum StackCommand {
         /// Packages beyond the minimum
         #[arg(long = "package", value_name = "PACKAGE")]
         packages: Vec<String>,
+        /// Archive to take packages from; the one of this host where none is named
+        #[arg(long, value_name = "ADDRESS")]
+        mirror: Option<String>,
+        /// File of keys that may sign the archive; those that this host trusts where none is named
+        #[arg(long, value_name = "FILE")]
+        keyring: Option<PathBuf>,
     },
 }
 
@@ -111,10 +117,19 @@ fn main() -> ExitCode {
                     name,
                     suite,
                     packages,
+                    mirror,
+                    keyring,
                 },
-        } => settings
-            .load()
-            .map(|config| run(&config, |config| dev::create_stack(config, name, suite, packages)).map(|()| DONE)),
+        } => settings.load().map(|config| {
+            let wanted = dev::Wanted {
+                name,
+                suite,
+                packages,
+                mirror: mirror.clone(),
+                keyring: keyring.clone(),
+            };
+            run(&config, |config| dev::create_stack(config, wanted)).map(|()| DONE)
+        }),
         Command::Config { settings } => settings.load().map(|config| print_config(&config).map(|()| DONE)),
     };
     match settings {

@@ -1,11 +1,11 @@
 //! Packages of Debian, made for the stack that the build runs on: for runtimes that their makers publish as sources only.
 //!
-//! The release file of the archive names the digest of the package list, and this that of each package. Packages are
-//! unpacked into a layer, not installed: nothing of them runs, and no script of theirs does.
+//! The release file of the archive is signed by its keys and names the digest of the package list, and this that of each
+//! package. Packages are unpacked into a layer, not installed: nothing of them runs, and no script of theirs does.
 
 use super::{Form, Release, Root, Source};
 use crate::http::{Client, Integrity, address};
-use crate::source::mirror;
+use crate::source::{mirror, signed};
 use crate::{Failure, Result, Variables, archive};
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -62,6 +62,8 @@ pub struct Debian {
     codename: String,
     family: &'static str,
     is_runtime: fn(&str) -> bool,
+    /// Those of the build, which say whose signature counts.
+    variables: Variables,
     index: OnceCell<BTreeMap<String, Package>>,
 }
 
@@ -118,6 +120,7 @@ impl Debian {
             codename,
             family,
             is_runtime,
+            variables: variables.clone(),
             index: OnceCell::new(),
         })
     }
@@ -233,8 +236,9 @@ impl Debian {
         }
         let mut index = BTreeMap::new();
         for (base, suite) in &self.places {
-            let release = client.get(&format!("{base}/dists/{suite}/InRelease"), "*/*")?;
-            let text = String::from_utf8_lossy(&release.body);
+            let url = format!("{base}/dists/{suite}/InRelease");
+            let release = client.get(&url, "*/*")?;
+            let text = signed::verified(&String::from_utf8_lossy(&release.body), &url, &self.variables)?;
             // Archives have it in one of these, or both.
             let list = ["gz", "xz"].into_iter().find_map(|end| {
                 let list = format!("main/binary-{}/Packages.{end}", architecture());

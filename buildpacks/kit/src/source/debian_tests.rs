@@ -23,6 +23,7 @@ fn debian() -> Debian {
         codename: "bookworm".to_owned(),
         family: "ruby",
         is_runtime: |name| name == "ruby3.1",
+        variables: Variables::default(),
         index: OnceCell::from(index()),
     }
 }

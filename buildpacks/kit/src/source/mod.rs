@@ -8,6 +8,7 @@ pub mod debian;
 pub mod mirror;
 pub mod npm;
 pub mod pypi;
+mod signed;
 
 use crate::archive::{unpack_deb, unpack_tar_gz, unpack_zip};
 use crate::http::{Client, Integrity};

@@ -3,7 +3,7 @@
 //! The tree is made beside the others, completed, stripped, and appears by rename. It needs root and a tool that
 //! installs packages into a folder; without one the error names the package to install.
 
-use super::{GROUP, HOST, PASSWD, make_dir, write_file};
+use super::{GROUP, HOST, PASSWD, make_dir, version, write_file};
 use crate::cache::remove_tree;
 use crate::error::{Error, blocking, file};
 use crate::unpack::OWNER;
@@ -52,19 +52,21 @@ pub struct Recipe {
     pub packages: Vec<String>,
     /// Archive to take them from; `None` for the one that this host uses for the suite.
     pub mirror: Option<String>,
+    /// Keys that may sign the archive; `None` for those that this host trusts.
+    pub keyring: Option<PathBuf>,
 }
 
-/// Makes the stack below the folder of stacks `dir`, telling each step through `progress`. Says where it is.
+/// Makes the stack below the folder of stacks `dir`, telling each step through `progress`. Says where it is. One that is
+/// there already gets a new version: what starts from then on has that, what runs keeps what it has.
 ///
 /// # Errors
-/// [`Error::Stack`] with what failed and what to do; then nothing is left of it.
+/// [`Error::Stack`] with what failed and what to do; then nothing is left of it, and a stack that was there is as it was.
 pub async fn build(dir: &Path, recipe: Recipe, mut progress: impl FnMut(&str)) -> Result<PathBuf, Error> {
     check(&recipe)?;
-    let target = dir.join(recipe.name.as_str());
-    if recipe.name.as_str() == HOST || target.exists() {
+    if recipe.name.as_str() == HOST {
         return Err(refuse(
             &recipe,
-            "it exists already: choose another name, apps on the old one go on".to_owned(),
+            "it is this host's own userland: choose another name".to_owned(),
         ));
     }
     fs::create_dir_all(dir).map_err(file("create", dir))?;
@@ -77,17 +79,15 @@ pub async fn build(dir: &Path, recipe: Recipe, mut progress: impl FnMut(&str)) -
     progress(&format!("installing {} from {mirror}", recipe.suite));
     install(&recipe, &tree, &mirror, &mut progress).await?;
     progress("completing accounts and folders");
-    let place = target.clone();
-    let bytes = blocking(move || {
+    let (stacks, name) = (dir.to_owned(), recipe.name.clone());
+    let (bytes, place) = blocking(move || {
         complete(&tree)?;
         strip(&tree)?;
-        let bytes = size(&tree);
-        fs::rename(&tree, &place).map_err(file("move into place", &place))?;
-        Ok(bytes)
+        Ok((size(&tree), version::put(&stacks, &name, &tree)?))
     })
     .await?;
     progress(&format!("stack {} is ready: {} MiB", recipe.name, bytes >> 20));
-    Ok(target)
+    Ok(place)
 }
 
 fn refuse(recipe: &Recipe, reason: String) -> Error {
@@ -113,6 +113,12 @@ fn check(recipe: &Recipe) -> Result<(), Error> {
             format!("{odd:?} is not the name of a release or a package"),
         ));
     }
+    if let Some(keyring) = recipe.keyring.as_ref().filter(|path| !path.is_file()) {
+        return Err(refuse(
+            recipe,
+            format!("the file of keys {} is not there", keyring.display()),
+        ));
+    }
     match &recipe.mirror {
         Some(mirror) if !mirror.starts_with("http://") && !mirror.starts_with("https://") => Err(refuse(
             recipe,
@@ -130,12 +136,16 @@ async fn install(recipe: &Recipe, tree: &Path, mirror: &str, progress: &mut impl
         command
     } else if let Some(program) = find("debootstrap") {
         let mut command = Command::new(program);
-        command.args(["--variant=minbase", &include]);
+        // Without the keys it would only warn, and take what anybody signed.
+        command.args(["--variant=minbase", "--force-check-gpg", &include]);
         command
     } else {
         let reason = "neither mmdebstrap nor debootstrap is installed: run `apt-get install mmdebstrap`";
         return Err(refuse(recipe, reason.to_owned()));
     };
+    if let Some(keyring) = &recipe.keyring {
+        command.arg("--keyring").arg(keyring);
+    }
     command.arg(&recipe.suite).arg(tree).arg(mirror);
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -334,6 +344,7 @@ mod tests {
             suite: "bookworm".to_owned(),
             packages: vec!["bash".to_owned()],
             mirror: None,
+            keyring: None,
         }
     }
 
@@ -348,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_be_an_option_or_is_taken_is_refused() {
+    async fn what_could_be_an_option_is_refused() {
         let dir = tempfile::tempdir().expect("folder");
         let mut odd = recipe("a");
         odd.packages.push("--hook=rm".to_owned());
@@ -356,11 +367,12 @@ mod tests {
         let mut odd = recipe("a");
         odd.mirror = Some("file:///etc".to_owned());
         assert!(build(dir.path(), odd, |_| {}).await.is_err());
-        for name in ["host", "taken"] {
-            fs::create_dir_all(dir.path().join("taken")).expect("folder");
-            let error = build(dir.path(), recipe(name), |_| {}).await.expect_err("taken");
-            assert!(error.to_string().contains("exists already"), "{error}");
-        }
+        let mut odd = recipe("a");
+        odd.keyring = Some("/nowhere.gpg".into());
+        let error = build(dir.path(), odd, |_| {}).await.expect_err("no keys");
+        assert!(error.to_string().contains("/nowhere.gpg is not there"), "{error}");
+        let error = build(dir.path(), recipe("host"), |_| {}).await.expect_err("taken");
+        assert!(error.to_string().contains("own userland"), "{error}");
     }
 
     #[tokio::test]

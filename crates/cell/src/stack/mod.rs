@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dir>/host/<version>/       what has to be beside the host's /usr: links, an /etc of its own, empty folders
-//! <dir>/<name>/               a root file system made by an operator (`build`)
+//! <dir>/<name>/               a root file system made by an operator (`build`), a link to its `version`
 //! <dir>/.platform/<version>/  above either: certificates, the folders of the app's user
 //! ```
 //! A tree that a sandbox may use is never changed: a new version is another folder.
@@ -11,6 +11,7 @@ pub mod build;
 mod copy;
 mod host;
 mod platform;
+mod version;
 
 use crate::cache::remove_tree;
 use crate::env::CA_BUNDLE;
@@ -68,6 +69,9 @@ impl Stacks {
 
     /// Removes versions that nothing new uses. Only while no sandbox is alive.
     pub fn prune(&self) {
+        if let Err(error) = version::prune(&self.dir) {
+            tracing::warn!(error = %crate::error::chain(&error), "failed to remove an old version of a stack");
+        }
         for current in [&self.host, &self.platform] {
             let siblings = current
                 .parent()
@@ -110,14 +114,13 @@ impl Stacks {
                 certificates,
             });
         }
-        let tree = self.dir.join(name.as_str());
-        if !tree.is_dir() {
+        let Some(tree) = version::current(&self.dir, name) else {
             let known: Vec<String> = self.names()?.into_iter().map(String::from).collect();
             return Err(Error::NoStack {
                 name: name.to_string(),
                 known: known.join(", "),
             });
-        }
+        };
         Ok(Root {
             lowers: vec![self.platform.clone(), tree],
             binds: Vec::new(),

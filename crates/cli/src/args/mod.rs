@@ -5,6 +5,7 @@ pub mod features;
 pub mod platform;
 pub mod push;
 pub mod security;
+pub mod staging;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -129,6 +130,11 @@ pub enum Command {
     Tasks(app::Tasks),
     Revisions(app::Revisions),
     Rollback(app::Rollback),
+    Builds(staging::Builds),
+    CancelBuild(staging::CancelBuild),
+    #[command(visible_alias = "clear-buildpack-cache")]
+    ClearCache(staging::ClearCache),
+    DownloadDroplet(staging::DownloadDroplet),
     Deploy(push::Deploy),
     ContinueDeployment(push::ContinueDeployment),
     CancelDeployment(push::CancelDeployment),
@@ -136,6 +142,10 @@ pub enum Command {
     Spaces(platform::Spaces),
     CreateOrg(platform::CreateOrg),
     CreateSpace(platform::CreateSpace),
+    Buildpacks(staging::Buildpacks),
+    CreateBuildpack(staging::CreateBuildpack),
+    UpdateBuildpack(Box<staging::UpdateBuildpack>),
+    DeleteBuildpack(staging::DeleteBuildpack),
     SecurityGroups(security::SecurityGroups),
     SecurityGroup(security::SecurityGroup),
     CreateSecurityGroup(security::CreateSecurityGroup),

@@ -90,6 +90,35 @@ pub enum AdminCommand {
         #[command(subcommand)]
         action: Option<CellAction>,
     },
+    /// List the stacks with the apps that ask for them.
+    Stacks {
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Replace the instances of all apps of a stack, so that they run on its newest version; nothing is built.
+    RollStack(RollStack),
+}
+
+const ROLL_EXAMPLES: &str = "\
+Examples:
+  paasd stack create debian12            make a new version of a stack, on each host that runs apps
+  paas admin roll-stack debian12         and bring over what runs, four apps at once
+
+An app goes over by a rollout as any other: its old instances serve until new ones are healthy. One that fails keeps
+what it has, and the others go on.";
+
+/// Which stack, and how fast.
+#[derive(Debug, Args)]
+#[command(after_help = ROLL_EXAMPLES)]
+pub struct RollStack {
+    /// The stack.
+    pub stack: String,
+    /// Apps that are rolled at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub parallel: u32,
+    /// Longest time to wait for one app, such as 90s or 15m.
+    #[arg(long, value_name = "TIME", value_parser = crate::ui::format::parse_duration, default_value = "15m")]
+    pub timeout: std::time::Duration,
 }
 
 /// What to do with a cell.

@@ -67,6 +67,12 @@ pub struct Push {
     /// Disk of each instance, such as 1G.
     #[arg(short = 'k', long, value_name = "SIZE", value_parser = parse_size)]
     pub disk: Option<String>,
+    /// Memory of the build, such as 2G.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub staging_memory: Option<String>,
+    /// Disk of the build, such as 8G.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub staging_disk: Option<String>,
     /// Start command of the web process.
     #[arg(short, long, value_name = "COMMAND")]
     pub command: Option<String>,
@@ -79,6 +85,9 @@ pub struct Push {
     /// Seconds that an instance may take to become healthy.
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
     pub start_timeout: Option<u32>,
+    /// A droplet as `paas download-droplet` saved it: it is run as it is, nothing is uploaded or built besides.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["buildpacks", "staging_memory", "staging_disk"])]
+    pub droplet: Option<PathBuf>,
     /// A variable of the app; again for several. Values are seen by other users of this machine while the command runs.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub env: Vec<(String, String)>,

@@ -292,6 +292,14 @@ impl Client {
         }
     }
 
+    /// What an answer says that is no success.
+    pub(super) async fn refused(&self, response: Response, name: &str) -> Error {
+        match self.read(response, name, REQUEST, true).await {
+            Ok(answer) => refusal(&answer),
+            Err(error) => error,
+        }
+    }
+
     /// An exchange that came to nothing, in our own terms.
     pub(super) fn broken(&self, error: &reqwest::Error, name: &str, deadline: Duration, idempotent: bool) -> Error {
         let detail = innermost(error);

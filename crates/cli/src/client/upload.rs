@@ -1,14 +1,16 @@
-//! Sends a package's new files. Says how far it is; whether to try again is the caller's to decide.
+//! Sends a package's new files, and whole archives both ways. Says how far it is; whether to try again is the caller's
+//! to decide.
 
 use super::UPLOAD;
-use super::http::Client;
+use super::http::{Answer, Client};
 use super::session::reason;
 use super::wire::{Package, Resource};
 use crate::errors::Error;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use reqwest::multipart::{Form, Part};
-use std::io::{Read as _, Seek as _};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes read and sent at once.
@@ -61,6 +63,62 @@ impl Client {
             zip.map_or(0, |zip| zip.1)
         ));
         self.finish(request, name, UPLOAD, false).await?.json()
+    }
+}
+
+impl Client {
+    /// Sends a whole archive as `bits`.
+    ///
+    /// # Errors
+    /// A refusal, or why there is no answer.
+    pub(super) async fn upload_bits(&self, path: &str, file: &std::fs::File, name: &str) -> Result<Answer, Error> {
+        let unreadable = |error: std::io::Error| Error::file("read", name, &error);
+        let length = file.metadata().map_err(unreadable)?.len();
+        let body = chunks(file.try_clone().map_err(unreadable)?, Arc::new(|_| {}))?;
+        let part = Part::stream_with_length(reqwest::Body::wrap_stream(body), length).file_name(name.to_owned());
+        let mut request = self
+            .0
+            .http
+            .post(self.url(path))
+            .timeout(UPLOAD)
+            .multipart(Form::new().part("bits", part));
+        if let Some(token) = self.token().await? {
+            request = request.bearer_auth(token.expose());
+        }
+        let request_name = format!("POST {path}");
+        self.ui().trace(&format!("> {request_name} [{length} bytes]"));
+        self.finish(request, request_name, UPLOAD, false).await
+    }
+
+    /// Saves what is at `path` as `file`, and says its size in bytes.
+    ///
+    /// # Errors
+    /// A refusal, a broken connection, or a file that can't be written.
+    pub(super) async fn download(&self, path: &str, file: &Path) -> Result<u64, Error> {
+        let name = format!("GET {path}");
+        // A refusal is read as any other; only then is the token known to be good.
+        let mut request = self.0.http.get(self.url(path)).timeout(UPLOAD);
+        if let Some(token) = self.token().await? {
+            request = request.bearer_auth(token.expose());
+        }
+        let broken = |error: reqwest::Error| self.broken(&error, &name, UPLOAD, true);
+        let response = request.send().await.map_err(broken)?;
+        if !response.status().is_success() {
+            return Err(self.refused(response, &name).await);
+        }
+        let unwritable = |error: std::io::Error| Error::file("write", file, &error);
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let made = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+        let mut made = made.map_err(unwritable)?;
+        let mut written = 0;
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(broken)?;
+            made.write_all(&chunk).map_err(unwritable)?;
+            written += chunk.len() as u64;
+        }
+        made.persist(file).map_err(|error| unwritable(error.error))?;
+        Ok(written)
     }
 }
 

@@ -197,9 +197,69 @@ resource! {
         #[serde(default)]
         data: Value,
     }
+    /// A buildpack of the platform.
+    Buildpack {
+        guid: String,
+        name: String,
+        #[serde(default)]
+        position: u32,
+        #[serde(default)]
+        stack: Option<String>,
+        #[serde(default)]
+        enabled: bool,
+        #[serde(default)]
+        locked: bool,
+        #[serde(default)]
+        state: String,
+        #[serde(default)]
+        filename: Option<String>,
+    }
+    /// What apps run on.
+    Stack {
+        guid: String,
+        name: String,
+        #[serde(default)]
+        description: Option<String>,
+        #[serde(default)]
+        default: bool,
+    }
+    /// How a build went.
+    BuildHistory {
+        #[serde(default)]
+        state: String,
+        #[serde(default)]
+        duration_ms: u64,
+        #[serde(default)]
+        phases: Vec<BuildPhase>,
+        #[serde(default)]
+        waiting: Option<BuildWaits>,
+        #[serde(default)]
+        lines: Vec<BuildLine>,
+    }
+    /// A step of a build.
+    BuildPhase {
+        name: String,
+        duration_ms: u64,
+    }
+    /// What a build waits for.
+    BuildWaits {
+        reason: String,
+        #[serde(default)]
+        smallest_change: String,
+    }
+    /// What a build said.
+    BuildLine {
+        #[serde(default)]
+        at: String,
+        #[serde(default)]
+        stream: String,
+        text: String,
+    }
     /// A staging.
     Build {
         guid: String,
+        #[serde(default)]
+        created_at: String,
         #[serde(default)]
         state: String,
         #[serde(default)]
@@ -360,6 +420,11 @@ impl DeploymentStatus {
     /// Whether nothing more will happen.
     pub fn is_final(&self) -> bool {
         self.value == "FINALIZED"
+    }
+
+    /// Whether it went to its end.
+    pub fn is_deployed(&self) -> bool {
+        self.is_final() && self.reason == "DEPLOYED"
     }
 
     /// Why the platform cancelled it.

@@ -2,6 +2,7 @@
 
 use super::show_list;
 use crate::actor::{Cx, missing};
+use crate::args::Listing;
 use crate::args::platform::{Admin, AdminCommand, CellAction};
 use crate::client::wire::Cell;
 use crate::errors::Error;
@@ -10,7 +11,14 @@ use serde_json::json;
 
 /// What operators do.
 pub async fn run(cx: &Cx, args: Admin) -> Result<(), Error> {
-    let AdminCommand::Cells { listing, action } = args.command;
+    match args.command {
+        AdminCommand::Cells { listing, action } => cells(cx, listing, action).await,
+        AdminCommand::Stacks { listing } => super::stacks::list(cx, listing).await,
+        AdminCommand::RollStack(args) => super::stacks::roll(cx, args).await,
+    }
+}
+
+async fn cells(cx: &Cx, listing: Listing, action: Option<CellAction>) -> Result<(), Error> {
     let client = cx.client()?;
     let (verb, name) = match action {
         None => {

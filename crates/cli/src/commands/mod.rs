@@ -3,11 +3,14 @@
 mod admin;
 mod app;
 mod apps;
+mod buildpacks;
+mod builds;
 mod completion;
 mod config;
 mod delete;
 mod deploy;
 mod doctor;
+mod droplets;
 mod env;
 mod events;
 mod exec;
@@ -19,6 +22,7 @@ mod revisions;
 mod routes;
 mod scale;
 mod security_groups;
+mod stacks;
 mod state;
 mod target;
 mod tasks;
@@ -66,6 +70,10 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Tasks(args) => tasks::tasks(cx, args).await,
         Command::Revisions(args) => revisions::list(cx, args).await,
         Command::Rollback(args) => revisions::rollback(cx, args).await,
+        Command::Builds(args) => builds::run(cx, args).await,
+        Command::CancelBuild(args) => builds::cancel(cx, args).await,
+        Command::ClearCache(args) => builds::clear_cache(cx, args).await,
+        Command::DownloadDroplet(args) => droplets::download(cx, args).await,
         Command::Deploy(args) => deploy::run(cx, args).await,
         Command::ContinueDeployment(args) => deploy::go_on(cx, &args.app, args.detach, args.timeout).await,
         Command::CancelDeployment(args) => deploy::cancel(cx, &args.app).await,
@@ -73,6 +81,10 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Spaces(args) => tenants::spaces(cx, args).await,
         Command::CreateOrg(args) => tenants::create_org(cx, args).await,
         Command::CreateSpace(args) => tenants::create_space(cx, args).await,
+        Command::Buildpacks(args) => buildpacks::list(cx, args).await,
+        Command::CreateBuildpack(args) => buildpacks::create(cx, args).await,
+        Command::UpdateBuildpack(args) => buildpacks::update(cx, *args).await,
+        Command::DeleteBuildpack(args) => buildpacks::delete(cx, args).await,
         Command::SecurityGroups(args) => security_groups::list(cx, args).await,
         Command::SecurityGroup(args) => security_groups::one(cx, args).await,
         Command::CreateSecurityGroup(args) => security_groups::create(cx, args).await,

@@ -6,5 +6,6 @@ mod fake;
 mod push;
 mod run;
 mod security_groups;
+mod staging;
 #[cfg(unix)]
 mod terminal;

@@ -11,7 +11,7 @@ use model::id::BuildId;
 use model::limits::Limits;
 use model::name::StackName;
 use model::resource::{App, Build, BuildState, Buildpack, Package, PackageState, Space};
-use model::staging::BuildpackSource;
+use model::staging::{BuildFailure, BuildpackSource, FailureClass};
 use model::{Digest, SecretEnv};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -85,6 +85,28 @@ pub async fn create(
     tx.commit().await?;
     context.wake.scheduler();
     Ok(build)
+}
+
+/// Ends a build that is under way: it has failed then, and its work is stopped by the next plan.
+pub async fn cancel(context: &Context, mut build: Build, app: &App, space: &Space, by: &By) -> Answer<()> {
+    let failure = BuildFailure {
+        class: FailureClass::StagingError,
+        title: "The build was cancelled".to_owned(),
+        cause: format!("{} cancelled it", by.actor.name),
+        remedy: "Push again".to_owned(),
+    };
+    build.state = BuildState::Failed;
+    build.error = Some(failure.clone());
+    build.updated_at = by.now;
+    let tx = context.store.begin().await?;
+    if !tx.build_finish(&build).await? {
+        return Err(Failure::refused("The build is over, and can't be cancelled"));
+    }
+    let data = json!({"build": build.id, "error": failure});
+    tx.event(by.app_event("build.failed", app, space, data));
+    tx.commit().await?;
+    context.wake.scheduler();
+    Ok(())
 }
 
 /// What the build may use.

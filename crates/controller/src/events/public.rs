@@ -1,6 +1,7 @@
 //! Our additions to the public API: an app's stream, its explanation, commands inside it; and cells for operators.
 
-use super::{StreamQuery, Why, stream, why};
+use super::{History, StreamQuery, Why, history, stream, why};
+use crate::actions::{self, By};
 use crate::auth::{Caller, Need, app_for};
 use crate::error::Failure;
 use crate::exec::{self, Command};
@@ -12,7 +13,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http::StatusCode;
-use model::id::{AppId, CellId};
+use model::id::{AppId, BuildId, CellId};
+use model::resource::{App, Build, Space};
 use model::work::{Wanted, Work, WorkKind, WorkState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,6 +25,8 @@ pub fn routes(control: Control) -> Router<Context> {
         .route("/paas/v1/apps/{guid}/stream", get(app_stream))
         .route("/paas/v1/apps/{guid}/why", get(app_why))
         .route("/paas/v1/apps/{guid}/exec", get(app_exec))
+        .route("/paas/v1/builds/{guid}/history", get(build_history))
+        .route("/paas/v1/builds/{guid}/cancel", post(build_cancel))
         .route("/admin/v1/cells", get(cells))
         .route("/admin/v1/cells/{id}/cordon", post(cordon))
         .route("/admin/v1/cells/{id}/uncordon", post(uncordon))
@@ -51,6 +55,39 @@ async fn app_why(
         .await?
         .map(Json)
         .ok_or_else(|| Failure::not_found("App"))
+}
+
+async fn build_history(
+    caller: Caller,
+    State(context): State<Context>,
+    Extension(control): Extension<Control>,
+    Path(build): Path<BuildId>,
+) -> Result<Json<History>, Failure> {
+    let (build, ..) = find_build(&context, &caller, build, Need::Read).await?;
+    history(&control, &build).await.map(Json)
+}
+
+async fn build_cancel(
+    caller: Caller,
+    State(context): State<Context>,
+    Path(build): Path<BuildId>,
+) -> Result<StatusCode, Failure> {
+    let (build, app, space) = find_build(&context, &caller, build, Need::Write).await?;
+    let by = By::caller(&caller, &context);
+    actions::build::cancel(&context, build, &app, &space, &by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn find_build(
+    context: &Context,
+    caller: &Caller,
+    build: BuildId,
+    need: Need,
+) -> Result<(Build, App, Space), Failure> {
+    let build = context.store.build_fetch(build).await?;
+    let build = build.ok_or_else(|| Failure::not_found("Build"))?;
+    let (app, space) = app_for(&context.store, caller, build.app, need, "Build").await?;
+    Ok((build, app, space))
 }
 
 /// Which instance, and what to run in it.

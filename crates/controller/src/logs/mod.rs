@@ -69,6 +69,7 @@ fn take(control: &Control, batch: LogBatch) -> Result<(), telemetry::applog::Err
         newest.insert(line.work, line.ts_ns);
         let envelope = envelope(line);
         if !stored.contains(&key(&envelope)) {
+            envelopes.extend(of_builds(&envelope));
             envelopes.push(envelope);
         }
     }
@@ -77,6 +78,28 @@ fn take(control: &Control, batch: LogBatch) -> Result<(), telemetry::applog::Err
     }
     marks.extend(newest);
     Ok(())
+}
+
+/// End of the name that the log of an app's builds has in the store.
+const OF_BUILDS: &str = "-builds";
+
+/// Name of what an app's builds alone said: it stays readable however much the app itself says afterwards.
+pub(crate) fn builds_of(app: AppId) -> String {
+    format!("{app}{OF_BUILDS}")
+}
+
+/// Whose a log of the store is; `None` for no app's.
+pub(crate) fn owner_of(name: &str) -> Option<AppId> {
+    name.strip_suffix(OF_BUILDS).unwrap_or(name).parse().ok()
+}
+
+/// The line once more for the log of builds, where a build said it.
+fn of_builds(envelope: &Envelope) -> Option<Envelope> {
+    let said = envelope.source_type == "STG" || envelope.source_type.starts_with("STG/");
+    said.then(|| Envelope {
+        source_id: format!("{}{OF_BUILDS}", envelope.source_id),
+        ..envelope.clone()
+    })
 }
 
 /// What tells two lines of an app apart.

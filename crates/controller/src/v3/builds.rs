@@ -43,6 +43,7 @@ pub(super) fn present(context: &Context, build: Build, reused: bool) -> v3::Buil
             [
                 ("self", format!("/v3/builds/{}", build.id)),
                 ("app", format!("/v3/apps/{}", build.app)),
+                ("history", format!("/paas/v1/builds/{}/history", build.id)),
             ],
         ),
         guid: build.id,

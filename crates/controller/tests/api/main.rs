@@ -2,6 +2,7 @@
 
 mod bits;
 mod buildpacks;
+mod builds;
 mod canary;
 mod client;
 mod compat;

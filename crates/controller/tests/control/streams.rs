@@ -170,7 +170,60 @@ async fn a_stream_has_the_log_from_where_it_was_left(store: &TestStore) {
     assert_eq!(texts, ["b", "c", "d"]);
 }
 
+async fn what_builds_said_stays_when_the_app_s_log_is_gone(store: &TestStore) {
+    let folders = Folders::new();
+    let controller = Controller::start(store.store.clone(), &folders, None).await;
+    let mut cell = FakeCell::new(&controller.url(), "a", 4096);
+    cell.inside.lock().hold_builds = true;
+    cell.join();
+    let seed = seed::app(store, 0).await;
+    let build = seed.build(store).await;
+    let work = until(store, "the build's work", || async { cell.builds().first().copied() }).await;
+    let now = i64::try_from(crate::platform::now().unix_timestamp_nanos()).expect("this century");
+    let staging = LogLine {
+        source_type: "STG".to_owned(),
+        ..line(seed.app.id, work, now, "-----> building")
+    };
+    let lines = vec![
+        staging,
+        line(seed.app.id, WorkId(Uuid::now_v7()), now + 1, "an instance"),
+    ];
+    assert_eq!(cell.ship(&LogBatch { lines }).await, 204);
+    cell.end(work, model::work::Cause::Exited { code: 0 }, Some(crate::cell::built()));
+    crate::platform::event(store, seed.app.id, "build.staged", 0).await;
+    let logs = &controller.control.context.logs;
+    logs.remove(&seed.app.id.to_string()).expect("removed");
+    let ended = store.build_fetch(build.id).await.expect("read").expect("there");
+    let history = controller::events::history(&controller.control, &ended)
+        .await
+        .expect("read");
+    let texts: Vec<&str> = history.lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(texts, ["-----> building"]);
+    let last = history.phases.last().expect("phases");
+    assert_eq!((last.name.as_str(), last.duration_ms), ("detect", 3));
+    assert!(history.waiting.is_none());
+}
+
+async fn a_build_that_no_cell_takes_says_what_it_waits_for(store: &TestStore) {
+    let folders = Folders::new();
+    let controller = Controller::start(store.store.clone(), &folders, None).await;
+    let mut cell = FakeCell::new(&controller.url(), "a", 64);
+    cell.join();
+    let seed = seed::app(store, 0).await;
+    let build = seed.build(store).await;
+    crate::platform::event(store, seed.app.id, "build.unplaced", 0).await;
+    let history = until(store, "the reason", || async {
+        let history = controller::events::history(&controller.control, &build).await;
+        history.ok().filter(|history| history.waiting.is_some())
+    })
+    .await;
+    let waiting = history.waiting.expect("just seen");
+    assert!(waiting.reason.contains("memory"), "{}", waiting.reason);
+}
+
 on_both_engines!(
+    what_builds_said_stays_when_the_app_s_log_is_gone,
+    a_build_that_no_cell_takes_says_what_it_waits_for,
     lines_sent_twice_are_stored_once,
     a_stream_has_every_event_once,
     a_stream_has_the_log_from_where_it_was_left,

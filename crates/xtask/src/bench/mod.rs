@@ -15,6 +15,12 @@ pub enum What {
         #[arg(long, default_value_t = 10)]
         rounds: u32,
     },
+    /// Pushes and starts of an app with many files of dependencies and of a small one, beside the installer by hand
+    Staging {
+        /// Rounds; medians are told
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
     /// The commonest reads of the API with many apps in the database, on both engines
     Api {
         /// Apps in the database
@@ -66,13 +72,15 @@ pub struct Sandbox {
 /// Runs one benchmark on what is shipped, built as it is shipped.
 pub fn run(what: &What) -> Result<()> {
     match what {
-        What::Push { rounds } => push(*rounds),
+        What::Push { rounds } => platform("bench-push", *rounds),
+        What::Staging { rounds } => platform("bench-staging", *rounds),
         What::Api { apps, rounds, profile } => api(*apps, *rounds, profile),
         What::Sandbox(options) => sandbox(options),
     }
 }
 
-fn push(rounds: u32) -> Result<()> {
+/// A program of the test kit, on a platform of what is shipped.
+fn platform(program: &str, rounds: u32) -> Result<()> {
     dist::dist("quick")?;
     let arguments = [
         "run",
@@ -82,7 +90,7 @@ fn push(rounds: u32) -> Result<()> {
         "--package",
         "tests",
         "--bin",
-        "bench-push",
+        program,
         "--",
     ];
     shell::run(cargo(&root()).args(arguments).arg(rounds.to_string()))

@@ -302,7 +302,10 @@ impl Follow {
     fn show(&mut self, event: &StreamEvent, phase: Option<&Phase>) {
         self.track.event(event);
         let Some(text) = describe(event) else { return };
-        if event.kind == "app.crash" {
+        if event.kind == "build.unplaced" {
+            // Whoever waits should know for what.
+            self.cx.ui.warn(&format::harmless(&text));
+        } else if event.kind == "app.crash" {
             self.last_crash = event.text("cause").map(str::to_owned).or_else(|| Some(text.clone()));
             self.cx.ui.warn(&format::harmless(&text));
         } else {
@@ -355,6 +358,14 @@ pub fn describe(event: &StreamEvent) -> Option<String> {
         .map_or_else(String::new, |cell| format!(" on cell {cell}"));
     Some(match event.kind.as_str() {
         "build.placed" => format!("building{cell}"),
+        "build.unplaced" => {
+            let change = event.text("smallest_change").filter(|change| !change.is_empty());
+            let change = change.map_or_else(String::new, |change| format!("; {change}"));
+            format!(
+                "the build waits: {}{change}",
+                event.text("reason").unwrap_or("no cell takes it")
+            )
+        }
         "build.phase" => {
             let took = Duration::from_millis(number("duration_ms").unwrap_or(0));
             format!(

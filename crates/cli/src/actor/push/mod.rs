@@ -12,6 +12,7 @@ pub mod track;
 
 use super::{Cx, InFlight, Target};
 use crate::args::push::Strategy;
+use crate::client::Client;
 use crate::client::v3::{Of, guid_of};
 use crate::client::wire::{App, Deployment, Instance, Process};
 use crate::errors::Error;
@@ -20,10 +21,10 @@ use crate::source::hash::Hashed;
 use crate::source::{Tree, hash, scan};
 use crate::ui::format;
 use crate::ui::waterfall::Span;
-use follow::Follow;
+use follow::{Follow, Staged};
 use plan::Plan;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use track::Track;
 
@@ -35,7 +36,9 @@ pub struct Pushed {
     /// Absent where the app was not started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<Deployment>,
-    pub build: String,
+    /// Absent where a droplet was pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     pub droplet: String,
     /// Whether an equal earlier build was taken.
     pub reused: bool,
@@ -68,9 +71,13 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
             )));
         }
         let folder = entry.folder.clone();
+        let tree = match &plan.droplet {
+            Some(_) => Tree::default(),
+            None => blocking(move || scan::scan(&folder)).await?,
+        };
         scanned.push(Scanned {
             entry: entry.clone(),
-            tree: blocking(move || scan::scan(&folder)).await?,
+            tree,
         });
     }
     let target = cx.target().await?;
@@ -171,15 +178,11 @@ async fn push_one(
         started,
         plan.timeout,
     );
-    let sent = send::send(cx, client, &app, &scanned.tree, &hashed.digests, &mut follow).await?;
-    let build = client.create_build(&sent.package).await?;
-    cx.set_in_flight(Some(InFlight {
-        client: client.clone(),
-        what: format!("staging {}", app.name),
-        resume: format!("paas deploy attach {}", app.name),
-        deployment: None,
-    }));
-    let staged = follow.staged(&build).await?;
+    let made = match &plan.droplet {
+        Some(file) => of_file(cx, client, &app, file, &mut follow).await?,
+        None => built(cx, intent, &app, &scanned.tree, &hashed, &mut follow).await?,
+    };
+    let staged = &made.staged;
     let deployment = if plan.no_start {
         client.set_droplet(&app.guid, &staged.droplet).await?;
         None
@@ -200,15 +203,72 @@ async fn push_one(
         app: view.app,
         urls: view.urls,
         deployment,
-        build: build.guid,
-        droplet: staged.droplet,
-        reused: staged.reused,
+        build: made.build,
+        droplet: made.staged.droplet,
+        reused: made.staged.reused,
         files: scanned.tree.files.len() as u64,
-        files_sent: sent.files,
-        bytes_sent: sent.bytes,
+        files_sent: made.files_sent,
+        bytes_sent: made.bytes_sent,
         instances: view.instances,
         phases,
         total_ms,
+    })
+}
+
+/// What is to be run, and what it took.
+struct Made {
+    staged: Staged,
+    build: Option<String>,
+    files_sent: u64,
+    bytes_sent: u64,
+}
+
+/// Sends what is new of the app's files, and has them built.
+async fn built(
+    cx: &Cx,
+    intent: &Intent,
+    app: &App,
+    tree: &Tree,
+    hashed: &Hashed,
+    follow: &mut Follow,
+) -> Result<Made, Error> {
+    let client = &intent.target.client;
+    let sent = send::send(cx, client, app, tree, &hashed.digests, follow).await?;
+    let build = client.create_build(&sent.package, intent.plan.staging).await?;
+    cx.set_in_flight(Some(InFlight {
+        client: client.clone(),
+        what: format!("staging {}", app.name),
+        resume: format!("paas deploy attach {}", app.name),
+        deployment: None,
+    }));
+    Ok(Made {
+        staged: follow.staged(&build).await?,
+        build: Some(build.guid),
+        files_sent: sent.files,
+        bytes_sent: sent.bytes,
+    })
+}
+
+/// Sends a droplet that was built elsewhere.
+async fn of_file(cx: &Cx, client: &Client, app: &App, path: &Path, follow: &mut Follow) -> Result<Made, Error> {
+    let since = Instant::now();
+    let unreadable = |error: std::io::Error| Error::file("read", path, &error);
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let phase = cx.ui.phase("upload", &path.display().to_string());
+    let droplet = client.upload_droplet(&app.guid, &file).await?;
+    let took = phase.done(&format!("one droplet, {}", format::bytes(bytes)));
+    follow
+        .track_mut()
+        .local("upload", since.elapsed().saturating_sub(took), took);
+    Ok(Made {
+        staged: Staged {
+            droplet: droplet.guid,
+            reused: false,
+        },
+        build: None,
+        files_sent: 1,
+        bytes_sent: bytes,
     })
 }
 

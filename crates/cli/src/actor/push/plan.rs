@@ -13,9 +13,36 @@ use std::time::Duration;
 pub struct Plan {
     pub manifest: Manifest,
     pub no_start: bool,
+    pub staging: Staging,
+    /// An archive to run instead of what would be built.
+    pub droplet: Option<PathBuf>,
     pub strategy: Strategy,
     pub detach: bool,
     pub timeout: Duration,
+}
+
+/// What a build may use, in MiB; the platform's own measure where it is not said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Staging {
+    #[serde(rename = "staging_memory_in_mb", skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+    #[serde(rename = "staging_disk_in_mb", skip_serializing_if = "Option::is_none")]
+    pub disk_mb: Option<u32>,
+}
+
+impl Staging {
+    fn of(args: &Push) -> Result<Self, Error> {
+        let size = |text: &Option<String>| {
+            text.as_deref()
+                .map(model::limits::parse_megabytes)
+                .transpose()
+                .map_err(Error::usage)
+        };
+        Ok(Self {
+            memory_mb: size(&args.staging_memory)?,
+            disk_mb: size(&args.staging_disk)?,
+        })
+    }
 }
 
 /// Reads the manifest, or makes one, and applies the flags.
@@ -48,9 +75,16 @@ pub fn plan(args: &Push, cwd: &Path) -> Result<Plan, Error> {
         }
     };
     manifest.apply(&overrides(args))?;
+    if args.droplet.is_some() && manifest.apps.len() > 1 {
+        return Err(Error::usage(
+            "--droplet is for one app: name it, as the manifest has several",
+        ));
+    }
     Ok(Plan {
         manifest,
         no_start: args.no_start,
+        staging: Staging::of(args)?,
+        droplet: args.droplet.as_ref().map(|file| cwd.join(file)),
         strategy: args.strategy.clone(),
         detach: args.detach,
         timeout: args.timeout,

@@ -3,6 +3,7 @@
 use super::super::AWAY;
 use super::super::http::{Body, Call, Client};
 use super::super::wire::{Build, Deployment, Matched, MatchedResource, Package, Page, Resource};
+use crate::actor::push::plan::Staging;
 use crate::args::push::{Strategy, StrategyName};
 use crate::errors::Error;
 use ::http::Method;
@@ -103,8 +104,10 @@ impl Client {
     }
 
     /// Begins a staging. Where the answer is lost, finds the one that was begun.
-    pub async fn create_build(&self, package: &str) -> Result<Build, Error> {
-        let call = Call::new(Method::POST, "/v3/builds").json(json!({"package": {"guid": package}}));
+    pub async fn create_build(&self, package: &str, staging: Staging) -> Result<Build, Error> {
+        let mut body = json!(staging);
+        body["package"] = json!({"guid": package});
+        let call = Call::new(Method::POST, "/v3/builds").json(body);
         self.create_once(call, || async {
             let call = Call::new(Method::GET, "/v3/builds")
                 .query("package_guids", package)

@@ -3,6 +3,7 @@
 
 mod handlers;
 mod security;
+mod staging;
 mod stream;
 
 use axum::extract::Query;
