@@ -10,6 +10,7 @@ pub mod leftovers;
 mod machine;
 mod slot;
 pub mod user;
+pub mod weed;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -4,15 +4,19 @@
 //! mounting, a finished file moved in without copying, stale temporaries) asks for the directory, and has another way
 //! where there is none.
 
-use crate::{Error, Kind};
+use crate::{Error, Kind, S3};
 use model::Digest;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
+use object_store::prefix::PrefixStore;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Folder of marks, see [`mark`].
+const MARKS: &str = "marks";
 
 /// Where blobs lie.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ impl Engine {
         }
         let store = LocalFileSystem::new_with_prefix(root)
             .map_err(|source| Error::Open {
-                path: root.to_owned(),
+                place: root.display().to_string(),
                 source,
             })?
             .with_fsync(true);
@@ -42,6 +46,24 @@ impl Engine {
             store: Arc::new(store),
             directory: Some(root.to_owned()),
             scratch,
+        })
+    }
+
+    /// A bucket; `scratch` is a folder of this process, made where it is not there.
+    pub fn s3(settings: &S3, scratch: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(scratch).map_err(failed("create", scratch))?;
+        let client = settings.client().map_err(|source| Error::Open {
+            place: settings.to_string(),
+            source,
+        })?;
+        let store: Arc<dyn ObjectStore> = match settings.prefix.trim_matches('/') {
+            "" => Arc::new(client),
+            prefix => Arc::new(PrefixStore::new(client, prefix)),
+        };
+        Ok(Self {
+            store,
+            directory: None,
+            scratch: scratch.to_owned(),
         })
     }
 
@@ -94,6 +116,18 @@ impl Engine {
 pub(crate) fn key(kind: Kind, digest: &Digest) -> Key {
     let hex = digest.hex();
     Key::from_iter([kind.folder(), &hex[..2], &hex])
+}
+
+/// Where it is noted that a blob was asked to stay, in a store that can't make an object younger: an empty object, whose
+/// age counts instead.
+pub(crate) fn mark(kind: Kind, digest: &Digest) -> Key {
+    let hex = digest.hex();
+    Key::from_iter([MARKS, kind.folder(), &hex[..2], &hex])
+}
+
+/// Folder of the marks of a kind.
+pub(crate) fn marks(kind: Kind) -> Key {
+    Key::from_iter([MARKS, kind.folder()])
 }
 
 /// The digest that a key names, if it is one of ours.

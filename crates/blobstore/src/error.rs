@@ -91,11 +91,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The store's folder is not one that the engine accepts.
-    #[error("failed to open the blob store at {}", path.display())]
+    /// The store's folder or server is not one that the engine accepts.
+    #[error("failed to open the blob store at {place}")]
     Open {
-        /// The folder.
-        path: PathBuf,
+        /// The folder, or server and bucket.
+        place: String,
         /// What the engine said.
         #[source]
         source: object_store::Error,

@@ -1,16 +1,18 @@
 //! Packages, droplet layers, buildpacks and stacks by digest: stream in, verify, become visible at once, stay.
 //!
-//! [`Blobstore`] keeps blobs, each a [`Kind`] and a [`model::Digest`], in a directory today and in any store that the
-//! `object_store` crate speaks to: nothing here but `engine` knows which. [`pack`] puts many small files into one
+//! [`Blobstore`] keeps blobs, each a [`Kind`] and a [`model::Digest`], in a directory or an S3-compatible store, through
+//! the `object_store` crate: nothing here but `engine` and `s3` knows which. [`pack`] puts many small files into one
 //! blob. Who may read a blob, and which blobs are still referenced, is the controller's knowledge and not kept here.
 
 mod engine;
 mod error;
 pub mod pack;
+mod s3;
 mod store;
 mod upload;
 
 pub use error::Error;
+pub use s3::S3;
 pub use store::{Blob, Blobstore, Info, Stored, Swept};
 
 use std::time::Duration;

@@ -3,12 +3,12 @@
 use crate::engine::{self, Engine, key};
 use crate::error::engine as failed;
 use crate::upload::Upload;
-use crate::{Error, Kind, Limits};
+use crate::{Error, Kind, Limits, S3};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use model::Digest;
-use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutPayload};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,21 @@ impl Blobstore {
             engine: Engine::directory(root)?,
             limits,
         })
+    }
+
+    /// Opens a store in an S3-compatible server. `scratch` is a folder for files that are not blobs yet, of this process
+    /// alone.
+    ///
+    /// # Errors
+    /// The server doesn't answer, refuses the key, or has no such bucket.
+    pub async fn open_s3(settings: &S3, scratch: &Path, limits: Limits) -> Result<Self, Error> {
+        let engine = Engine::s3(settings, scratch)?;
+        let listed = engine.store.list_with_delimiter(None).await;
+        listed.map_err(|source| Error::Open {
+            place: settings.to_string(),
+            source,
+        })?;
+        Ok(Self { engine, limits })
     }
 
     /// A store that is not a directory, as object stores elsewhere are.
@@ -261,18 +276,11 @@ impl Blobstore {
     /// The engine's.
     pub async fn touch(&self, kind: Kind, digest: &Digest) -> Result<bool, Error> {
         let Some(path) = self.engine.path(kind, digest) else {
-            let key = key(kind, digest);
-            return match self
-                .engine
-                .store
-                .copy(&key, &key)
-                .await
-                .map_err(failed("renew", kind, digest))
-            {
-                Ok(()) => Ok(true),
-                Err(Error::Missing { .. }) => Ok(false),
-                Err(error) => Err(error),
-            };
+            // The mark first: a collection that begins meanwhile sees it, or has removed the blob already.
+            let mark = engine::mark(kind, digest);
+            let marked = self.engine.store.put(&mark, PutPayload::new()).await;
+            marked.map_err(failed("renew", kind, digest))?;
+            return Ok(self.head(kind, digest).await?.is_some());
         };
         let touched = blocking({
             let path = path.clone();
@@ -347,13 +355,51 @@ impl Blobstore {
             let Some(digest) = engine::digest(&meta.location) else {
                 continue;
             };
-            let age = now.duration_since(written(&meta)).unwrap_or_default();
-            if !reachable.contains(&digest) && age >= older_than && self.delete(kind, &digest).await? {
+            let is_old = |at: SystemTime| now.duration_since(at).unwrap_or_default() >= older_than;
+            if reachable.contains(&digest) || !is_old(written(&meta)) {
+                continue;
+            }
+            let marked = self.marked(kind, &digest).await?;
+            if marked.is_none_or(is_old) && self.delete(kind, &digest).await? {
                 swept.blobs += 1;
                 swept.bytes += meta.size;
             }
         }
+        self.forget_marks(kind, older_than, now).await?;
         Ok(swept)
+    }
+
+    /// When a blob was last asked to stay, where that is noted apart from it.
+    async fn marked(&self, kind: Kind, digest: &Digest) -> Result<Option<SystemTime>, Error> {
+        if self.engine.directory.is_some() {
+            return Ok(None);
+        }
+        match self.engine.store.head(&engine::mark(kind, digest)).await {
+            Ok(meta) => Ok(Some(written(&meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(failed("look up", kind, digest)(source)),
+        }
+    }
+
+    /// Removes marks that keep nothing any more.
+    async fn forget_marks(&self, kind: Kind, older_than: Duration, now: SystemTime) -> Result<(), Error> {
+        if self.engine.directory.is_some() {
+            return Ok(());
+        }
+        let mut marks = self.engine.store.list(Some(&engine::marks(kind)));
+        let failed = |source| Error::List { kind, source };
+        while let Some(meta) = marks.try_next().await.map_err(failed)? {
+            if now.duration_since(written(&meta)).unwrap_or_default() >= older_than {
+                let removed = self.engine.store.delete(&meta.location).await;
+                removed
+                    .or_else(|error| match error {
+                        object_store::Error::NotFound { .. } => Ok(()),
+                        error => Err(error),
+                    })
+                    .map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     async fn receive<E>(
@@ -426,3 +472,7 @@ fn written(meta: &ObjectMeta) -> SystemTime {
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "s3_tests.rs"]
+mod s3_tests;

@@ -22,6 +22,9 @@ mod shell;
 mod suite;
 mod tidy;
 mod v2;
+#[allow(dead_code, reason = "the test kit, whose file this is, uses all of it")]
+#[path = "../../../tests/src/weed.rs"]
+mod weed;
 mod workspace;
 
 use clap::{Parser, Subcommand};

@@ -3,10 +3,12 @@
 use crate::leftovers::Snapshot;
 use crate::needs::{self, Purpose};
 use crate::postgres::{self, Postgres};
+use crate::weed::{self, Weed};
 use crate::workspace::{cargo, root};
 use crate::{dist, shell, tidy, v2};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::io::{BufReader, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Bytes of nextest's output that are kept to find its last line.
@@ -29,15 +31,9 @@ fn suite(profile: &str, arguments: &[String], last: impl FnOnce() -> Result<()>)
     needs::ensure_nextest()?;
     tidy::run()?;
     dist::dist(profile)?;
+    let weed = weed::install(&root().join("target/tools"))?;
     let before = Snapshot::take();
-    // A server that was given is used as it is.
-    let outcome = match std::env::var(postgres::URL_VARIABLE) {
-        Ok(url) => nextest(&url, arguments),
-        Err(_) => {
-            let server = Postgres::start()?;
-            nextest(&server.url(), arguments)
-        }
-    };
+    let outcome = with_servers(&weed, arguments);
     // A part of the suite was asked for: that part alone.
     let outcome = match (outcome, arguments.is_empty()) {
         (outcome, false) => outcome,
@@ -94,8 +90,25 @@ fn v2_and_fuzz() -> Result<()> {
     v2
 }
 
+/// Runs the tests beside a database and an object store. A server that was given is used as it is.
+fn with_servers(weed: &Path, arguments: &[String]) -> Result<()> {
+    let (database, store) = (std::env::var(postgres::URL_VARIABLE), std::env::var(weed::URL_VARIABLE));
+    let postgres = database.is_err().then(Postgres::start).transpose()?;
+    let weed = store.is_err().then(|| Weed::start(weed)).transpose()?;
+    let database = postgres
+        .as_ref()
+        .map(Postgres::url)
+        .or(database.ok())
+        .unwrap_or_default();
+    let store = weed.as_ref().map(Weed::url).or(store.ok()).unwrap_or_default();
+    nextest(
+        &[(postgres::URL_VARIABLE, database), (weed::URL_VARIABLE, store)],
+        arguments,
+    )
+}
+
 /// Runs the tests, shows what nextest shows, and reads its last line: a skipped test is not a passed one.
-fn nextest(url: &str, arguments: &[String]) -> Result<()> {
+fn nextest(servers: &[(&str, String)], arguments: &[String]) -> Result<()> {
     let color = if std::io::stderr().is_terminal() {
         "always"
     } else {
@@ -105,7 +118,9 @@ fn nextest(url: &str, arguments: &[String]) -> Result<()> {
     command
         .args(["nextest", "run", "--workspace", "--no-fail-fast", "--color", color])
         .args(arguments);
-    command.env(postgres::URL_VARIABLE, url).stderr(Stdio::piped());
+    command
+        .envs(servers.iter().map(|(name, url)| (name, url)))
+        .stderr(Stdio::piped());
     let mut child = command.spawn().context("failed to run cargo nextest")?;
     let mut reader = BufReader::new(child.stderr.take().context("its output is piped")?);
     let (mut buffer, mut tail) = (vec![0; TAIL], Vec::new());
