@@ -12,9 +12,11 @@ pub struct Config {
     pub public_url: String,
     /// Where the router listens, for messages: URLs of apps are `http://<host>[:port]`.
     pub router_port: u16,
+    /// How other controllers reach this one, such as `http://10.0.0.1:8181`.
+    pub advertise: String,
     pub database: Database,
-    /// Folder of the blob store.
-    pub blob_dir: PathBuf,
+    /// Where packages, layers and the like are kept.
+    pub blobs: Blobs,
     /// Folder of the apps' logs.
     pub log_dir: PathBuf,
     /// What environment and credentials are encrypted with.
@@ -69,6 +71,15 @@ pub enum Database {
     Sqlite(PathBuf),
     /// A PostgreSQL server by URL.
     Postgres(Secret),
+}
+
+/// Where blobs are kept.
+#[derive(Debug, Clone)]
+pub enum Blobs {
+    /// In this folder.
+    Directory(PathBuf),
+    /// In an S3-compatible store; `scratch` is a folder for what is under way.
+    S3 { store: blobstore::S3, scratch: PathBuf },
 }
 
 /// What an empty database is filled with; what is there already stays.

@@ -103,6 +103,11 @@ impl Usage {
         }
     }
 
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.0.write().clear();
+    }
+
     /// What this piece of work used last.
     #[must_use]
     pub fn of(&self, work: WorkId) -> Option<WorkStats> {

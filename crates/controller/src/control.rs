@@ -1,9 +1,10 @@
 //! State that the control loop and the feeds share: all of it can be had again, none of it is the truth.
 
-use crate::Context;
 use crate::exec::Sessions;
 use crate::feeds::{Cells, Edge};
+use crate::lead::Lead;
 use crate::logs::Marks;
+use crate::{Context, Database};
 use model::id::{ProcessId, VersionId};
 use parking_lot::Mutex;
 use scheduler::{History, Plan, Policy, Unplaced, Waiting};
@@ -61,9 +62,10 @@ pub struct Control {
     pub(crate) timing: Timing,
     pub(crate) edge: Edge,
     pub(crate) cells: Cells,
+    pub(crate) lead: Lead,
     pub(crate) sessions: Sessions,
     pub(crate) marks: Marks,
-    /// Ends feeds, streams and sessions.
+    /// Ends all; feeds end with the term of [`Lead`] already.
     pub(crate) shutdown: CancellationToken,
     explanation: Arc<Mutex<Arc<Explanation>>>,
 }
@@ -72,7 +74,9 @@ impl Control {
     /// State of a controller that begins to run.
     #[must_use]
     pub fn new(context: Context, policy: Policy, timing: Timing, shutdown: CancellationToken) -> Self {
+        let contested = matches!(context.config.database, Database::Postgres(_));
         Self {
+            lead: Lead::new(contested, &shutdown),
             edge: Edge::new(context.now(), timing.router_lease),
             cells: Cells::new(context.now() + timing.cell_lease),
             sessions: Sessions::default(),
@@ -83,6 +87,14 @@ impl Control {
             policy,
             timing,
         }
+    }
+
+    /// What was in memory is of an earlier term, or of none: cells and routers are heard anew.
+    pub(crate) fn begin_term(&self) {
+        let now = self.context.now();
+        self.edge.begin(now);
+        self.cells.begin(now + self.timing.cell_lease);
+        self.context.usage.clear();
     }
 
     /// What the last plan said about what it did not do.

@@ -17,6 +17,7 @@ pub mod exec;
 pub mod feeds;
 mod flags;
 mod json;
+mod lead;
 mod logs;
 mod oauth;
 mod request;
@@ -29,7 +30,7 @@ mod sweep;
 mod v3;
 
 pub use auth::{KeyError, Keys};
-pub use config::{Bootstrap, BuildpackInfo, Config, Database, EncryptionKey, Limits};
+pub use config::{Blobs, Bootstrap, BuildpackInfo, Config, Database, EncryptionKey, Limits};
 pub use context::{Clock, Context, Usage, Wake};
 pub use control::{Control, Explanation, Timing};
 pub use serve::{Error, run, surface};

@@ -5,11 +5,12 @@ use crate::context::Context;
 use crate::control::{Control, Timing};
 use crate::error::Failure;
 use crate::request::{self, MAX_BODY_BYTES};
-use crate::{events, feeds, oauth, scheduling, setup, strict, sweep, v3};
+use crate::{events, feeds, lead, oauth, scheduling, setup, strict, sweep, v3};
 use api::error::Code;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ pub async fn run(
     );
     let tasks = [
         tokio::spawn(scheduling::run(control.clone(), shutdown.clone())),
-        tokio::spawn(sweep::run(context.clone(), shutdown.clone())),
+        tokio::spawn(sweep::run(control.clone(), shutdown.clone())),
     ];
     let served = serve(listeners, surface(control), &shutdown, ready).await;
     shutdown.cancel();
@@ -125,7 +126,7 @@ async fn serve(
 pub fn surface(control: Control) -> Router {
     let context = control.context.clone();
     let people = Router::new()
-        .merge(v3::routes())
+        .merge(v3::routes().route_layer(from_fn_with_state(control.clone(), lead::elected_where_needed)))
         .merge(oauth::routes())
         .merge(events::routes(control.clone()))
         .route("/healthz", get(healthz))

@@ -2,7 +2,7 @@
 
 use crate::actions::fresh;
 use crate::auth::{Keys, hash};
-use crate::config::{Bootstrap, Config, Database};
+use crate::config::{Blobs, Bootstrap, Config, Database};
 use crate::context::{Clock, Context};
 use crate::serve::Error;
 use blobstore::Blobstore;
@@ -35,7 +35,7 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
     let store = Store::open(location, keys)
         .await
         .map_err(|source| Error::Database { source })?;
-    let blobs = Blobstore::open_directory(&config.blob_dir, blobstore::Limits::default());
+    let blobs = open_blobs(&config.blobs).await;
     let blobs = blobs.map_err(|source| Error::Open {
         part: "blob store",
         source: Box::new(source),
@@ -51,6 +51,14 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
         .map_err(|source| Error::SigningKey { source })?;
     bootstrap(&store, &config.bootstrap, clock()).await?;
     Ok(Context::new(store, blobs, logs, tokens, config, clock))
+}
+
+async fn open_blobs(place: &Blobs) -> Result<Blobstore, blobstore::Error> {
+    let limits = blobstore::Limits::default();
+    match place {
+        Blobs::Directory(folder) => Blobstore::open_directory(folder, limits),
+        Blobs::S3 { store, scratch } => Blobstore::open_s3(store, scratch, limits).await,
+    }
 }
 
 /// Makes the first user, domain, stacks, security groups, organisation and space, where they are not there. What is there stays as it

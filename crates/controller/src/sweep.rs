@@ -1,5 +1,6 @@
 //! Removes what nobody needs any more: old events, jobs, ended work, logs, and blobs that nothing refers to.
 
+use crate::Control;
 use crate::context::Context;
 use crate::error::Failure;
 use blobstore::Kind;
@@ -27,7 +28,9 @@ const KEEP_PER_APP: Retention = Retention {
 };
 
 /// Sweeps now and then until `shutdown`.
-pub(crate) async fn run(context: Context, shutdown: CancellationToken) {
+/// Where several controllers share a database, the elected one sweeps.
+pub(crate) async fn run(control: Control, shutdown: CancellationToken) {
+    let context = control.context.clone();
     if let Err(error) = context.blobs.sweep_temporaries().await {
         tracing::warn!(cause = telemetry::chain(&error), "temporary blobs were not swept");
     }
@@ -35,6 +38,9 @@ pub(crate) async fn run(context: Context, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
+        }
+        if !control.lead.is_here() {
+            continue;
         }
         if let Err(failure) = sweep(&context).await {
             tracing::warn!(?failure, "a sweep came to nothing; the next tries again");

@@ -184,7 +184,8 @@ fn controller_config(
         public_url: api.to_owned(),
         router_port: edge.port(),
         database: Database::Sqlite(state.path("paas.db")),
-        blob_dir: state.path("blobs"),
+        advertise: api.to_owned(),
+        blobs: controller::Blobs::Directory(state.path("blobs")),
         log_dir: state.path("logs"),
         encryption_key: EncryptionKey {
             id: 1,

@@ -64,6 +64,18 @@ impl Tx {
         self.find(query, |_, row| row.int("epoch")).await
     }
 
+    /// Who holds the lease `name` at `now`.
+    pub async fn lease_holder(&self, name: &str, now: Timestamp) -> Result<Option<String>> {
+        let query = Query::new(
+            "lease_holder",
+            name,
+            "SELECT holder FROM leases WHERE name = $1 AND held_until > $2",
+        )
+        .arg(name)
+        .arg(now);
+        self.find(query, |_, row| row.get("holder")).await
+    }
+
     /// Gives the lease up, where `holder` holds it.
     pub async fn lease_drop(&self, name: &str, holder: &str) -> Result<()> {
         let query = Query::new(

@@ -9,6 +9,7 @@ use crate::{Context, Control, feeds};
 use api::error::Code;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, Query, State};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -30,6 +31,7 @@ pub fn routes(control: Control) -> Router<Context> {
         .route("/admin/v1/cells", get(cells))
         .route("/admin/v1/cells/{id}/cordon", post(cordon))
         .route("/admin/v1/cells/{id}/uncordon", post(uncordon))
+        .layer(middleware::from_fn_with_state(control.clone(), crate::lead::elected))
         .layer(Extension(control))
 }
 

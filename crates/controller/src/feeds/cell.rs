@@ -107,7 +107,7 @@ impl Feed {
     /// Sends the whole set whenever its revision moves, and what is to be said at once.
     async fn run(mut self, mut down: mpsc::Receiver<Down>) {
         let mut topics = self.control.context.store.subscribe();
-        let shutdown = self.control.shutdown.clone();
+        let term = self.control.lead.term();
         loop {
             let pause = match self.news().await {
                 Ok(true) => self.control.timing.ping,
@@ -119,7 +119,7 @@ impl Feed {
             };
             loop {
                 let message = tokio::select! {
-                    () = shutdown.cancelled() => return,
+                    () = term.cancelled() => return,
                     () = self.out.closed() => return,
                     topic = topics.next() => match topic {
                         Some(Topic::Work(cell)) if cell == self.cell => break,
@@ -138,6 +138,9 @@ impl Feed {
                     () = tokio::time::sleep(pause) => {
                         if pause == RETRY {
                             break;
+                        }
+                        if !self.control.lead.is_here() {
+                            return;
                         }
                         Down::Ping
                     }

@@ -16,7 +16,7 @@ pub struct Cells(Arc<Inner>);
 
 struct Inner {
     /// No lease is taken to have ended before: cells get the time to find this controller.
-    floor: Timestamp,
+    floor: Mutex<Timestamp>,
     cells: Mutex<HashMap<CellId, State>>,
 }
 
@@ -45,9 +45,19 @@ pub(crate) struct Standing {
 impl Cells {
     pub(crate) fn new(floor: Timestamp) -> Self {
         Self(Arc::new(Inner {
-            floor,
+            floor: Mutex::new(floor),
             cells: Mutex::default(),
         }))
+    }
+
+    /// Forgets what was heard in an earlier term.
+    pub(crate) fn begin(&self, floor: Timestamp) {
+        *self.0.floor.lock() = floor;
+        self.0.cells.lock().clear();
+    }
+
+    fn floor(&self) -> Timestamp {
+        *self.0.floor.lock()
     }
 
     fn with<T>(&self, cell: CellId, change: impl FnOnce(&mut State) -> T) -> T {
@@ -56,9 +66,10 @@ impl Cells {
 
     /// The standing of a cell, from its row and what was heard since.
     pub(crate) fn standing(&self, cell: &Cell, now: Timestamp) -> Standing {
+        let floor = self.floor();
         self.with(cell.info.id, |state| {
             let heard = state.lease_until.unwrap_or(cell.lease_until);
-            let lease_until = heard.max(cell.lease_until).max(self.0.floor);
+            let lease_until = heard.max(cell.lease_until).max(floor);
             Standing {
                 lease_until,
                 synced: state.synced && lease_until > now,
@@ -70,10 +81,11 @@ impl Cells {
 
     /// The next end of a lease; `None` where one has ended already.
     pub(crate) fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let floor = self.floor();
         let cells = self.0.cells.lock();
         let leases = cells
             .values()
-            .map(|state| state.lease_until.unwrap_or(self.0.floor).max(self.0.floor));
+            .map(|state| state.lease_until.unwrap_or(floor).max(floor));
         leases.min().filter(|first| *first > now)
     }
 

@@ -66,23 +66,17 @@ impl Router {
 
 impl Edge {
     pub(crate) fn new(now: Timestamp, lease: Duration) -> Self {
-        // Revisions grow over restarts too, as long as the clock does.
-        let base = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        let state = State::new(now);
         Self(Arc::new(Inner {
             lease,
-            state: Mutex::new(State {
-                started: Instant::now(),
-                base,
-                revision: base,
-                routes: BTreeMap::new(),
-                deltas: VecDeque::new(),
-                entered: HashMap::new(),
-                left: HashMap::new(),
-                announced: HashSet::new(),
-                routers: HashMap::new(),
-            }),
-            revision: watch::Sender::new(base),
+            revision: watch::Sender::new(state.base),
+            state: Mutex::new(state),
         }))
+    }
+
+    /// Begins anew: table and routers of an earlier term are forgotten.
+    pub(crate) fn begin(&self, now: Timestamp) {
+        *self.0.state.lock() = State::new(now);
     }
 
     /// Takes over the table as it is in the database; a change makes a new revision.
@@ -300,6 +294,22 @@ impl Edge {
 }
 
 impl State {
+    fn new(now: Timestamp) -> Self {
+        // Revisions grow over terms and restarts too, as long as clocks do.
+        let base = u64::try_from(now.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+        Self {
+            started: Instant::now(),
+            base,
+            revision: base,
+            routes: BTreeMap::new(),
+            deltas: VecDeque::new(),
+            entered: HashMap::new(),
+            left: HashMap::new(),
+            announced: HashSet::new(),
+            routers: HashMap::new(),
+        }
+    }
+
     /// Whether the table was read and routers had the time to find this controller.
     fn settled(&self, lease: Duration) -> bool {
         self.revision > self.base && self.started.elapsed() >= lease

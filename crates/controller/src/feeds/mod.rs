@@ -51,6 +51,7 @@ pub fn routes(control: Control) -> Router {
         .route(edge_api::ACK.path, post(router::ack))
         .route(edge_api::LOGS.path, post(crate::logs::ingest))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(control.clone(), crate::lead::elected))
         .layer(middleware::from_fn_with_state(control.clone(), authenticate))
         .with_state(control)
 }

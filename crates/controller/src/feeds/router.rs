@@ -59,6 +59,7 @@ fn check_id(router: &str) -> Result<(), Failure> {
 /// A snapshot, then deltas, until the router goes or stops acknowledging.
 async fn run(control: &Control, router: &str, session: u64, out: mpsc::Sender<Bytes>) {
     let mut revisions = control.edge.watch();
+    let term = control.lead.term();
     let mut ping = tokio::time::interval(control.timing.ping);
     let mut check = tokio::time::interval(CHECK);
     let mut sent = 0;
@@ -72,7 +73,7 @@ async fn run(control: &Control, router: &str, session: u64, out: mpsc::Sender<By
         }
         loop {
             tokio::select! {
-                () = control.shutdown.cancelled() => return,
+                () = term.cancelled() => return,
                 () = out.closed() => return,
                 changed = revisions.changed() => {
                     if changed.is_err() {
@@ -81,6 +82,9 @@ async fn run(control: &Control, router: &str, session: u64, out: mpsc::Sender<By
                     break;
                 }
                 _ = check.tick() => {
+                    if !control.lead.is_here() {
+                        return;
+                    }
                     if control.edge.is_stale(router, session) {
                         tracing::warn!(router.id = router, "cut off a router that does not acknowledge, or has a newer feed");
                         return;

@@ -2,17 +2,19 @@
 //! that one that was deposed can't write.
 
 use super::{CycleError, failed};
-use crate::{Context, Database};
+use crate::{Context, Control, Database};
 use std::time::{Duration, Instant};
 use store::Tx;
 use uuid::Uuid;
 
 /// Name of the lease.
 const LEASE: &str = "scheduler";
+/// Between the address of a holder and what tells its lives apart.
+const SEPARATOR: char = '#';
 /// How long it holds after its last renewal.
-const HOLD: Duration = Duration::from_secs(6);
+const HOLD: Duration = Duration::from_secs(4);
 /// How often it is renewed where nothing else does.
-const RENEW: Duration = Duration::from_secs(2);
+const RENEW: Duration = Duration::from_secs(1);
 
 /// This controller's candidacy.
 pub(super) struct Election {
@@ -20,6 +22,16 @@ pub(super) struct Election {
     /// Other controllers may want it too.
     contested: bool,
     renewed: Option<Instant>,
+    /// When it was last refused: what wakes the loop is no reason to ask again at once.
+    refused: Option<Instant>,
+}
+
+/// What came of a candidacy.
+pub(super) enum Held {
+    /// This controller schedules.
+    Here,
+    /// Another does, or did; when to try again.
+    Not(Duration),
 }
 
 impl Election {
@@ -27,7 +39,8 @@ impl Election {
     pub(super) fn new(context: &Context) -> Self {
         let contested = matches!(context.config.database, Database::Postgres(_));
         let holder = if contested {
-            Uuid::new_v4().to_string()
+            // Others find this controller by it.
+            format!("{}{SEPARATOR}{}", context.config.advertise, Uuid::new_v4())
         } else {
             "embedded".to_owned()
         };
@@ -35,25 +48,49 @@ impl Election {
             holder,
             contested,
             renewed: None,
+            refused: None,
         }
     }
 
-    /// Takes or renews the lease where due. `Some`: another holds it; when to try again.
-    pub(super) async fn hold(&mut self, context: &Context) -> Result<Option<Duration>, CycleError> {
+    /// Takes or renews the lease where due, and tells `control.lead` who has it.
+    pub(super) async fn hold(&mut self, control: &Control) -> Result<Held, CycleError> {
+        let context = &control.context;
         if self.renewed.is_some_and(|at| !self.contested || at.elapsed() < RENEW) {
-            return Ok(None);
+            return Ok(Held::Here);
         }
+        if let Some(wait) = self.refused.and_then(|at| RENEW.checked_sub(at.elapsed())) {
+            return Ok(Held::Not(wait));
+        }
+        let begun = Instant::now();
         let tx = context.store.begin().await.map_err(failed("begin the election"))?;
         match self.renew(&tx, context).await {
             Ok(()) => {}
-            Err(CycleError::Deposed) => return Ok(Some(RENEW)),
+            Err(CycleError::Deposed) => return self.refused(control, &tx).await,
             Err(error) => return Err(error),
         }
         tx.commit().await.map_err(failed("commit the election"))?;
-        if self.renewed.replace(Instant::now()).is_none() {
+        if self.renewed.replace(begun).is_none() {
             tracing::info!(holder = self.holder, "elected to schedule");
         }
-        Ok(None)
+        // From before it was asked for: others count from later.
+        let until = self.contested.then(|| begun + HOLD);
+        if !control.lead.is_here() {
+            // A lease that ran out is another term, also where nobody else took it.
+            control.lead.lose(None);
+            control.begin_term();
+        }
+        control.lead.hold(until, &control.shutdown);
+        Ok(Held::Here)
+    }
+
+    /// Finds out who has the lease.
+    async fn refused(&mut self, control: &Control, tx: &Tx) -> Result<Held, CycleError> {
+        self.refused = Some(Instant::now());
+        let holder = tx.lease_holder(LEASE, control.context.now()).await;
+        let holder = holder.map_err(failed("read who is elected"))?;
+        let address = holder.and_then(|holder| Some(holder.split_once(SEPARATOR)?.0.to_owned()));
+        control.lead.lose(address);
+        Ok(Held::Not(RENEW))
     }
 
     /// Renews the lease within `tx`.

@@ -14,7 +14,7 @@ mod spec;
 mod step;
 
 use crate::Control;
-use election::Election;
+use election::{Election, Held};
 pub(crate) use execute::ended;
 use history::Histories;
 pub(crate) use history::{crash_of, crashes_in_row};
@@ -133,9 +133,10 @@ async fn relevant(topics: &mut store::Subscription) {
 impl Loop {
     /// Plans and executes until there is nothing to execute; how long to rest then.
     async fn cycle(&mut self) -> Result<Rest, CycleError> {
-        let context = self.control.context.clone();
-        if let Some(wait) = self.election.hold(&context).await? {
+        if let Held::Not(wait) = self.election.hold(&self.control).await? {
             self.histories.forget();
+            self.wanted.clear();
+            self.unplaced.clear();
             return Ok(Rest::of(wait));
         }
         for _ in 0..ROUNDS {

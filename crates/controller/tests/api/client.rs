@@ -68,7 +68,8 @@ pub async fn platform(store: &TestStore) -> Platform {
         public_url: URL.to_owned(),
         router_port: 8080,
         database: Database::Sqlite(PathBuf::from("unused")),
-        blob_dir: folder.path().join("blobs"),
+        blobs: controller::Blobs::Directory(folder.path().join("blobs")),
+        advertise: String::new(),
         log_dir: folder.path().join("logs"),
         encryption_key: EncryptionKey { id: 1, key: [42; 32] },
         machine_token: Secret::new("machine"),
@@ -100,7 +101,8 @@ pub async fn platform(store: &TestStore) -> Platform {
     controller::bootstrap(store, &config.bootstrap, clock())
         .await
         .expect("fills nothing");
-    let blobs = blobstore::Blobstore::open_directory(&config.blob_dir, blobstore::Limits::default()).expect("opens");
+    let blobs = blobstore::Blobstore::open_directory(&folder.path().join("blobs"), blobstore::Limits::default())
+        .expect("opens");
     let logs = LogStore::open(&config.log_dir, telemetry::applog::Limits::default()).expect("opens");
     let tokens = Keys::load(store, clock()).await.expect("made");
     let context = Context::new(store.store.clone(), blobs, logs, tokens, Arc::new(config), clock);

@@ -63,16 +63,17 @@ pub fn policy() -> Policy {
     }
 }
 
-fn config(folders: &Folders) -> Config {
+fn config(folders: &Folders, address: SocketAddr) -> Config {
     Config {
         public_url: "http://127.0.0.1:8181".to_owned(),
         router_port: 8080,
+        advertise: format!("http://{address}"),
         database: if folders.contested {
             Database::Postgres(Secret::new("unused"))
         } else {
             Database::Sqlite(PathBuf::from("unused"))
         },
-        blob_dir: folders.root.path().join("blobs"),
+        blobs: controller::Blobs::Directory(folders.root.path().join("blobs")),
         log_dir: folders.root.path().join("logs"),
         encryption_key: EncryptionKey { id: 1, key: [42; 32] },
         machine_token: Secret::new(TOKEN),
@@ -100,15 +101,15 @@ impl Controller {
     pub async fn start(store: Store, folders: &Folders, address: Option<SocketAddr>) -> Self {
         let clock = Context::system_clock();
         let tokens = Keys::load(&store, clock()).await.expect("keys");
-        let config = Arc::new(config(folders));
-        let blobs =
-            blobstore::Blobstore::open_directory(&config.blob_dir, blobstore::Limits::default()).expect("blobs");
+        let listener = bind(address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into())).await;
+        let address = listener.local_addr().expect("bound");
+        let config = Arc::new(config(folders, address));
+        let blobs = folders.root.path().join("blobs");
+        let blobs = blobstore::Blobstore::open_directory(&blobs, blobstore::Limits::default()).expect("blobs");
         let logs = LogStore::open(&config.log_dir, Limits::default()).expect("logs");
         let context = Context::new(store, blobs, logs, tokens, config, clock);
         let shutdown = CancellationToken::new();
         let control = Control::new(context, policy(), timing(), shutdown.clone());
-        let listener = bind(address.unwrap_or_else(|| ([127, 0, 0, 1], 0).into())).await;
-        let address = listener.local_addr().expect("bound");
         let routes = feeds::routes(control.clone());
         let serve = tokio::spawn(async move {
             axum::serve(listener, routes).await.expect("serves");

@@ -241,35 +241,39 @@ async fn a_router_that_is_gone_blocks_nothing(store: &TestStore) {
 }
 
 async fn one_controller_schedules_and_another_takes_over(store: &TestStore) {
-    let folders = Folders {
+    let folders = || Folders {
         contested: true,
         ..Folders::new()
     };
-    let other_folders = Folders {
-        contested: true,
-        ..Folders::new()
-    };
-    let first = Controller::start(store.store.clone(), &folders, None).await;
+    let (first_folders, second_folders) = (folders(), folders());
+    let first = Controller::start(store.store.clone(), &first_folders, None).await;
     let mut seed = seed::app(store, 1).await;
     seed.deploy(store, "good").await;
     // It is elected once it has something to say about the app.
     event(store, seed.app.id, "instance.unplaced", 0).await;
-    let second = Controller::start(store.again().await, &other_folders, None).await;
+    // Cell and router reach the other alone, which passes on what they say.
+    let second = Controller::start(store.again().await, &second_folders, None).await;
     let mut cell = FakeCell::new(&second.url(), "a", 4096);
     cell.join();
-    until(store, "the cell", || async {
-        let cells = controller::feeds::list_cells(&second.control).await.ok()?;
-        (cells["cells"][0]["synced"] == true).then_some(())
+    let router = FakeRouter::join(&second.url());
+    event(store, seed.app.id, "deployment.finished", 0).await;
+    let before = routed(store, &router, 1).await;
+    let known = controller::feeds::list_cells(&first.control).await.expect("listed");
+    assert_eq!(known["cells"][0]["synced"], true, "the first hears the cell");
+    let unknown = controller::feeds::list_cells(&second.control).await.expect("listed");
+    assert_eq!(unknown["cells"][0]["synced"], false, "the second does not");
+    // The elected one dies. The other takes over, and what runs goes on.
+    first.kill().await;
+    let since = store.event_newest().await.expect("read");
+    seed.deploy(store, "good").await;
+    event(store, seed.app.id, "deployment.finished", since).await;
+    assert!(routed(store, &router, 1).await.is_disjoint(&before));
+    until(store, "the end of the one before", || async {
+        (cell.running().len() == 1).then_some(())
     })
     .await;
-    assert!(
-        second.control.explanation().unplaced.is_empty(),
-        "the second does not plan"
-    );
-    assert!(store.works_live().await.expect("read").is_empty());
-    first.kill().await;
-    event(store, seed.app.id, "deployment.finished", 0).await;
-    assert_eq!(cell.running().len(), 1);
+    let lost = events(store, seed.app.id).await;
+    assert!(!lost.iter().any(|event| event.kind == "instance.lost"), "{lost:?}");
 }
 
 async fn strangers_are_refused(store: &TestStore) {
