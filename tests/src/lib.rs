@@ -6,6 +6,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a test kit panics where a test fails")]
 
 pub mod cf;
+pub mod cluster;
 pub mod leftovers;
 mod machine;
 mod slot;

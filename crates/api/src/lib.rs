@@ -4,11 +4,14 @@
 //! routers. Only shapes, codes and typed clients: what a call does is the controller's.
 
 pub mod cell;
+mod controllers;
 pub mod edge;
 pub mod error;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod v3;
+
+pub use controllers::{Controllers, InvalidControllers};
 
 /// A route that a surface serves: method and path template with `{parameter}` segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, file};
 use crate::{stack, unpack};
+use api::Controllers;
 use blobstore::Blobstore;
 use blobstore::pack::TreeLimits;
 use model::Secret;
@@ -33,8 +34,8 @@ pub struct Config {
     pub tags: Vec<String>,
     /// Folder of this cell: caches, stacks, sandboxes, ledger, logs that wait.
     pub state_dir: PathBuf,
-    /// Address of the controller, such as `http://127.0.0.1:8181`.
-    pub controller: String,
+    /// The controllers, any of which it may talk to.
+    pub controllers: Controllers,
     /// What the cell proves itself by.
     pub machine_token: Secret,
     /// Where layers and packages come from and go to.
@@ -181,7 +182,7 @@ impl Config {
     #[must_use]
     pub fn new(
         state_dir: PathBuf,
-        controller: &str,
+        controllers: Controllers,
         machine_token: Secret,
         blobs: Blobstore,
         libexec: &Path,
@@ -192,7 +193,7 @@ impl Config {
             name: String::new(),
             zone: "default".to_owned(),
             tags: Vec::new(),
-            controller: controller.to_owned(),
+            controllers,
             machine_token,
             blobs,
             init_path: libexec.join("paas-init"),
@@ -238,12 +239,6 @@ impl Config {
             wrong.push(format!(
                 "state_dir: {} is not an absolute path",
                 self.state_dir.display()
-            ));
-        }
-        if !self.controller.starts_with("http://") && !self.controller.starts_with("https://") {
-            wrong.push(format!(
-                "controller: {:?} is not an http:// or https:// address",
-                self.controller
             ));
         }
         if self.limits.parked > MAX_PARKED {

@@ -29,5 +29,6 @@ mod work;
 
 pub use agent::client::Failure;
 pub use agent::{Agent, run, teardown};
+pub use api::Controllers;
 pub use config::{Caches, Capacity, CellLimits, Config};
 pub use error::Error;

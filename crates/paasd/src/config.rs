@@ -2,6 +2,7 @@
 //! starts. Here and in `main.rs` alone the environment is read.
 
 use anyhow::{Context as _, bail};
+use model::Secret;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub struct Config {
     pub state: PathBuf,
     pub log: String,
+    pub database: Database,
+    pub blobs: Blobs,
+    pub cluster: Cluster,
     pub controller: Controller,
     pub router: Router,
     pub cell: Cell,
@@ -27,7 +31,70 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Controller {
     pub listen: SocketAddr,
+    pub url: String,
+    pub advertise: String,
     pub domain: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: Hidden,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blobs {
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    pub prefix: String,
+    pub access_key: String,
+    pub secret_key: Hidden,
+}
+
+impl Blobs {
+    /// The S3-compatible store, if there is to be one.
+    pub fn s3(&self) -> Option<blobstore::S3> {
+        (!self.bucket.is_empty()).then(|| blobstore::S3 {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.get().unwrap_or_else(|| Secret::new("")),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    pub controllers: Vec<String>,
+    pub secrets: PathBuf,
+}
+
+/// A setting that is not printed.
+#[derive(Clone, Deserialize)]
+pub struct Hidden(Secret);
+
+impl Hidden {
+    /// What was set, if anything was.
+    pub fn get(&self) -> Option<Secret> {
+        (!self.0.expose().is_empty()).then(|| self.0.clone())
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.get().is_some() { "hidden" } else { "none" })
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.get().is_some() { "(hidden)" } else { "" })
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,6 +136,7 @@ pub struct Network {
     pub subnet: String,
     pub uplink: String,
     pub resolvers: Vec<Ipv4Addr>,
+    pub callers: Vec<String>,
     pub egress_bits_per_second: u64,
     pub ingress_bits_per_second: u64,
     pub egress_packets_per_second: u32,
@@ -247,6 +315,20 @@ mod tests {
         );
         assert_eq!(state(&["state=/mine"], &[home]).expect("found"), Path::new("/mine"));
         assert!(state(&[], &[("HOME", "here")]).is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = from(
+            None,
+            &[("PAASD_BLOBS__SECRET_KEY", "hush"), ("PAASD_BLOBS__BUCKET", "b")],
+            &["database.url=postgres://u:hush@h/d"],
+        );
+        let config = config.expect("sound");
+        let shown = format!("{} {config:?}", toml::to_string(&config).expect("TOML"));
+        assert!(shown.contains("(hidden)") && !shown.contains("hush"), "{shown}");
+        let store = config.blobs.s3().expect("a bucket is set");
+        assert_eq!(store.secret_key.expose(), "hush");
     }
 
     #[test]

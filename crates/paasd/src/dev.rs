@@ -7,7 +7,7 @@ use crate::place::{Place, Sockets};
 use crate::state::{Secrets, State};
 use anyhow::{Context as _, bail};
 use blobstore::Blobstore;
-use controller::{Bootstrap, Database, EncryptionKey};
+use controller::{Blobs, Bootstrap, Database, EncryptionKey};
 use model::Secret;
 use model::id::CellId;
 use model::name::StackName;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// Longest time from start to ready.
 const START: Duration = Duration::from_secs(60);
 /// Longest time from the signal to the end, beyond the router's own drain time.
-const STOP: Duration = Duration::from_secs(15);
+pub const STOP: Duration = Duration::from_secs(15);
 /// Organisation, space and user that are ready in a platform on one machine.
 const TENANT: &str = "dev";
 const ADMIN: &str = "admin";
@@ -71,11 +71,12 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     let Place { sockets, caller } = place;
     let Sockets { api, edge } = sockets;
     let (listeners, api, own) = listen(api, caller.is_some()).await?;
-    let router = router_config(&config, &secrets, &own);
+    let controllers = cell::Controllers::new([own.as_str()])?;
+    let router = router_config(&config, &secrets, controllers.clone());
     let router = router::Router::on(router, edge, shutdown.clone())?;
     let edge = router.address();
 
-    let blobs = Blobstore::open_directory(&state.path("blobs"), blobstore::Limits::default())?;
+    let blobs = blobs(&config, &state).await?;
     let settings = controller_config(&config, &state, &secrets, &install, &api, edge)?;
     let (ready, controller_ready) = oneshot::channel();
     let stop = shutdown.clone();
@@ -87,7 +88,7 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     until_ready(&mut roles, controller_ready).await?;
 
     let (ready, cell_ready) = oneshot::channel();
-    let settings = cell_config(&config, &state, &secrets, &install, &own, blobs)?;
+    let settings = cell_config(&config, &state, &secrets, &install, controllers, blobs)?;
     let stop = shutdown.clone();
     roles.spawn(async move { cell::run(settings, stop, ready).await.context("the cell failed") });
     let (ready, router_ready) = oneshot::channel();
@@ -117,7 +118,7 @@ async fn listen(api: std::net::TcpListener, elsewhere: bool) -> anyhow::Result<(
     Ok((vec![public, own], url(address), inside))
 }
 
-async fn until_ready<T>(roles: &mut JoinSet<anyhow::Result<()>>, ready: oneshot::Receiver<T>) -> anyhow::Result<T> {
+pub async fn until_ready<T>(roles: &mut JoinSet<anyhow::Result<()>>, ready: oneshot::Receiver<T>) -> anyhow::Result<T> {
     tokio::select! {
         biased;
         ready = ready => match ready {
@@ -138,7 +139,7 @@ async fn failure(roles: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
 }
 
 /// Waits for a signal or the end of a role, then ends all; a second signal ends at once.
-async fn supervise(
+pub async fn supervise(
     mut roles: JoinSet<anyhow::Result<()>>,
     shutdown: CancellationToken,
     deadline: Duration,
@@ -160,11 +161,11 @@ async fn supervise(
     result
 }
 
-fn router_config(config: &Config, secrets: &Secrets, api: &str) -> router::Config {
+pub fn router_config(config: &Config, secrets: &Secrets, controllers: cell::Controllers) -> router::Config {
     router::Config {
         id: secrets.router,
         listen: config.router.listen,
-        controller: api.to_owned(),
+        controllers,
         machine_token: secrets.machine_token.clone(),
         workers: config.router.threads(),
         drain_timeout: Duration::from_secs(config.router.drain_seconds),
@@ -172,7 +173,8 @@ fn router_config(config: &Config, secrets: &Secrets, api: &str) -> router::Confi
     }
 }
 
-fn controller_config(
+/// Of a controller that people reach at `api`.
+pub fn controller_config(
     config: &Config,
     state: &State,
     secrets: &Secrets,
@@ -183,9 +185,18 @@ fn controller_config(
     Ok(controller::Config {
         public_url: api.to_owned(),
         router_port: edge.port(),
-        database: Database::Sqlite(state.path("paas.db")),
+        database: match config.database.url.get() {
+            None => Database::Sqlite(state.path("paas.db")),
+            Some(url) => Database::Postgres(url),
+        },
         advertise: api.to_owned(),
-        blobs: controller::Blobs::Directory(state.path("blobs")),
+        blobs: match config.blobs.s3() {
+            None => Blobs::Directory(state.path("blobs")),
+            Some(store) => Blobs::S3 {
+                store,
+                scratch: state.path("scratch"),
+            },
+        },
         log_dir: state.path("logs"),
         encryption_key: EncryptionKey {
             id: 1,
@@ -210,6 +221,15 @@ fn controller_config(
     })
 }
 
+/// Where blobs are kept, opened for the cell.
+pub async fn blobs(config: &Config, state: &State) -> anyhow::Result<Blobstore> {
+    let limits = blobstore::Limits::default();
+    Ok(match config.blobs.s3() {
+        None => Blobstore::open_directory(&state.path("blobs"), limits)?,
+        Some(store) => Blobstore::open_s3(&store, &state.path("cell/scratch"), limits).await?,
+    })
+}
+
 /// The stack of apps that name none, then those that were made on this machine.
 fn stacks(config: &Config, state: &State) -> anyhow::Result<Vec<StackName>> {
     let default: StackName = config.cell.stack.parse().context("in the setting cell.stack")?;
@@ -230,12 +250,13 @@ fn key(secret: &Secret) -> anyhow::Result<[u8; 32]> {
     Ok(*digest.as_bytes())
 }
 
-fn cell_config(
+/// Of a cell.
+pub fn cell_config(
     config: &Config,
     state: &State,
     secrets: &Secrets,
     install: &Install,
-    api: &str,
+    controllers: cell::Controllers,
     blobs: Blobstore,
 ) -> anyhow::Result<cell::Config> {
     let settings = &config.cell.network;
@@ -247,8 +268,12 @@ fn cell_config(
         network.resolvers.clone_from(&settings.resolvers);
     }
     network.rates = Some(rates(settings));
+    for caller in &settings.callers {
+        let block = caller.parse().context("in the setting cell.network.callers")?;
+        network.callers.push(block);
+    }
     let token = secrets.machine_token.clone();
-    let mut cell = cell::Config::new(state.path("cell"), api, token, blobs, &install.libexec, network);
+    let mut cell = cell::Config::new(state.path("cell"), controllers, token, blobs, &install.libexec, network);
     cell.id = Some(CellId(secrets.cell));
     cell.name.clone_from(&config.cell.name);
     cell.uid_base = config.cell.uid_base;
@@ -333,8 +358,10 @@ fn announce(config: &Config, api: &str, edge: SocketAddr, pid: u32, json: bool) 
 pub async fn teardown(config: Config) -> anyhow::Result<()> {
     let state = State::open(&config.state)?;
     let (secrets, install) = (state.secrets()?, Install::find()?);
+    // Nothing is fetched, and nobody is talked to.
     let blobs = Blobstore::open_directory(&state.path("blobs"), blobstore::Limits::default())?;
-    let settings = cell_config(&config, &state, &secrets, &install, "http://127.0.0.1", blobs)?;
+    let nobody = cell::Controllers::new(["http://127.0.0.1"])?;
+    let settings = cell_config(&config, &state, &secrets, &install, nobody, blobs)?;
     cell::teardown(&settings).context("failed to end all work")
 }
 

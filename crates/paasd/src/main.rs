@@ -3,6 +3,7 @@
 
 mod config;
 mod dev;
+mod host;
 mod install;
 mod place;
 mod state;
@@ -39,6 +40,27 @@ enum Command {
         /// When ready, print one JSON document instead of a text
         #[arg(long)]
         json: bool,
+    },
+    /// Run a controller of a platform on many hosts
+    Controller {
+        #[command(flatten)]
+        role: Role,
+    },
+    /// Run a router of a platform on many hosts
+    Router {
+        #[command(flatten)]
+        role: Role,
+    },
+    /// Run a cell of a platform on many hosts. Its apps go on when it stops
+    Cell {
+        #[command(flatten)]
+        role: Role,
+    },
+    /// Make the secrets of a new platform on many hosts: controller.json for its controllers, machine.json for its
+    /// routers and cells
+    Secrets {
+        /// Directory to make them in
+        directory: PathBuf,
     },
     /// End all apps and builds of a platform that is stopped, and remove its sandboxes and network. Its state stays
     Teardown {
@@ -81,6 +103,26 @@ enum StackCommand {
 }
 
 #[derive(Args)]
+struct Role {
+    #[command(flatten)]
+    settings: Settings,
+    /// When ready, print one JSON document instead of a text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Role {
+    /// Loads the settings and runs the role; its exit code.
+    fn run<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        role: impl FnOnce(config::Config, bool) -> F,
+    ) -> anyhow::Result<anyhow::Result<u8>> {
+        let config = self.settings.load()?;
+        Ok(run(&config, |config| role(config, self.json)).map(|()| DONE))
+    }
+}
+
+#[derive(Args)]
 struct Settings {
     /// File with settings that differ from the defaults
     #[arg(long, env = "PAASD_CONFIG", value_name = "FILE")]
@@ -109,6 +151,10 @@ impl Settings {
 fn main() -> ExitCode {
     let settings = match &Arguments::parse().command {
         Command::Dev { settings, json } => settings.load().map(|config| start(&config, *json)),
+        Command::Controller { role } => role.run(host::controller),
+        Command::Router { role } => role.run(host::router),
+        Command::Cell { role } => role.run(host::cell),
+        Command::Secrets { directory } => Ok(state::create_shared(directory).map(|()| DONE)),
         Command::Teardown { settings } => settings.load().map(|config| tear_down(&config)),
         Command::Stack {
             command:

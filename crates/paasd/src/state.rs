@@ -25,6 +25,58 @@ pub struct Secrets {
     pub router: Uuid,
 }
 
+/// What parts of one platform on several hosts know: controllers all of it, cells and routers the token alone.
+#[derive(Serialize, Deserialize)]
+struct Shared {
+    machine_token: Secret,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encryption_key: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin_password: Option<Secret>,
+}
+
+/// Makes the secrets of a new platform in `folder`: `controller.json` for controllers, `machine.json` for cells and
+/// routers. Existing files stay.
+///
+/// # Errors
+/// Where there is one already, or one can't be written.
+pub fn create_shared(folder: &Path) -> anyhow::Result<()> {
+    let machine_token = random_hex();
+    let all = Shared {
+        machine_token: machine_token.clone(),
+        encryption_key: Some(random_hex()),
+        admin_password: Some(random_hex()),
+    };
+    let machine = Shared {
+        machine_token,
+        encryption_key: None,
+        admin_password: None,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("failed to make {}", folder.display()))?;
+    for (name, secrets) in [("controller.json", &all), ("machine.json", &machine)] {
+        let path = folder.join(name);
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| {
+                format!(
+                    "failed to make {}; secrets that are there are not replaced",
+                    path.display()
+                )
+            })?;
+        file.write_all(&serde_json::to_vec_pretty(secrets)?)
+            .and_then(|()| file.sync_all())
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// A state directory that no other daemon uses.
 pub struct State {
     root: PathBuf,
@@ -95,6 +147,24 @@ impl State {
         Ok(secrets)
     }
 
+    /// The same with what all parts of a platform know taken from `shared`, a file of [`create_shared`], where it is set.
+    ///
+    /// # Errors
+    /// Where one of the two can't be read or written.
+    pub fn secrets_of(&self, shared: &Path) -> anyhow::Result<Secrets> {
+        let mut secrets = self.secrets()?;
+        if shared.as_os_str().is_empty() {
+            return Ok(secrets);
+        }
+        let text = std::fs::read(shared).with_context(|| format!("failed to read {}", shared.display()))?;
+        let shared: Shared =
+            serde_json::from_slice(&text).with_context(|| format!("failed to parse {}", shared.display()))?;
+        secrets.machine_token = shared.machine_token;
+        secrets.encryption_key = shared.encryption_key.unwrap_or(secrets.encryption_key);
+        secrets.admin_password = shared.admin_password.unwrap_or(secrets.admin_password);
+        Ok(secrets)
+    }
+
     /// Writes a file that only its owner reads, so that a crash leaves the old one or the new one.
     ///
     /// # Errors
@@ -142,6 +212,23 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn parts_on_other_hosts_share_what_they_have_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shared = folder.path().join("shared");
+        create_shared(&shared).expect("made");
+        assert!(create_shared(&shared).is_err(), "never replaced");
+        let of = |host: &str, file: &str| {
+            let state = State::open(&folder.path().join(host)).expect("free");
+            state.secrets_of(&shared.join(file)).expect("read")
+        };
+        let (first, second) = (of("a", "controller.json"), of("b", "controller.json"));
+        let cell = of("c", "machine.json");
+        assert!(first.encryption_key == second.encryption_key && first.admin_password == second.admin_password);
+        assert!(first.machine_token == cell.machine_token && first.encryption_key != cell.encryption_key);
+        assert!(first.cell != second.cell);
     }
 
     #[test]

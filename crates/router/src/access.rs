@@ -181,7 +181,7 @@ fn log(config: &Config, record: &Record, last_ns: &mut i64) -> Option<LogLine> {
 async fn send(client: &reqwest::Client, config: &Config, batch: LogBatch, dropped: &AtomicU64) {
     let path = api::edge::LOGS.path.replace("{router}", &config.id.to_string());
     let sent = client
-        .post(format!("{}{path}", config.controller.trim_end_matches('/')))
+        .post(format!("{}{path}", config.controllers.current().1))
         .bearer_auth(config.machine_token.expose())
         .timeout(SEND_TIMEOUT)
         .json(&batch)

@@ -1,5 +1,6 @@
 //! What a router is told. Plain values: reading files and the environment is the caller's.
 
+use api::Controllers;
 use model::Secret;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,8 +13,8 @@ pub struct Config {
     pub id: Uuid,
     /// Where requests come in.
     pub listen: SocketAddr,
-    /// Base address of the controllers, such as `http://127.0.0.1:8181`.
-    pub controller: String,
+    /// The controllers, any of which it may talk to.
+    pub controllers: Controllers,
     /// Proves to controllers that this is a machine of the platform.
     pub machine_token: Secret,
     /// Threads; each has its own listener and pools.

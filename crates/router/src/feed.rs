@@ -61,6 +61,8 @@ pub async fn follow(
         if feed.writer.revision() != revision {
             pause = PAUSES.0;
         }
+        // Whatever ended it, another controller may know more.
+        config.controllers.failed(config.controllers.current().0);
         if let Err(error) = result {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(%error, cause, retry_ms = pause.as_millis(), "edge feed lost, the table stays");
@@ -153,6 +155,6 @@ impl<R: FnOnce()> Feed<'_, R> {
 
     fn url(&self, path: &str) -> String {
         let path = path.replace("{router}", &self.config.id.to_string());
-        format!("{}{path}", self.config.controller.trim_end_matches('/'))
+        format!("{}{path}", self.config.controllers.current().1)
     }
 }

@@ -17,6 +17,7 @@ mod proxy;
 mod table;
 mod worker;
 
+pub use api::Controllers;
 pub use config::{Config, Limits};
 pub use error::Error;
 pub use worker::listen;

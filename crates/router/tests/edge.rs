@@ -121,7 +121,7 @@ async fn edge() -> Edge {
     let config = router::Config {
         id: Uuid::from_u128(1),
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        controller: url,
+        controllers: api::Controllers::new([url]).expect("an address"),
         machine_token: Secret::new("token"),
         workers: 2,
         drain_timeout: Duration::from_secs(5),

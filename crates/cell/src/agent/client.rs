@@ -1,5 +1,6 @@
 //! The cell's side of its contract with controllers: typed requests with deadlines. When to make them is the agent's.
 
+use api::Controllers;
 use api::cell::{self, Down, LogBatch, Registered, Report, Reported};
 use futures_util::{Stream, StreamExt as _};
 use model::Secret;
@@ -23,7 +24,7 @@ const MAX_ANSWER: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    base: String,
+    controllers: Controllers,
     token: Secret,
     cell: CellId,
 }
@@ -75,7 +76,7 @@ impl Failure {
 }
 
 impl Client {
-    pub(crate) fn new(base: &str, token: Secret, cell: CellId) -> Result<Self, Failure> {
+    pub(crate) fn new(controllers: Controllers, token: Secret, cell: CellId) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .no_proxy()
@@ -84,7 +85,7 @@ impl Client {
             .map_err(Failure::Transport)?;
         Ok(Self {
             http,
-            base: base.trim_end_matches('/').to_owned(),
+            controllers,
             token,
             cell,
         })
@@ -99,22 +100,18 @@ impl Client {
     }
 
     pub(crate) async fn logs(&self, batch: &LogBatch) -> Result<(), Failure> {
-        let sent = self
-            .request(reqwest::Method::POST, cell::LOGS)
-            .json(batch)
-            .timeout(ANSWER)
-            .send()
-            .await;
-        accept(sent.map_err(Failure::Transport)?).await.map(drop)
+        let (number, request) = self.request(reqwest::Method::POST, cell::LOGS);
+        let sent = request.json(batch).timeout(ANSWER).send().await;
+        self.accept(number, sent).await.map(drop)
     }
 
     /// Opens the feed. It yields messages until it fails; then it is over.
     pub(crate) async fn feed(&self) -> Result<impl Stream<Item = Result<Down, Failure>> + Send + use<>, Failure> {
-        let opening = self.request(reqwest::Method::GET, cell::FEED).send();
-        let sent = tokio::time::timeout(ANSWER, opening)
+        let (number, request) = self.request(reqwest::Method::GET, cell::FEED);
+        let sent = tokio::time::timeout(ANSWER, request.send())
             .await
             .map_err(|_| Failure::Ended)?;
-        let answer = accept(sent.map_err(Failure::Transport)?).await?;
+        let answer = self.accept(number, sent).await?;
         let lines = Lines {
             bytes: answer.bytes_stream().boxed(),
             buffer: Vec::new(),
@@ -132,24 +129,45 @@ impl Client {
     /// Address and token for the cell's end of an exec session.
     pub(crate) fn session(&self, session: Uuid) -> (String, &Secret) {
         let path = cell::SESSION.path.replace("{session}", &session.to_string());
-        (format!("{}{path}", self.base.replacen("http", "ws", 1)), &self.token)
+        let (_, base) = self.controllers.current();
+        (format!("{}{path}", base.replacen("http", "ws", 1)), &self.token)
     }
 
     async fn post<T: DeserializeOwned>(&self, route: api::Route, body: &impl Serialize) -> Result<T, Failure> {
-        let sent = self
-            .request(reqwest::Method::POST, route)
-            .json(body)
-            .timeout(ANSWER)
-            .send()
-            .await;
-        let answer = accept(sent.map_err(Failure::Transport)?).await?;
+        let (number, request) = self.request(reqwest::Method::POST, route);
+        let sent = request.json(body).timeout(ANSWER).send().await;
+        let answer = self.accept(number, sent).await?;
         let bytes = answer.bytes().await.map_err(Failure::Transport)?;
         serde_json::from_slice(&bytes[..bytes.len().min(MAX_ANSWER)]).map_err(Failure::Answer)
     }
 
-    fn request(&self, method: reqwest::Method, route: api::Route) -> reqwest::RequestBuilder {
-        let url = format!("{}{}", self.base, cell::path_for(route, self.cell));
-        self.http.request(method, url).bearer_auth(self.token.expose())
+    /// A request to the controller of this number.
+    fn request(&self, method: reqwest::Method, route: api::Route) -> (usize, reqwest::RequestBuilder) {
+        let (number, base) = self.controllers.current();
+        let url = format!("{base}{}", cell::path_for(route, self.cell));
+        (number, self.http.request(method, url).bearer_auth(self.token.expose()))
+    }
+
+    /// The answer, where it is one; a controller that has none is left for the next.
+    async fn accept(
+        &self,
+        number: usize,
+        sent: reqwest::Result<reqwest::Response>,
+    ) -> Result<reqwest::Response, Failure> {
+        let answered = match sent {
+            Ok(answer) => accept(answer).await,
+            Err(error) => Err(Failure::Transport(error)),
+        };
+        if let Err(Failure::Transport(_) | Failure::Status { status: 500.., .. }) = answered {
+            self.controllers.failed(number);
+        }
+        answered
+    }
+
+    /// Talks to another controller from now on, where there is one.
+    pub(crate) fn elsewhere(&self) {
+        let (number, _) = self.controllers.current();
+        self.controllers.failed(number);
     }
 }
 
@@ -244,7 +262,12 @@ mod tests {
     #[test]
     fn sessions_are_dialled_at_the_controller() {
         let cell = CellId(Uuid::nil());
-        let client = Client::new("http://127.0.0.1:1/", Secret::new("t"), cell).expect("a client");
+        let client = Client::new(
+            api::Controllers::new(["http://127.0.0.1:1/"]).expect("an address"),
+            Secret::new("t"),
+            cell,
+        )
+        .expect("a client");
         let session = Uuid::from_u128(5);
         assert_eq!(
             client.session(session).0,

@@ -45,6 +45,8 @@ pub(super) async fn follow(core: Arc<Core>, mut info: CellInfo, heard: mpsc::Sen
         if heard.is_closed() {
             return;
         }
+        // Whatever ended it, another controller may know more.
+        core.client.elsewhere();
         if failures.is_multiple_of(TELL_EVERY) {
             tracing::warn!(error = %chain(&failure), failures, "the feed of the controller broke, opening it again");
         }

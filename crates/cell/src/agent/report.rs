@@ -215,7 +215,12 @@ mod tests {
     use model::id::CellId;
 
     fn reports() -> Reports {
-        let client = Client::new("http://127.0.0.1:1", Secret::new("t"), CellId(uuid::Uuid::nil())).expect("a client");
+        let client = Client::new(
+            api::Controllers::new(["http://127.0.0.1:1"]).expect("an address"),
+            Secret::new("t"),
+            CellId(uuid::Uuid::nil()),
+        )
+        .expect("a client");
         let mut reports = Reports::new(client, watch::Sender::new(None));
         reports.connected(terms());
         reports

@@ -424,7 +424,7 @@ fn config(dir: &Path, controller: &str, slot: u8) -> Config {
     let token = Secret::new(TOKEN);
     let mut config = Config::new(
         state,
-        &format!("http://{controller}"),
+        api::Controllers::new([format!("http://{controller}")]).expect("an address"),
         token,
         blobs,
         &root().join("dist/libexec"),

@@ -34,6 +34,9 @@ pub struct NetworkConfig {
     pub subnet: Cidr,
     /// The interface towards the world; `None`: that of the default route.
     pub uplink: Option<String>,
+    /// Blocks beyond the host that may open connections to sandboxes: routers on hosts of their own. Empty: nobody but
+    /// the host.
+    pub callers: Vec<Cidr>,
     /// Name servers that sandboxes may use; empty: those of the host.
     pub resolvers: Vec<Ipv4Addr>,
     /// Namespaces kept ready, 1 to 1024.
@@ -62,6 +65,7 @@ impl NetworkConfig {
             bridge: bridge.to_owned(),
             subnet,
             uplink: None,
+            callers: Vec::new(),
             resolvers: unprivileged::resolvers(),
             pool_size: 8,
             default_policy: Egress::public(),

@@ -427,6 +427,7 @@ fn scope(config: &NetworkConfig) -> Result<Scope> {
     let near = near.chain(unprivileged::near().iter().copied());
     Ok(Scope {
         resolvers,
+        callers: config.callers.clone(),
         attached: near.collect(),
         ..Scope::bare(&config.name, &config.bridge, &uplink, config.subnet)
     })

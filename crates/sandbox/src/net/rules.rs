@@ -29,6 +29,8 @@ pub(super) struct Scope {
     pub(super) uplink: String,
     pub(super) subnet: Cidr,
     pub(super) resolvers: Vec<Ipv4Addr>,
+    /// Blocks beyond the host that may call sandboxes.
+    pub(super) callers: Vec<Cidr>,
     /// Blocks that the host is attached to: no wide rule opens them.
     pub(super) attached: Vec<Cidr>,
     /// Whether the host speaks IPv6; what sandboxes send of it is dropped then.
@@ -44,6 +46,7 @@ impl Scope {
             uplink: uplink.to_owned(),
             subnet,
             resolvers: Vec::new(),
+            callers: Vec::new(),
             attached: Vec::new(),
             ipv6: host::has_ipv6(),
         }
@@ -106,6 +109,7 @@ impl Scope {
             "add table {table}\n\
              add set {table} uplinks {{ type ifname; }}\n\
              add set {table} resolvers {{ type ipv4_addr; }}\n\
+             add set {table} callers {{ type ipv4_addr; flags interval; auto-merge; }}\n\
              add set {table} ports {{ type ifname . ipv4_addr; }}\n\
              add set {table} connections {{ type ipv4_addr; size 65536; flags dynamic; }}\n\
              add map {table} egress {{ type ipv4_addr : verdict; }}\n\
@@ -113,12 +117,17 @@ impl Scope {
              add map {table} packet_rates {{ type ipv4_addr : verdict; }}\n\
              flush set {table} uplinks\n\
              flush set {table} resolvers\n\
+             flush set {table} callers\n\
              add element {table} uplinks {{ \"{}\" }}\n",
             self.uplink,
         );
         if !self.resolvers.is_empty() {
             let resolvers = list(self.resolvers.iter().map(Ipv4Addr::to_string).collect());
             let _ = writeln!(script, "add element {table} resolvers {{ {resolvers} }}");
+        }
+        if !self.callers.is_empty() {
+            let callers = list(self.callers.iter().map(Cidr::to_string).collect());
+            let _ = writeln!(script, "add element {table} callers {{ {callers} }}");
         }
         script
     }
@@ -135,6 +144,8 @@ impl Scope {
                 "",
                 &[
                     "oifname != @uplinks goto refuse",
+                    // To a caller beyond the host.
+                    REPLIES,
                     "ct state new ip saddr vmap @rates",
                     &limit,
                     DNS,
@@ -170,6 +181,12 @@ impl Scope {
                 &[
                     &format!("oifname {ports} {REPLIES}"),
                     &format!("iifname {ports} goto from_sandbox"),
+                    // The rest of a connection that a caller opened is not looked at again.
+                    &format!("iifname @uplinks oifname {ports} ip saddr @callers accept"),
+                    // As on the host itself: the address is of a sandbox that is gone.
+                    &format!(
+                        "iifname @uplinks oifname \"{bridge}\" ip saddr @callers reject with icmp host-unreachable"
+                    ),
                     &format!("oifname {ports} drop"),
                     &format!("oifname \"{bridge}\" drop"),
                 ],
@@ -245,6 +262,7 @@ mod tests {
             uplink: "up0".to_owned(),
             subnet: subnet.parse().expect(subnet),
             resolvers: vec![Ipv4Addr::new(192, 0, 2, 53), Ipv4Addr::new(192, 0, 2, 54)],
+            callers: vec!["198.51.100.0/24".parse().expect("a block")],
             attached: Vec::new(),
             ipv6: true,
         }

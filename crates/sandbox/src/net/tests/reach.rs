@@ -158,6 +158,39 @@ fn nothing_of_the_host_is_reachable_but_the_host_reaches_the_sandbox() {
 }
 
 #[test]
+fn only_callers_that_are_named_reach_a_sandbox_from_elsewhere() {
+    let host = Host::enter("callers");
+    within(&host.world, || {
+        world::ip(&format!("route add 10.99.0.0/20 via {HOST}\n"))
+    });
+    let caller = Ipv4Addr::new(198, 51, 100, 1);
+    for callers in [vec![], vec![block("198.51.100.0/24")]] {
+        let named = !callers.is_empty();
+        let mut config = host.config();
+        config.default_policy = Egress::none();
+        config.callers = callers;
+        let network = Network::open(config).expect("open");
+        let lease = network.lease().expect("lease");
+        let app = within(&lease.netns, || {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).expect("bind")
+        });
+        let called = within(&host.world, || {
+            TcpStream::connect_timeout(&(lease.address, 8080).into(), Duration::from_millis(500))
+        });
+        assert_eq!(called.is_ok(), named, "{called:?}");
+        if let Ok(mut called) = called {
+            let (mut served, from) = app.accept().expect("accept");
+            assert_eq!(from.ip(), caller);
+            served.write_all(b"pong").expect("answer");
+            let mut answer = [0; 4];
+            called.read_exact(&mut answer).expect("answer");
+        }
+        refused("to answer is not to call", || connect(&lease, (caller, 8080)));
+        network.destroy().expect("destroy");
+    }
+}
+
+#[test]
 fn neighbours_do_not_see_each_other_and_cannot_pose_as_one_another() {
     let host = Host::enter("neighbour");
     host.serve(8080);

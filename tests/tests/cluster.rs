@@ -1,0 +1,127 @@
+//! A platform on many hosts: pushed to, scaled over cells, and losing its parts one after the other under load.
+
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tests::app;
+use tests::cluster::{Cluster, Size};
+
+const HOST: &str = "site.apps.test";
+/// Longest wait for what is to happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Requests without a pause through one router, until it is stopped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    clients: Vec<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(edge: &str) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = |_| {
+            let (stop, sent, url) = (Arc::clone(&stop), Arc::clone(&sent), format!("http://{edge}/"));
+            std::thread::spawn(move || {
+                let client = reqwest::blocking::Client::builder()
+                    .timeout(Duration::from_secs(30))
+                    .build()
+                    .expect("a client");
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = client.get(&url).header("host", HOST).send();
+                    match answer.and_then(|answer| answer.error_for_status()?.bytes()) {
+                        Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => failures.push(format!("{error:?}")),
+                    }
+                }
+                failures
+            })
+        };
+        let clients = (0..8).map(client).collect();
+        Self { stop, sent, clients }
+    }
+
+    /// Waits until that many more requests were answered.
+    fn pass(&self, more: u64) {
+        let until = self.sent.load(Ordering::Relaxed) + more;
+        eventually("requests are answered", || self.sent.load(Ordering::Relaxed) >= until);
+    }
+
+    fn stop(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients
+            .into_iter()
+            .flat_map(|client| client.join().expect("no panic"))
+            .collect()
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "gave up waiting until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Running instances of the app, as the API tells them.
+fn running(cluster: &Cluster) -> usize {
+    let ended = cluster.paas(["app", "site", "--json"]);
+    if ended.code != 0 {
+        return 0;
+    }
+    let told: Value = ended.json();
+    let text = told.to_string();
+    text.matches("\"RUNNING\"").count()
+}
+
+#[test]
+fn parts_die_one_after_the_other_and_no_request_is_lost() {
+    let mut cluster = Cluster::start(Size {
+        controllers: 3,
+        routers: 2,
+        cells: 3,
+    });
+    cluster.log_in(0);
+    let _ = cluster.paas(["create-org", "tests"]).ok();
+    let _ = cluster.paas(["create-space", "tests", "-o", "tests"]).ok();
+    let folder = app("static-site");
+    let path = folder.path().to_str().expect("UTF-8");
+    let _ = cluster.paas(["push", path, "-n", "site", "-i", "6", "-m", "64M"]).ok();
+    let load = Load::start(&cluster.edge(0));
+    load.pass(200);
+
+    // The elected controller, and one that is not: whichever is which, both die in turn.
+    for n in 0..3 {
+        cluster.controllers[n].kill();
+        cluster.log_in((n + 1) % 3);
+        load.pass(500);
+        eventually("all instances are told of", || running(&cluster) == 6);
+        cluster.controllers[n].up();
+    }
+    cluster.log_in(0);
+
+    // An agent: its apps go on, and it takes them over again.
+    cluster.cells[0].kill();
+    load.pass(500);
+    cluster.cells[0].up();
+
+    // The database and the object store are away for a while: what runs goes on.
+    cluster.database.stop();
+    load.pass(500);
+    cluster.database.up();
+    cluster.blobs.stop();
+    load.pass(500);
+    cluster.blobs.start_again().expect("it starts again");
+    eventually("the API answers again", || running(&cluster) == 6);
+
+    let failures = load.stop();
+    assert!(failures.is_empty(), "{} failed, first: {}", failures.len(), failures[0]);
+
+    // Another push, with everything as it is now.
+    let page = folder.path().join("public/index.html");
+    std::fs::write(page, "again").expect("written");
+    let _ = cluster.paas(["push", path, "-n", "site", "-i", "6", "-m", "64M"]).ok();
+}
