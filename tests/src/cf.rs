@@ -1,7 +1,7 @@
 //! What Cloud Foundry's command line does with an API: it asks in its order, keeps what it needs, and polls.
 
 use crate::{Platform, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
