@@ -54,6 +54,7 @@ fn again(start: &str) {
         "lifecycle::",
         "logs::",
         "network::",
+        "sidecars::",
         "escapes::every_",
     ];
     let output = Command::new(std::env::current_exe().unwrap())

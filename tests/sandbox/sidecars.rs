@@ -17,6 +17,7 @@ fn beside(host: &Host, app: &[&str], sidecars: &[(&str, &[&str])]) -> Spec {
                 .collect(),
             env: vec![("ROLE".to_owned(), (*name).to_owned())],
             cwd: "/tmp".into(),
+            memory_bytes: None,
         })
         .collect();
     spec
@@ -68,6 +69,73 @@ fn the_end_of_one_is_the_end_of_all() {
     let (exit, records) = host.run(&beside(&host, &["exit", "5"], &[("idle", &["sleep"])]));
     assert_eq!((exit.code, exit.sidecar), (Some(5), None));
     assert!(!text(&records, Stream::System).contains("sidecar"));
+    host.finish();
+}
+
+#[test]
+fn one_that_exceeds_its_own_memory_is_told_by_its_name() {
+    let host = Host::new();
+    for eater in ["eat", "eat-in-child"] {
+        let mut spec = beside(&host, &["sleep"], &[("idle", &["sleep"]), ("hungry", &[eater])]);
+        spec.limits.memory_bytes = 128 << 20;
+        spec.sidecars[0].memory_bytes = Some(16 << 20);
+        spec.sidecars[1].memory_bytes = Some(24 << 20);
+        let (exit, records) = host.run(&spec);
+        let said = text(&records, Stream::System);
+        assert_eq!(exit.sidecar.as_deref(), Some("hungry"), "{eater}: {exit:?} {said}");
+        let oom = exit.oom.expect("told as out of memory");
+        assert_eq!(oom.limit_bytes, 24 << 20);
+        assert!((20 << 20..=24 << 20).contains(&oom.peak_bytes), "{oom:?}");
+        assert!(
+            said.contains("sidecar hungry exceeded its memory limit of 25165824 bytes"),
+            "{said}"
+        );
+        assert!(!said.contains("app instance exceeded"), "{said}");
+    }
+    host.finish();
+}
+
+#[test]
+fn memory_that_runs_out_for_all_is_the_apps_whoever_is_killed() {
+    let host = Host::new();
+    let mut spec = beside(&host, &["eat"], &[("idle", &["sleep"])]);
+    spec.limits.memory_bytes = 64 << 20;
+    spec.sidecars[0].memory_bytes = Some(16 << 20);
+    let (exit, records) = host.run(&spec);
+    assert_eq!((exit.signal, exit.sidecar), (Some(libc::SIGKILL), None));
+    assert_eq!(exit.oom.expect("told as out of memory").limit_bytes, 64 << 20);
+    let said = text(&records, Stream::System);
+    assert!(said.contains("app instance exceeded its memory limit"), "{said}");
+    // Here the sidecar is the larger one, and below what it may use alone.
+    let mut spec = beside(&host, &["eat", "20971520"], &[("hungry", &["eat"])]);
+    spec.limits.memory_bytes = 64 << 20;
+    spec.sidecars[0].memory_bytes = Some(60 << 20);
+    let (exit, records) = host.run(&spec);
+    assert_eq!(
+        exit.oom.expect("told as out of memory").limit_bytes,
+        64 << 20,
+        "{exit:?}"
+    );
+    let said = text(&records, Stream::System);
+    assert!(said.contains("app instance exceeded its memory limit"), "{said}");
+    host.finish();
+}
+
+#[test]
+fn what_they_use_is_part_of_the_whole_and_no_share_is_larger() {
+    let host = Host::new();
+    let mut spec = beside(&host, &["sleep"], &[("fed", &["eat", "8388608"])]);
+    spec.sidecars[0].memory_bytes = Some(32 << 20);
+    let sandbox = host.create(&spec);
+    eventually("what it eats shows", || {
+        sandbox.stats().unwrap().memory_bytes >= 8 << 20
+    });
+    sandbox.kill().unwrap();
+    assert_eq!(sandbox.exit().unwrap().unwrap().oom, None);
+    sandbox.destroy().unwrap();
+    spec.sidecars[0].memory_bytes = Some(1 << 40);
+    let refused = host.runtime().create(&spec).unwrap_err().to_string();
+    assert!(refused.contains("the memory limit of sidecar fed"), "{refused}");
     host.finish();
 }
 

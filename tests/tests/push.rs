@@ -68,6 +68,39 @@ fn a_static_site() {
     three_times("static-site", "public/index.html", "It works", "It still works");
 }
 
+/// A sidecar of the manifest runs in the app's sandbox with memory of its own, and its end is told as its own.
+#[test]
+fn a_site_with_a_sidecar() {
+    let platform = &Platform::start();
+    let folder = app("static-site");
+    let manifest = |command: &str| {
+        let text = format!(
+            "applications:\n- name: beside\n  memory: 128M\n  sidecars:\n  - name: agent\n    process_types: [web]\n    \
+             memory: 32M\n    command: {command}\n"
+        );
+        std::fs::write(folder.path().join("manifest.yml"), text).expect("written");
+    };
+    let path = folder.path().to_str().expect("UTF-8");
+    manifest("echo beside with $MEMORY_LIMIT > public/beside.txt; exec sleep 1000");
+    platform.paas(["push", path]).ok();
+    let mut beside = String::new();
+    for _ in 0..100 {
+        let (status, body) = platform.get("beside.localhost", "/beside.txt");
+        if status == 200 {
+            beside = body;
+            break;
+        }
+    }
+    assert_eq!(beside.trim(), "beside with 32m");
+    manifest("exit 3");
+    let failed = platform.paas(["push", path]);
+    let told = format!("{}{}", failed.stdout, failed.stderr);
+    assert!(
+        failed.code != 0 && told.contains("SIDECAR/AGENT: Exited with status 3"),
+        "{told}"
+    );
+}
+
 /// A mirror with the one Go that the package index has newest for the app, and nothing else in reach.
 #[test]
 fn runtimes_come_from_a_mirror_folder_without_any_network() {

@@ -4,6 +4,7 @@
 //! knows. Users' variables win over defaults, and never over what the platform states. Pure.
 
 use model::id::WorkId;
+use model::staging::SidecarTemplate;
 use model::work::{InstanceSpec, WorkSpec};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -43,12 +44,44 @@ pub fn instance(
     instance: &InstanceSpec,
     address: Option<&str>,
 ) -> Vec<(String, String)> {
+    // What its sidecars have to themselves is not its own.
+    let reserved: u64 = instance
+        .sidecars
+        .iter()
+        .filter_map(|one| one.memory_mb)
+        .map(u64::from)
+        .sum();
+    let left = u64::from(spec.limits.memory_mb).saturating_sub(reserved);
+    of_instance(work, spec, instance, left, address)
+}
+
+/// Environment of what runs beside an app instance: that of the instance, with its own memory.
+#[must_use]
+pub fn sidecar(
+    work: WorkId,
+    spec: &WorkSpec,
+    instance: &InstanceSpec,
+    sidecar: &SidecarTemplate,
+    address: Option<&str>,
+) -> Vec<(String, String)> {
+    let memory_mb = sidecar.memory_mb.unwrap_or(spec.limits.memory_mb);
+    of_instance(work, spec, instance, memory_mb.into(), address)
+}
+
+fn of_instance(
+    work: WorkId,
+    spec: &WorkSpec,
+    instance: &InstanceSpec,
+    memory_mb: u64,
+    address: Option<&str>,
+) -> Vec<(String, String)> {
     let mut env = defaults();
     env.extend(users(spec));
     let port = instance.port.map(|port| port.to_string()).unwrap_or_default();
     set(&mut env, "HOME", HOME);
     set(&mut env, "PWD", HOME);
     common(&mut env, work, spec, instance.index, address);
+    set(&mut env, "MEMORY_LIMIT", &format!("{memory_mb}m"));
     if instance.port.is_some() {
         set(&mut env, "PORT", &port);
         set(&mut env, "VCAP_APP_PORT", &port);
@@ -67,7 +100,7 @@ pub fn instance(
     set(&mut env, "CF_INSTANCE_ADDR", &reached.unwrap_or_default());
     set(&mut env, "CF_INSTANCE_PORTS", &ports);
     if let Some(application) = env.get("VCAP_APPLICATION")
-        && let Some(complete) = application_of(application, work, instance)
+        && let Some(complete) = application_of(application, work, instance, memory_mb)
     {
         set(&mut env, "VCAP_APPLICATION", &complete);
     }
@@ -156,10 +189,13 @@ fn unreachable(env: &mut Variables) {
 }
 
 /// `VCAP_APPLICATION` with what is known of the instance; `None` where it is not an object.
-fn application_of(text: &str, work: WorkId, instance: &InstanceSpec) -> Option<String> {
+fn application_of(text: &str, work: WorkId, instance: &InstanceSpec, memory_mb: u64) -> Option<String> {
     let mut application: Map<String, Value> = serde_json::from_str(text).ok()?;
     application.insert("instance_id".to_owned(), json!(work.to_string()));
     application.insert("instance_index".to_owned(), json!(instance.index));
+    if let Some(limits) = application.get_mut("limits").and_then(Value::as_object_mut) {
+        limits.insert("mem".to_owned(), json!(memory_mb));
+    }
     application.insert("host".to_owned(), json!("0.0.0.0"));
     if let Some(port) = instance.port {
         application.insert("port".to_owned(), json!(port));

@@ -60,6 +60,8 @@ ids! {
     QuotaId,
     /// A recorded state of an app that can be rolled back to.
     RevisionId,
+    /// A process that runs beside others of an app.
+    SidecarId,
     /// A one-off run of a droplet.
     TaskId,
     /// A route.

@@ -14,6 +14,7 @@ pub mod quota;
 pub mod resource;
 pub mod secret;
 pub mod security;
+pub mod sidecar;
 pub mod staging;
 pub mod work;
 pub mod yaml;

@@ -147,6 +147,8 @@ pub struct ProcessVersion {
     pub env: SecretEnv,
     pub limits: Limits,
     pub health: HealthCheck,
+    /// What runs beside its instances.
+    pub sidecars: Vec<SidecarTemplate>,
     pub grace_seconds: u32,
     pub created_at: Timestamp,
 }

@@ -238,10 +238,10 @@ pub struct ProcessTemplate {
     pub memory_mb: Option<u32>,
 }
 
-/// A process that a classic buildpack wants to run beside others, in the same instance.
+/// A process that runs beside others in the same instance: of a classic buildpack, or of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SidecarTemplate {
-    /// Its name, the process type that the buildpack gave it.
+    /// Its name; of a buildpack's, the process type that it gave it.
     pub name: String,
     /// What the shell runs.
     pub command: String,

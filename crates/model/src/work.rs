@@ -227,6 +227,13 @@ pub enum Cause {
         /// Whether another try may succeed.
         retryable: bool,
     },
+    /// What runs beside it ended, and it with that.
+    Sidecar {
+        /// Of the sidecar.
+        name: String,
+        /// Why the sidecar ended.
+        why: Box<Cause>,
+    },
     /// Its cell is gone.
     CellLost,
 }
@@ -252,6 +259,7 @@ impl std::fmt::Display for Cause {
             Self::Stopped { killed: false } => f.write_str("Stopped"),
             Self::Stopped { killed: true } => f.write_str("Stopped (exceeded graceful shutdown interval)"),
             Self::NotStarted { detail, .. } => write!(f, "Could not be started: {detail}"),
+            Self::Sidecar { name, why } => write!(f, "Sidecar {name}: {why}"),
             Self::CellLost => f.write_str("The cell it ran on was lost"),
         }
     }
@@ -439,5 +447,12 @@ mod tests {
             oom.to_string(),
             "Exited with status 137 (out of memory: limit 64 MiB, peak 64 MiB)"
         );
+        let sidecar = Cause::Sidecar {
+            name: "agent".to_owned(),
+            why: Box::new(Cause::Exited { code: 3 }),
+        };
+        assert_eq!(sidecar.to_string(), "Sidecar agent: Exited with status 3");
+        let text = serde_json::to_string(&sidecar).expect("serialises");
+        assert_eq!(serde_json::from_str::<Cause>(&text).expect("reads its own"), sidecar);
     }
 }

@@ -125,10 +125,10 @@ fn reason(spec: &Spec) -> std::result::Result<(), String> {
         format!("group {} is above {MAX_ID}", process.gid)
     })?;
     command(&process.argv, &process.env, &process.cwd, process.uid)?;
-    sidecars(&spec.sidecars, process.uid)
+    sidecars(&spec.sidecars, process.uid, spec.limits.memory_bytes)
 }
 
-fn sidecars(sidecars: &[Sidecar], uid: u32) -> std::result::Result<(), String> {
+fn sidecars(sidecars: &[Sidecar], uid: u32, memory_bytes: u64) -> std::result::Result<(), String> {
     ensure(sidecars.len() <= MAX_SIDECARS, || {
         format!("more than {MAX_SIDECARS} sidecars")
     })?;
@@ -139,6 +139,12 @@ fn sidecars(sidecars: &[Sidecar], uid: u32) -> std::result::Result<(), String> {
         ensure(once, || format!("two sidecars are called {name}"))?;
         command(&sidecar.argv, &sidecar.env, &sidecar.cwd, uid)
             .map_err(|reason| format!("sidecar {name}: {reason}"))?;
+        let share_ok = sidecar
+            .memory_bytes
+            .is_none_or(|bytes| (MIN_MEMORY..=memory_bytes).contains(&bytes));
+        ensure(share_ok, || {
+            format!("the memory limit of sidecar {name} is not between 4 MiB and the sandbox's own")
+        })?;
     }
     Ok(())
 }
@@ -240,6 +246,7 @@ pub mod tests {
             argv: vec!["/x".into()],
             env: vec![],
             cwd: "/".into(),
+            memory_bytes: None,
         }
     }
 

@@ -57,6 +57,11 @@ pub fn message_seeds() -> Vec<Vec<u8>> {
         ended: Some(ended),
     }));
     add(serde_json::to_vec(&Order::Take));
+    add(serde_json::to_vec(&Order::Share {
+        sidecar: 0,
+        peak: true,
+        event: false,
+    }));
     add(serde_json::to_vec(&Report::Ready { steps: vec![(id(), 2)] }));
     add(serde_json::to_vec(&Report::Failed { stage, errno, program }));
     add(serde_json::to_vec(&Command::Signal { signal: 15 }));

@@ -73,7 +73,7 @@ pub struct Spec {
     pub sidecars: Vec<Sidecar>,
 }
 
-/// A process beside the app's: the same user in the same sandbox, with the same limits. It shares its fate: the
+/// A process beside the app's: the same user in the same sandbox, below the same limits. It shares its fate: the
 /// first of them to end by itself ends the sandbox, and a signal to the app is one to all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
@@ -85,6 +85,9 @@ pub struct Sidecar {
     pub env: Vec<(String, String)>,
     /// Working folder, absolute, must exist.
     pub cwd: PathBuf,
+    /// Most memory that it may use of the sandbox's; `None`: it is limited with all the others alone.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// A host folder or file shown inside a sandbox; always nosuid and nodev.
@@ -233,7 +236,8 @@ pub struct Exit {
     /// Times a fork was refused because of the process limit.
     #[serde(default)]
     pub pids_refused: u64,
-    /// Which sidecar it was that ended, and the app with it: code and signal are that one's.
+    /// Which sidecar it was that ended, and the app with it: code and signal are that one's, or it was killed at its
+    /// own memory limit.
     #[serde(default)]
     pub sidecar: Option<String>,
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::copy::CopyOrder;
 
 /// Spoken by agent and spawner; raised with every incompatible change.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Largest message; bigger things travel in a memfd.
 const MAX_MESSAGE: usize = 32 << 10;
 /// Most descriptors in one message.
@@ -108,7 +108,10 @@ pub enum Order {
     /// Take the descriptor that comes along: init the private layer as a detached mount, the
     /// app's process its terminal.
     Take,
-    /// To the app's process: nothing is missing any more, execute.
+    /// To init: the group in which the sidecar with this number in its list is to run. Descriptors: where it joins, two
+    /// counters (kills for memory, times its limit was reached), and if there are such its peak and an event.
+    Share { sidecar: usize, peak: bool, event: bool },
+    /// To the app's process: nothing is missing any more, execute. To an init with sidecars: start them.
     Go,
 }
 

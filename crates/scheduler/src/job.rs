@@ -96,6 +96,7 @@ const fn repeatable(job: JobRef, cause: &Cause) -> bool {
         | Cause::OutOfMemory { .. }
         | Cause::StartTimeout { .. }
         | Cause::Unhealthy { .. }
-        | Cause::TimedOut { .. } => false,
+        | Cause::TimedOut { .. }
+        | Cause::Sidecar { .. } => false,
     }
 }

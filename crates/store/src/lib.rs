@@ -33,6 +33,7 @@ mod seal;
 mod security_group;
 mod service;
 mod setting;
+mod sidecar;
 mod sql;
 mod stack;
 mod task;

@@ -24,7 +24,7 @@ pub struct ProcessFilter {
 pub(crate) const PROCESS: &str = "t.id, t.app_id, t.type, t.instances, t.limits, t.health, t.command, t.version_id, \
                                   t.metadata, t.created_at, t.updated_at";
 pub(crate) const VERSION: &str = "t.id, t.process_id, t.app_id, t.droplet_id, t.command, t.env_sealed, t.limits, \
-                                  t.health, t.grace_seconds, t.created_at";
+                                  t.health, t.sidecars, t.grace_seconds, t.created_at";
 
 pub(crate) fn process(_: &Db, row: &Row) -> Result<Process> {
     Ok(Process {
@@ -53,6 +53,7 @@ pub(crate) fn version(db: &Db, row: &Row) -> Result<ProcessVersion> {
         env: db.keys.open_json(id.0, &row.get::<Vec<u8>>("env_sealed")?)?,
         limits: row.json("limits")?,
         health: row.json("health")?,
+        sidecars: row.json("sidecars")?,
         grace_seconds: row.int("grace_seconds")?,
         created_at: row.time("created_at")?,
     })
@@ -193,7 +194,7 @@ impl Tx {
             "version_create",
             version.id,
             "INSERT INTO process_versions (id, process_id, app_id, droplet_id, command, env_sealed, limits, health, \
-             grace_seconds, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             sidecars, grace_seconds, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
         .arg(version.id)
         .arg(version.process)
@@ -203,6 +204,7 @@ impl Tx {
         .arg(self.keys.seal_json(version.id.0, &version.env)?)
         .arg(json(&version.limits)?)
         .arg(json(&version.health)?)
+        .arg(json(&version.sidecars)?)
         .arg(version.grace_seconds)
         .arg(version.created_at);
         self.execute(query).await.map(drop)

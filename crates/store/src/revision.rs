@@ -19,7 +19,7 @@ pub struct RevisionFilter {
     pub common: Common,
 }
 
-const REVISION: &str = "t.id, t.app_id, t.version, t.droplet_id, t.env_sealed, t.commands, t.description, t.metadata, \
+const REVISION: &str = "t.id, t.app_id, t.version, t.droplet_id, t.env_sealed, t.commands, t.sidecars, t.description, t.metadata, \
                         t.created_at, t.updated_at";
 
 fn revision(db: &Db, row: &Row) -> Result<Revision> {
@@ -31,6 +31,7 @@ fn revision(db: &Db, row: &Row) -> Result<Revision> {
         droplet: row.id("droplet_id")?,
         env: db.keys.open_json(id.0, &row.get::<Vec<u8>>("env_sealed")?)?,
         commands: row.json("commands")?,
+        sidecars: row.json("sidecars")?,
         description: row.text("description")?,
         metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
@@ -85,8 +86,8 @@ impl Tx {
         let query = Query::new(
             "revision_create",
             revision.id,
-            "INSERT INTO revisions (id, app_id, version, droplet_id, env_sealed, commands, description, metadata, \
-             created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "INSERT INTO revisions (id, app_id, version, droplet_id, env_sealed, commands, sidecars, description, \
+             metadata, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
         .taken("revision version")
         .arg(revision.id)
@@ -95,6 +96,7 @@ impl Tx {
         .arg(revision.droplet)
         .arg(self.keys.seal_json(revision.id.0, &revision.env)?)
         .arg(json(&revision.commands)?)
+        .arg(json(&revision.sidecars)?)
         .arg(revision.description.as_str())
         .arg(json(&revision.metadata)?)
         .arg(revision.created_at)

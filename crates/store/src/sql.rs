@@ -79,6 +79,7 @@ id_args!(
     DeploymentId,
     RevisionId,
     QuotaId,
+    SidecarId,
     TaskId,
     RouteId,
     DestinationId,

@@ -69,13 +69,14 @@ const AGAIN: [(&str, &str); 3] = [
     ("parked::all_that_is_promised_holds_of_what_was_blank", "blank"),
 ];
 /// Which others, by the beginning of their names.
-const AGAIN_GROUPS: [&str; 6] = [
+const AGAIN_GROUPS: [&str; 7] = [
     "isolation::",
     "limits::",
     "resources::",
     "lifecycle::",
     "logs::",
     "network::",
+    "sidecars::",
 ];
 /// Unit tests that look at the kernel's control groups, beside the whole suite of `tests/sandbox`.
 const UNIT: &str = "cgroup::";

@@ -231,6 +231,7 @@ async fn app(
             env: app.env.clone(),
             limits: process.limits,
             health: process.health.clone(),
+            sidecars: Vec::new(),
             grace_seconds: 10,
             created_at: now,
         };

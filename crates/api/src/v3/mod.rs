@@ -21,6 +21,7 @@ pub mod route;
 mod routes;
 pub mod security_group;
 pub mod service;
+pub mod sidecar;
 pub mod task;
 pub mod tenant;
 
@@ -38,6 +39,7 @@ pub use route::*;
 pub use routes::ROUTES;
 pub use security_group::*;
 pub use service::*;
+pub use sidecar::*;
 pub use task::*;
 pub use tenant::*;
 

@@ -1,6 +1,6 @@
 //! Revisions: what an app ran.
 
-use super::{Guid, Links, Metadata, ToOne};
+use super::{Guid, Links, Metadata, RevisionSidecar, ToOne};
 use model::Timestamp;
 use model::id::{AppId, DropletId, RevisionId};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Revision {
     /// By process type.
     pub processes: BTreeMap<String, RevisionProcess>,
     #[serde(default)]
-    pub sidecars: Vec<serde_json::Value>,
+    pub sidecars: Vec<RevisionSidecar>,
     pub description: String,
     /// Whether the droplet is still kept.
     pub deployable: bool,

@@ -75,7 +75,7 @@ pub(crate) fn sandbox(
         network: Network::Isolated { policy },
         log: log_policy(config, spec),
         files,
-        sidecars: sidecars(config, work, spec),
+        sidecars: sidecars(work, spec),
     })
 }
 
@@ -135,24 +135,34 @@ fn process(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -
 }
 
 /// What runs beside an instance: as its process does, with a command of its own.
-fn sidecars(config: &Config, work: WorkId, spec: &WorkSpec) -> Vec<Sidecar> {
+fn sidecars(work: WorkId, spec: &WorkSpec) -> Vec<Sidecar> {
     let WorkKind::Instance(instance) = &spec.kind else {
         return Vec::new();
     };
-    let all = instance.sidecars.iter().map(|sidecar| {
+    let mut all: Vec<Sidecar> = Vec::new();
+    for sidecar in &instance.sidecars {
         let mut argv = launch(instance.process_type.as_str());
         argv.extend(["--".to_owned(), sidecar.command.clone()]);
-        Sidecar {
-            name: plain(&sidecar.name),
-            argv,
-            env: environment(config, work, spec, false),
-            cwd: env::HOME.into(),
+        let mut name = plain(&sidecar.name);
+        if all.iter().any(|other| other.name == name) {
+            // Two names of the platform's, one for sandboxes.
+            name = format!("{}-{}", name.chars().take(60).collect::<String>(), all.len());
         }
-    });
-    all.collect()
+        let share = sidecar
+            .memory_mb
+            .map(|megabytes| megabytes.min(spec.limits.memory_mb).max(4));
+        all.push(Sidecar {
+            name,
+            argv,
+            env: env::sidecar(work, spec, instance, sidecar, ADDRESS),
+            cwd: env::HOME.into(),
+            memory_bytes: share.map(|megabytes| u64::from(megabytes) * MIB),
+        });
+    }
+    all
 }
 
-/// A buildpack's name for a sidecar, as one that a sandbox takes.
+/// A sidecar's name as one that a sandbox takes.
 fn plain(name: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let text = name.chars().map(|c| if fits(c) { c } else { '-' });

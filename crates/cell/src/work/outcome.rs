@@ -13,6 +13,18 @@ pub(crate) fn cause(decided: Option<Cause>, exit: Option<&Exit>) -> Cause {
         // Nobody but the host could have ended it without a trace.
         return Cause::CellLost;
     };
+    let cause = ended(exit);
+    match &exit.sidecar {
+        Some(name) => Cause::Sidecar {
+            name: name.clone(),
+            why: Box::new(cause),
+        },
+        None => cause,
+    }
+}
+
+/// How the process ended, whichever it was.
+fn ended(exit: &Exit) -> Cause {
     if let Some(oom) = exit.oom {
         return Cause::OutOfMemory {
             limit_bytes: oom.limit_bytes,
@@ -31,7 +43,11 @@ pub(crate) fn cause(decided: Option<Cause>, exit: Option<&Exit>) -> Cause {
 #[must_use]
 pub(crate) fn last_line(cause: &Cause, exit: Option<&Exit>) -> String {
     let status = exit.map(|exit| exit.code.unwrap_or_else(|| 128 + exit.signal.unwrap_or(0)));
-    let text = match (cause, status) {
+    let own = match cause {
+        Cause::Sidecar { why, .. } => why,
+        other => other,
+    };
+    let text = match (own, status) {
         (Cause::OutOfMemory { .. }, _) => "Exit status 137 (out of memory)".to_owned(),
         (Cause::Stopped { killed: true }, Some(status)) => {
             format!("Exit status {status} (exceeded graceful shutdown interval)")
@@ -108,6 +124,15 @@ mod tests {
         assert_eq!(
             line(Cause::Stopped { killed: true }, exit(None, Some(9), false)),
             "Exit status 137 (exceeded graceful shutdown interval)"
+        );
+        let mut beside = exit(None, Some(9), true);
+        beside.sidecar = Some("agent".to_owned());
+        let told = cause(None, Some(&beside));
+        assert!(matches!(&told, Cause::Sidecar { name, why } if name == "agent"
+            && matches!(**why, Cause::OutOfMemory { limit_bytes: 64, .. })));
+        assert_eq!(
+            line(told, beside),
+            "Exit status 137 (out of memory) of the sidecar agent, and the instance with it"
         );
         let oom = cause(None, Some(&exit(None, Some(9), true)));
         assert_eq!(line(oom, exit(None, Some(9), true)), "Exit status 137 (out of memory)");

@@ -189,3 +189,52 @@ async fn many_start_at_once_from_one_copy_of_their_layers() {
     });
     assert_eq!(left, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sidecars_have_their_share_of_memory_and_end_the_instance_in_their_own_name() {
+    let kit = Kit::start().await;
+    let layers = kit.droplet().await;
+    let mut work = kit.instance(
+        &layers,
+        Some("echo left $MEMORY_LIMIT; exec python3 -m http.server $PORT"),
+    );
+    work.spec.limits.memory_mb = 160;
+    let WorkKind::Instance(instance) = &mut work.spec.kind else {
+        unreachable!("it is an instance")
+    };
+    let sidecar = |name: &str, command: &str, memory_mb| model::staging::SidecarTemplate {
+        name: name.to_owned(),
+        command: command.to_owned(),
+        process_types: vec!["web".to_owned()],
+        memory_mb,
+    };
+    let hungry = "echo share $MEMORY_LIMIT; while [ ! -e full ]; do sleep 0.1; done; \
+                  exec python3 -c 'b = [bytearray(1 << 20) for _ in range(1 << 20)]'";
+    instance.sidecars = vec![
+        sidecar("my agent", "echo all $MEMORY_LIMIT; exec sleep 1000", None),
+        sidecar("hungry", hungry, Some(48)),
+    ];
+    kit.controller.assign(std::slice::from_ref(&work));
+    let seen = kit.running(work.work).await;
+    assert_eq!(get(&seen, "/index.html").await, "hello from the app\n");
+    assert_eq!(kit.line(work.work, "left 112m").await.source_type, "APP/PROC/WEB");
+    let line = kit.line(work.work, "share 48m").await;
+    assert_eq!(line.source_type, "APP/PROC/WEB/SIDECAR/HUNGRY");
+    let line = kit.line(work.work, "all 160m").await;
+    assert_eq!(line.source_type, "APP/PROC/WEB/SIDECAR/MY AGENT");
+    let mut socket = kit.controller.exec(work.work, &["touch full"], None).await;
+    crate::controller::read_session(&mut socket).await;
+    let Cause::Sidecar { name, why } = kit.ended(work.work).await else {
+        panic!("it is not the sidecar's end")
+    };
+    assert_eq!(name, "hungry");
+    assert!(
+        matches!(*why, Cause::OutOfMemory { limit_bytes, .. } if limit_bytes == 48 << 20),
+        "{why}"
+    );
+    kit.line(work.work, "sidecar hungry exceeded its memory limit of 50331648 bytes")
+        .await;
+    kit.line(work.work, "Exit status 137 (out of memory) of the sidecar hungry")
+        .await;
+    kit.gone(work.work).await;
+}

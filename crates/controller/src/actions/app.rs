@@ -2,7 +2,7 @@
 
 use super::quota::Guard;
 use super::rollout::How;
-use super::{By, fresh, revision, rollout};
+use super::{By, fresh, revision, rollout, sidecar};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use api::v3;
@@ -277,7 +277,10 @@ pub async fn scale(
         process.instances = instances;
     }
     let resized = limits != process.limits;
-    process.limits = limits;
+    let remembered = std::mem::replace(&mut process.limits, limits).memory_mb;
+    if limits.memory_mb != remembered {
+        sidecar::check_process(&tx, &process).await?;
+    }
     process.updated_at = by.now;
     tx.process_update(&process).await?;
     guard.after(&tx).await?;

@@ -1,7 +1,7 @@
 //! Applies a manifest to a space: all of its apps in one transaction, or none.
 
 use super::quota::Guard;
-use super::{By, app as apps, rollout, route as routes, service as services};
+use super::{By, app as apps, rollout, route as routes, service as services, sidecar};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use model::id::JobId;
@@ -55,6 +55,7 @@ async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, gu
         None => create(tx, space, &wanted, by).await?,
     };
     apply_processes(tx, &app, &wanted.processes, guard, by).await?;
+    sidecar::apply_on(tx, &app, space, &wanted.sidecars, by).await?;
     apply_services(tx, &app, space, &wanted, by).await?;
     apply_routes(tx, &app, space, &wanted, by).await
 }
@@ -159,6 +160,9 @@ async fn apply_processes(tx: &Tx, app: &App, wanted: &[WantedProcess], guard: &G
         process.limits = wanted.limits(process.limits);
         if process.limits.memory_mb > before.limits.memory_mb {
             guard.instance(&process.limits)?;
+        }
+        if process.limits.memory_mb != before.limits.memory_mb {
+            sidecar::check_process(tx, &process).await?;
         }
         process.health = wanted.health.apply(&process.health);
         let changed = process.command != before.command

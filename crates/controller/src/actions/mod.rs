@@ -15,6 +15,7 @@ pub mod rollout;
 pub mod route;
 pub mod security_group;
 pub mod service;
+pub mod sidecar;
 pub mod task;
 pub mod tenant;
 pub mod user;

@@ -1,6 +1,6 @@
 //! Revisions: what an app ran, recorded whenever it starts to run something else, so that it can be rolled back to.
 
-use super::{By, fresh};
+use super::{By, fresh, sidecar};
 use crate::error::{Answer, Failure};
 use model::id::RevisionId;
 use model::resource::{App, Droplet, Process, Revision};
@@ -19,6 +19,7 @@ pub async fn record(tx: &Tx, app: &App, droplet: &Droplet, back_to: Option<u32>,
         droplet: droplet.id,
         env: app.env.clone(),
         commands: commands(&tx.processes_of_app(app.id).await?),
+        sidecars: sidecar::of_app(tx, app.id).await?,
         description: String::new(),
         metadata: model::resource::Metadata::default(),
         created_at: by.now,
@@ -57,6 +58,9 @@ fn differences(last: &Revision, now: &Revision) -> Vec<String> {
     if last.env != now.env {
         news.push("New environment variables deployed.".to_owned());
     }
+    if !model::sidecar::same(&last.sidecars, &now.sidecars) {
+        news.push("Sidecars updated.".to_owned());
+    }
     for (kind, command) in &now.commands {
         match (last.commands.get(kind), command) {
             (None, _) => news.push(format!("New process type '{kind}' added.")),
@@ -71,7 +75,7 @@ fn differences(last: &Revision, now: &Revision) -> Vec<String> {
     news
 }
 
-/// Gives the app environment and commands of a revision; its droplet, to be deployed.
+/// Gives the app environment, commands and sidecars of a revision; its droplet, to be deployed.
 pub async fn restore(tx: &Tx, app: &mut App, revision: &Revision, by: &By) -> Answer<Droplet> {
     let droplet = tx.droplet_fetch(revision.droplet).await?;
     let droplet = droplet.ok_or_else(|| {
@@ -88,6 +92,7 @@ pub async fn restore(tx: &Tx, app: &mut App, revision: &Revision, by: &By) -> An
             tx.process_update(&process).await?;
         }
     }
+    sidecar::restore(tx, app, &revision.sidecars, &droplet.sidecars, by).await?;
     Ok(droplet)
 }
 
@@ -108,6 +113,7 @@ mod tests {
                 .iter()
                 .map(|(kind, command)| (kind.parse().expect("valid"), command.map(ToOwned::to_owned)))
                 .collect(),
+            sidecars: Vec::new(),
             description: String::new(),
             metadata: model::resource::Metadata::default(),
             created_at: Timestamp::UNIX_EPOCH,
@@ -121,6 +127,12 @@ mod tests {
         assert!(differences(&last, &last).is_empty());
         let mut now = revision(2, &[("web", Some("run")), ("new", None), ("a", None), ("b", Some("y"))]);
         now.env.set("A", "1");
+        now.sidecars.push(model::staging::SidecarTemplate {
+            name: "agent".to_owned(),
+            command: "./agent".to_owned(),
+            process_types: vec!["web".to_owned()],
+            memory_mb: None,
+        });
         let mut news = differences(&last, &now);
         news.sort_unstable();
         assert_eq!(
@@ -133,6 +145,7 @@ mod tests {
                 "New environment variables deployed.",
                 "New process type 'new' added.",
                 "Process type 'old' removed.",
+                "Sidecars updated.",
             ]
         );
     }

@@ -5,7 +5,7 @@
 //! Only `web` has deployments; the control loop gives the other processes of the app their new version when that of
 //! `web` is deployed.
 
-use super::{By, fresh, revision};
+use super::{By, fresh, revision, sidecar};
 use crate::error::{Answer, Failure};
 use crate::services::{self, Group};
 use model::SecretEnv;
@@ -15,6 +15,7 @@ use model::id::{ProcessId, VersionId};
 use model::limits::Limits;
 use model::name::ProcessType;
 use model::resource::{App, AppState, Deployment, DeploymentState, Droplet, Metadata, Process, ProcessVersion, Space};
+use model::staging::SidecarTemplate;
 use serde_json::json;
 use store::Tx;
 
@@ -45,7 +46,19 @@ pub fn new_process(app: &App, process_type: ProcessType, by: &By) -> Process {
 }
 
 /// What instances of the process would run if they were started now.
-fn version_now(process: &Process, env: SecretEnv, droplet: &Droplet, by: &By) -> ProcessVersion {
+async fn version_now(tx: &Tx, process: &Process, app: &App, droplet: &Droplet, by: &By) -> Answer<ProcessVersion> {
+    let env = services::environment(tx, app, Group::Running).await?;
+    let sidecars = sidecar::of_app(tx, app.id).await?;
+    Ok(version_of(process, env, &sidecars, droplet, by))
+}
+
+fn version_of(
+    process: &Process,
+    env: SecretEnv,
+    sidecars: &[SidecarTemplate],
+    droplet: &Droplet,
+    by: &By,
+) -> ProcessVersion {
     ProcessVersion {
         id: fresh::<VersionId>(),
         process: process.id,
@@ -55,6 +68,7 @@ fn version_now(process: &Process, env: SecretEnv, droplet: &Droplet, by: &By) ->
         env,
         limits: process.limits,
         health: process.health.clone(),
+        sidecars: model::sidecar::beside(sidecars, process.process_type.as_str()),
         grace_seconds: GRACE_SECONDS,
         created_at: by.now,
     }
@@ -66,6 +80,7 @@ fn same(one: &ProcessVersion, other: &ProcessVersion) -> bool {
         && one.env == other.env
         && one.limits == other.limits
         && one.health == other.health
+        && one.sidecars == other.sidecars
         && one.grace_seconds == other.grace_seconds
 }
 
@@ -96,7 +111,7 @@ pub async fn assign_droplet(tx: &Tx, app: &mut App, droplet: &Droplet, by: &By) 
             tx.process_create(&new_process(app, process_type, by)).await?;
         }
     }
-    Ok(())
+    sidecar::follow_droplet(tx, app, droplet, by).await
 }
 
 /// Gives each process of a stopped app the version that it starts with: the one it has, if nothing changed since.
@@ -118,12 +133,7 @@ pub async fn refresh_versions_but_web(tx: &Tx, app: &App, droplet: &Droplet, by:
 }
 
 async fn refresh_version(tx: &Tx, process: &Process, app: &App, droplet: &Droplet, by: &By) -> Answer<()> {
-    let new = version_now(
-        process,
-        services::environment(tx, app, Group::Running).await?,
-        droplet,
-        by,
-    );
+    let new = version_now(tx, process, app, droplet, by).await?;
     let old = match process.version {
         Some(id) => tx.version_fetch(id).await?,
         None => None,
@@ -181,7 +191,7 @@ pub async fn deploy(tx: &Tx, app: &mut App, space: &Space, droplet: &Droplet, ho
         tx.event(finished_event(&active, app, space, by));
     }
     let revision = revision::record(tx, app, droplet, how.back_to, by).await?;
-    let version = version_now(&web, services::environment(tx, app, Group::Running).await?, droplet, by);
+    let version = version_now(tx, &web, app, droplet, by).await?;
     tx.version_create(&version).await?;
     tx.process_set_version(web.id, Some(version.id)).await?;
     if !was_started {

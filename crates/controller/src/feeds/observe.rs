@@ -110,7 +110,7 @@ async fn crash(control: &Control, tx: &Tx, work: &Work, cause: &Cause, now: Time
     // As CF has them.
     data["instance"] = json!(work.id);
     data["reason"] = json!("CRASHED");
-    data["exit_description"] = json!(cause.to_string());
+    data["exit_description"] = json!(description(cause, &process_type));
     data["exit_status"] = json!(status(cause));
     tx.event(record::event(&work.spec.owner, "app.crash", data, now));
     let then = match (next, next_text) {
@@ -135,11 +135,23 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
         .unwrap_or_else(|_| at.to_string())
 }
 
+/// As CF tells it, with the source that logs name where it was not the process itself.
+fn description(cause: &Cause, process_type: &str) -> String {
+    match cause {
+        Cause::Sidecar { name, why } => {
+            let (kind, name) = (process_type.to_ascii_uppercase(), name.to_ascii_uppercase());
+            format!("APP/PROC/{kind}/SIDECAR/{name}: {why}")
+        }
+        other => other.to_string(),
+    }
+}
+
 const fn status(cause: &Cause) -> Option<i32> {
     match cause {
         Cause::Exited { code } => Some(*code),
         Cause::Signalled { signal } => Some(128 + *signal),
         Cause::OutOfMemory { .. } => Some(137),
+        Cause::Sidecar { why, .. } => status(why),
         Cause::StartTimeout { .. }
         | Cause::Unhealthy { .. }
         | Cause::TimedOut { .. }

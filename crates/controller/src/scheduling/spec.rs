@@ -9,7 +9,7 @@ use model::id::VersionId;
 use model::limits::Limits;
 use model::resource::{Build, Buildpack};
 use model::secret::SecretEnv;
-use model::staging::{BuildFailure, BuildInput, BuildpackMount, BuildpackSource, FailureClass, SidecarTemplate};
+use model::staging::{BuildFailure, BuildInput, BuildpackMount, BuildpackSource, FailureClass};
 use model::work::{BuildSpec, InstanceSpec, Owner, TaskSpec, WorkKind, WorkSpec};
 use serde_json::json;
 use store::{DesiredProcess, DesiredVersion, PendingBuild};
@@ -52,15 +52,9 @@ pub(super) fn instance(config: &Config, of: &DesiredProcess, version: &DesiredVe
             port: listens.then_some(APP_PORT),
             grace_seconds: version.grace_seconds,
             uris: of.uris.clone(),
-            sidecars: beside(&droplet.sidecars, process.process_type.as_str()),
+            sidecars: model::sidecar::beside(&version.sidecars, process.process_type.as_str()),
         }),
     }
-}
-
-/// Those of `sidecars` that run beside the process type.
-fn beside(sidecars: &[SidecarTemplate], process_type: &str) -> Vec<SidecarTemplate> {
-    let wanted = |sidecar: &&SidecarTemplate| sidecar.process_types.iter().any(|wanted| wanted == process_type);
-    sidecars.iter().filter(wanted).cloned().collect()
 }
 
 /// The version of a process that is to be placed, where it is there.
@@ -206,26 +200,5 @@ fn platform_env(env: &mut SecretEnv, application: &serde_json::Value) {
     // Versions of apps that are bound to services have it already.
     if !env.0.contains_key("VCAP_SERVICES") {
         env.set("VCAP_SERVICES", "{}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sidecars_run_beside_the_types_they_name() {
-        let sidecar = |name: &str, types: &[&str]| SidecarTemplate {
-            name: name.to_owned(),
-            command: "./agent".to_owned(),
-            process_types: types.iter().map(|&t| t.to_owned()).collect(),
-            memory_mb: None,
-        };
-        let all = [sidecar("both", &["web", "worker"]), sidecar("worker", &["worker"])];
-        let names =
-            |process_type| -> Vec<String> { beside(&all, process_type).into_iter().map(|one| one.name).collect() };
-        assert_eq!(names("web"), ["both"]);
-        assert_eq!(names("worker"), ["both", "worker"]);
-        assert!(names("task").is_empty());
     }
 }

@@ -139,6 +139,8 @@ async fn follow(
             return Ok(());
         }
     }
+    let sidecars = tx.sidecars_of_app(process.app).await.map_err(failed("read sidecars"))?;
+    let sidecars: Vec<_> = sidecars.into_iter().map(|one| one.what).collect();
     let version = ProcessVersion {
         id: VersionId(Uuid::now_v7()),
         process: process.id,
@@ -148,6 +150,7 @@ async fn follow(
         env: lead.env.clone(),
         limits: process.limits,
         health: process.health.clone(),
+        sidecars: model::sidecar::beside(&sidecars, process.process_type.as_str()),
         grace_seconds: lead.grace_seconds,
         created_at: loaded.now,
     };

@@ -47,6 +47,7 @@ fn is_known(key: &str) -> bool {
         "env",
         "routes",
         "processes",
+        "sidecars",
         "services",
         "buildpacks",
         "metadata",
@@ -119,6 +120,7 @@ impl Changes<'_> {
                 "random-route" | "default-route" if *value == json!(true) && there.get("routes").is_none() => {
                     self.add(key, value);
                 }
+                "sidecars" => self.sidecars(there.get("sidecars"), value),
                 "processes" => {
                     for (n, process) in value.as_array().into_iter().flatten().enumerate() {
                         let kind = process.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -138,6 +140,25 @@ impl Changes<'_> {
                     None if PLAIN.contains(&key.as_str()) || AMOUNTS.contains(&key.as_str()) => self.add(key, value),
                     None => {}
                 },
+            }
+        }
+    }
+
+    /// Sidecars by name; what is not said of one stays.
+    fn sidecars(&mut self, there: Option<&Value>, value: &Value) {
+        let there = there.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for (n, sidecar) in value.as_array().into_iter().flatten().enumerate() {
+            let known = there.iter().find(|known| known.get("name") == sidecar.get("name"));
+            let (Some(known), Some(sidecar)) = (known, sidecar.as_object()) else {
+                self.add(&format!("sidecars/{n}"), sidecar);
+                continue;
+            };
+            for (key, value) in sidecar {
+                let path = format!("sidecars/{n}/{}", escaped(key));
+                match key.as_str() {
+                    "process_types" => self.list(&path, known.get(key), value),
+                    _ => self.plain(&path, key, known, value),
+                }
             }
         }
     }
@@ -215,6 +236,7 @@ mod tests {
             "metadata": {"labels": {"tier": "web"}},
             "routes": [{"route": "shop.example.com"}],
             "services": ["db"],
+            "sidecars": [{"name": "agent", "process_types": ["web"], "command": "./agent", "memory": "16M"}],
             "processes": [
                 {"type": "web", "instances": 1, "memory": "256M", "health-check-type": "port"},
                 {"type": "worker", "instances": 0, "memory": "64M"},
@@ -235,7 +257,7 @@ mod tests {
             "name": "shop", "path": "/home/dev", "instances": 1, "memory": "256M", "stack": "host", "command": null,
             "buildpacks": ["a", "b"], "env": {"SAME": 1}, "routes": [{"route": "SHOP.example.com"}], "services": ["db"],
             "processes": [{"type": "worker", "memory": "64MB"}], "default-route": true, "random-route": true,
-            "metadata": {"labels": {"tier": "web"}}, "unknown": 5,
+            "metadata": {"labels": {"tier": "web"}}, "unknown": 5, "sidecars": [{"name": "agent", "memory": "16MB"}],
         });
         assert_eq!(of(same), Vec::<Value>::new());
     }
@@ -247,6 +269,7 @@ mod tests {
             "env": {"OLD": "y", "NEW/ONE": true}, "routes": [{"route": "shop.example.com"}, {"route": "two.example.com"}],
             "services": [{"name": "queue"}], "processes": [{"type": "worker", "instances": 2}, {"type": "clock"}],
             "metadata": {"labels": {"tier": null, "env": "prod"}},
+            "sidecars": [{"name": "agent", "process_types": ["web", "worker"], "command": "./other"}, {"name": "two"}],
         });
         let at = |path: &str| format!("/applications/0/{path}");
         let mut found = of(app);
@@ -264,6 +287,9 @@ mod tests {
             json!({"op": "replace", "path": at("processes/0/instances"), "was": 0, "value": 2}),
             json!({"op": "add", "path": at("processes/1"), "value": {"type": "clock"}}),
             json!({"op": "add", "path": at("routes/1"), "value": {"route": "two.example.com"}}),
+            json!({"op": "replace", "path": at("sidecars/0/command"), "was": "./agent", "value": "./other"}),
+            json!({"op": "add", "path": at("sidecars/0/process_types/1"), "value": "worker"}),
+            json!({"op": "add", "path": at("sidecars/1"), "value": {"name": "two"}}),
             json!({"op": "add", "path": at("services/0"), "value": {"name": "queue"}}),
         ];
         expected.sort_by_key(|change| change["path"].as_str().map(ToOwned::to_owned));

@@ -18,6 +18,7 @@ use http::{StatusCode, header};
 use model::health::Probe;
 use model::manifest::{self, Manifest};
 use model::resource::{App, Metadata, Process};
+use model::sidecar::Sidecar;
 use serde_json::json;
 use std::collections::HashMap;
 use store::{Order, Page, RouteFilter, Scope};
@@ -104,6 +105,11 @@ async fn as_it_is(context: &Context, app: &App) -> Answer<serde_json::Value> {
     if !services.is_empty() {
         value["services"] = json!(services);
     }
+    let mut sidecars = store.sidecars_of_app(app.id).await?;
+    sidecars.sort_by(|one, other| one.what.name.cmp(&other.what.name));
+    if !sidecars.is_empty() {
+        value["sidecars"] = sidecars.iter().map(described_sidecar).collect();
+    }
     if app.metadata != Metadata::default() {
         value["metadata"] = json!(app.metadata);
     }
@@ -137,6 +143,15 @@ fn described(app: &App, processes: &[Process], routes: &[serde_json::Value]) -> 
         value["no-route"] = json!(true);
     } else {
         value["routes"] = json!(routes);
+    }
+    value
+}
+
+fn described_sidecar(sidecar: &Sidecar) -> serde_json::Value {
+    let what = &sidecar.what;
+    let mut value = json!({"name": what.name, "process_types": what.process_types, "command": what.command});
+    if let Some(megabytes) = what.memory_mb {
+        value["memory"] = json!(format!("{megabytes}M"));
     }
     value
 }

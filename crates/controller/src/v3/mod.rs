@@ -29,6 +29,7 @@ mod root;
 mod routes;
 mod security_groups;
 mod services;
+mod sidecars;
 mod spaces;
 mod stats;
 mod tasks;
@@ -65,6 +66,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(events::routes())
         .merge(catalog::routes())
         .merge(services::routes())
+        .merge(sidecars::routes())
         .merge(security_groups::routes())
         .merge(metadata::routes())
         .merge(quotas::routes())

@@ -26,7 +26,6 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/processes/{guid}", get(fetch).patch(update))
         .route("/v3/processes/{guid}/stats", get(stats_of))
         .route("/v3/processes/{guid}/process_instances", get(instances))
-        .route("/v3/processes/{guid}/sidecars", get(sidecars))
         .route("/v3/processes/{guid}/actions/scale", on_post(scale))
         .route("/v3/processes/{guid}/instances/{index}", delete(restart_instance))
         .route(
@@ -339,21 +338,4 @@ async fn stats_by_type(
 ) -> Answer<Json<v3::Stats>> {
     let (process, app, _) = process_of(&context, &caller, &guid, &process_type, Need::Read).await?;
     stats::in_full(&context, &app, &process).await.map(Json)
-}
-
-/// There are none of users: manifests that ask for them are refused. Those of buildpacks belong to the droplet and are
-/// not listed.
-async fn sidecars(
-    State(context): State<Context>,
-    caller: Caller,
-    Path(guid): Path<String>,
-    query: Query,
-) -> Answer<Json<v3::List<serde_json::Value>>> {
-    query.only(&[])?;
-    process_for(&context, &caller, &guid, Need::Read).await?;
-    let none = Paged {
-        items: Vec::new(),
-        total: 0,
-    };
-    query.list(&context, none, |none: serde_json::Value| none).map(Json)
 }

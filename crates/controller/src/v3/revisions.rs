@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use model::id::{AppId, DropletId, RevisionId};
 use model::resource::{App, AppState, Revision};
+use model::staging::SidecarTemplate;
 use std::collections::HashSet;
 use store::{Paged, RevisionFilter};
 
@@ -31,6 +32,12 @@ fn present(context: &Context, revision: Revision, kept: &HashSet<DropletId>) -> 
     let process = |(kind, command): (model::name::ProcessType, Option<String>)| {
         (kind.to_string(), v3::RevisionProcess { command })
     };
+    let sidecar = |sidecar: SidecarTemplate| v3::RevisionSidecar {
+        name: sidecar.name,
+        command: sidecar.command,
+        process_types: sidecar.process_types,
+        memory_in_mb: sidecar.memory_mb,
+    };
     v3::Revision {
         links: links(
             context,
@@ -47,7 +54,7 @@ fn present(context: &Context, revision: Revision, kept: &HashSet<DropletId>) -> 
         deployable: kept.contains(&revision.droplet),
         droplet: v3::Guid { guid: revision.droplet },
         processes: revision.commands.into_iter().map(process).collect(),
-        sidecars: Vec::new(),
+        sidecars: revision.sidecars.into_iter().map(sidecar).collect(),
         description: revision.description,
         relationships: v3::RevisionRelationships {
             app: v3::ToOne::to(revision.app),

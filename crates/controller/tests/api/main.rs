@@ -23,6 +23,7 @@ mod routes;
 mod run;
 mod security_groups;
 mod services;
+mod sidecars;
 mod tasks;
 mod tenants;
 mod uploads;

@@ -59,6 +59,7 @@ fn subject(first: &str) -> &'static str {
         "routes" => "route",
         "processes" => "process",
         "tasks" => "task",
+        "sidecars" => "sidecar",
         "packages" => "package",
         "builds" => "build",
         "droplets" => "droplet",
@@ -136,6 +137,9 @@ pub fn body(method: &str, route: &str, world: &World) -> Value {
         ("POST", "/v3/apps") => json!({"name": "new", "relationships": {"space": to("space")}}),
         ("PATCH", "/v3/apps/{guid}/environment_variables") => json!({"var": {"A": "1"}}),
         ("PATCH", "/v3/apps/{guid}/relationships/current_droplet") => to("droplet"),
+        ("POST", "/v3/apps/{guid}/sidecars") => {
+            json!({"name": "new", "command": "./new", "process_types": ["web"]})
+        }
         ("POST", "/v3/apps/{guid}/tasks") => json!({"command": "true"}),
         ("POST", "/v3/packages") => json!({"type": "bits", "relationships": {"app": to("other")}}),
         ("POST", "/v3/droplets") => json!({"relationships": {"app": to("other")}}),

@@ -59,6 +59,9 @@ async fn app(admin: &Client<'_>, role: &str, world: &mut World) {
     ] {
         world.insert(name, first(admin, &path).await);
     }
+    let body = json!({"name": "agent", "command": "./agent", "process_types": ["web"]});
+    let sidecar = made(admin, &format!("/v3/apps/{app}/sidecars"), body).await;
+    world.insert("sidecar", sidecar);
     let path = format!("/v3/apps/{app}/tasks");
     let task = admin.post(&path, json!({"command": "true"})).await;
     world.insert("task", task.expect(202).guid());

@@ -158,6 +158,7 @@ impl Seed {
             env: SecretEnv::default(),
             limits: self.process.limits,
             health: self.process.health.clone(),
+            sidecars: Vec::new(),
             grace_seconds: 10,
             created_at: at,
         };

@@ -14,6 +14,8 @@ use crate::health::{HealthCheck, Probe};
 use crate::limits::Limits;
 use crate::name::{AppName, ProcessType, StackName};
 use crate::resource::Metadata;
+use crate::sidecar;
+use crate::staging::SidecarTemplate;
 use std::collections::BTreeMap;
 
 /// Bytes of a manifest.
@@ -63,6 +65,8 @@ pub struct App {
     pub metadata: Option<Metadata>,
     /// `web` first, where it is mentioned.
     pub processes: Vec<Process>,
+    /// What runs beside them; those that are there and not named stay.
+    pub sidecars: Vec<SidecarTemplate>,
 }
 
 /// Which routes an app is to have.

@@ -44,7 +44,6 @@ const PROCESS_KEYS: &[&str] = &[
 ];
 /// What manifests may say and this platform does not do yet, and what to do about it.
 const REFUSED: &[(&str, &str)] = &[
-    ("sidecars", "sidecars are not available yet: remove the key"),
     ("docker", "container images are not available yet: push source instead"),
     ("user", "apps run as vcap: remove the key"),
 ];
@@ -148,6 +147,7 @@ fn app(map: &Map<'_>) -> Option<App> {
         services: services(map),
         metadata: metadata(map),
         processes: processes(map),
+        sidecars: sidecars(map),
         name: name?,
     };
     Some(app)
@@ -382,6 +382,45 @@ fn processes(map: &Map<'_>) -> Vec<Process> {
         }
     }
     found.sort_by_key(|process| process.process_type.as_str() != "web");
+    found
+}
+
+/// What runs beside processes: each has a name of its own, a command and the types that it is for.
+fn sidecars(map: &Map<'_>) -> Vec<SidecarTemplate> {
+    let mut found: Vec<SidecarTemplate> = Vec::new();
+    for (place, value) in map.list("sidecars", sidecar::MAX_OF_APP).unwrap_or_default() {
+        let Some(entry) = Map::of(value, place, map.report) else {
+            continue;
+        };
+        entry.only(&["name", "process_types", "command", "memory"]);
+        let text = |key: &str, most: usize| {
+            let text = entry.text(key).unwrap_or_default();
+            if !entry.has(key) || text.is_empty() {
+                entry.report.add(&entry.at(key), "is missing", None);
+            } else if text.chars().count() > most || text.contains('\0') {
+                let message = format!("has to be a text of at most {most} characters");
+                entry.report.add(&entry.at(key), message, None);
+            }
+            text.to_owned()
+        };
+        let name = text("name", sidecar::MAX_NAME);
+        if found.iter().any(|other| other.name == name) {
+            entry
+                .report
+                .add(&entry.at("name"), "there is another sidecar of this name", None);
+        }
+        let types = entry.texts("process_types", MAX_PROCESSES).unwrap_or_default();
+        if types.is_empty() {
+            let message = "has to name at least one process type";
+            entry.report.add(&entry.at("process_types"), message, None);
+        }
+        found.push(SidecarTemplate {
+            command: text("command", sidecar::MAX_COMMAND),
+            process_types: types.into_iter().map(str::to_owned).collect(),
+            memory_mb: size(&entry, "memory"),
+            name,
+        });
+    }
     found
 }
 

@@ -82,11 +82,39 @@ fn wrong_types_and_limits_are_all_found() {
 
 #[test]
 fn what_is_not_done_yet_is_refused_by_name() {
-    let found = problems("applications:\n- name: a\n  sidecars: [{name: b}]\n  docker: {image: x}\n");
+    let found = problems("applications:\n- name: a\n  docker: {image: x}\n");
     assert_eq!(
         found[0],
-        "applications[0].sidecars: is not supported (sidecars are not available yet: remove the key)"
+        "applications[0].docker: is not supported (container images are not available yet: push source instead)"
     );
+}
+
+#[test]
+fn sidecars_have_a_name_a_command_and_types() {
+    let text = "applications:\n- name: a\n  sidecars:\n  - name: agent\n    process_types: [web, worker]\n    \
+                command: ./agent\n    memory: 16M\n  - {name: two, process_types: [web], command: x}\n";
+    let manifest = parse(text).expect("reads");
+    let sidecars = &manifest.apps[0].sidecars;
+    assert_eq!((sidecars[0].name.as_str(), sidecars[0].memory_mb), ("agent", Some(16)));
+    assert_eq!(sidecars[0].process_types, ["web", "worker"]);
+    assert_eq!((sidecars[1].command.as_str(), sidecars[1].memory_mb), ("x", None));
+    let found = problems(
+        "applications:\n- name: a\n  sidecars: [{name: b, memory: lots}, {name: b, process_types: web, command: x, y: 1}]\n",
+    );
+    for (place, what) in [
+        ("[0].command", "is missing"),
+        ("[0].process_types", "has to name at least one process type"),
+        ("[0].memory", ""),
+        ("[1].name", "there is another sidecar of this name"),
+        ("[1].process_types", "has to be a list"),
+        ("[1].y", "unknown key"),
+    ] {
+        let begin = format!("applications[0].sidecars{place}: {what}");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(&begin)),
+            "{begin}: {found:?}"
+        );
+    }
     assert!(parse("applications:\n- name: a\n  sidecars: []\n").is_ok());
 }
 

@@ -6,6 +6,7 @@ use crate::canary::Canary;
 use crate::id::{AppId, DeploymentId, DropletId, ProcessId, RevisionId, UserId, VersionId};
 use crate::name::ProcessType;
 use crate::secret::SecretEnv;
+use crate::staging::SidecarTemplate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -85,6 +86,8 @@ pub struct Revision {
     /// The app's own command by process type; `None` is the droplet's.
     pub commands: BTreeMap<ProcessType, Option<String>>,
     /// What was new.
+    /// What ran beside them.
+    pub sidecars: Vec<SidecarTemplate>,
     pub description: String,
     pub metadata: Metadata,
     pub created_at: Timestamp,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::device::Device;
 use super::meter::Figure;
+use super::share::Share;
 use super::{GroupPlan, Groups};
 use crate::{Error, Limits, Oom, Result};
 
@@ -28,6 +29,10 @@ impl Groups for Absent {
 
     fn update(&self, _id: &str, _from: &Limits, _to: &Limits, _devices: &[Device]) -> Result<()> {
         Ok(())
+    }
+
+    fn divide(&self, _id: &str, _memory_bytes: u64, _shares: &[(usize, u64)]) -> Result<Vec<Share>> {
+        Ok(Vec::new())
     }
 
     fn plan(&self, _id: &str) -> GroupPlan {

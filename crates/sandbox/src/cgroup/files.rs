@@ -112,7 +112,7 @@ pub fn subgroups(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Removes a group; a missing one is no error, a busy one is tried again until `deadline`.
+/// Removes a group and those directly below; a missing one is no error, a busy one is tried again until `deadline`.
 pub fn remove_group(path: &Path, deadline: Instant) -> io::Result<()> {
     let mut pause = Duration::from_micros(200);
     loop {
@@ -122,6 +122,9 @@ pub fn remove_group(path: &Path, deadline: Instant) -> io::Result<()> {
             // The kernel takes dying processes out of a group a little after they are reaped
             // and tells nobody.
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                for below in subgroups(path) {
+                    let _ = std::fs::remove_dir(path.join(below));
+                }
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(20));
             }

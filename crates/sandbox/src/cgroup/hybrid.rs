@@ -11,6 +11,7 @@ use super::change::{self, Change};
 use super::device::Device;
 use super::files::{self, Mounts};
 use super::meter::{self, Figure, PerDevice};
+use super::share::{self, Share};
 use super::{FREEZE, GroupPlan, Groups, SPAWNER_GROUP, one_by_one};
 use crate::error::Context;
 use crate::{Error, IoLimits, IoUsage, Limits, Oom, Result, Stats};
@@ -141,6 +142,12 @@ impl Groups for Hybrid {
             }),
             other => other,
         }
+    }
+
+    fn divide(&self, id: &str, _memory_bytes: u64, shares: &[(usize, u64)]) -> Result<Vec<Share>> {
+        let memory = self.memory.join(id);
+        let made = shares.iter().map(|&(at, bytes)| share::v1(&memory, at, bytes));
+        made.collect()
     }
 
     fn plan(&self, id: &str) -> GroupPlan {

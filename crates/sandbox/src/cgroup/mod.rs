@@ -12,6 +12,7 @@ mod hybrid;
 pub mod meter;
 pub mod nodes;
 mod one_by_one;
+pub mod share;
 mod v2;
 
 use std::io;
@@ -25,6 +26,7 @@ use crate::error::Context;
 use crate::{Error, Limits, Oom, Result, users};
 use device::Device;
 use meter::Figure;
+use share::Share;
 
 pub use files::{keyed, quota_usec, shares};
 
@@ -66,6 +68,9 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
     /// Replaces limits by others, all or none; lower memory than what is in use is an error.
     /// Limits of I/O hold for `devices`.
     fn update(&self, id: &str, from: &Limits, to: &Limits, devices: &[Device]) -> Result<()>;
+    /// Gives processes of `id` memory limits of their own below its `memory_bytes`, each by a number and its bytes;
+    /// nothing where there are no groups. Nobody in it may start processes meanwhile.
+    fn divide(&self, id: &str, memory_bytes: u64, shares: &[(usize, u64)]) -> Result<Vec<Share>>;
     /// What its init needs.
     fn plan(&self, id: &str) -> GroupPlan;
     /// The v2 group, to start init in.
@@ -208,6 +213,10 @@ mod tests {
         };
         groups.create("a", &limits).unwrap();
         assert!(groups.folders("a").iter().all(|f| f.is_dir()));
+        let shares = groups
+            .divide("a", limits.memory_bytes, &[(0, 16 << 20), (2, 8 << 20)])
+            .unwrap();
+        assert_eq!(shares.len(), 2);
         let mut meter = meter::Meter::new(groups.figures("a"), true);
         let stats = meter.read(&mut [0; meter::BUFFER_BYTES]).unwrap();
         assert_eq!((stats.pids, stats.oom_kills), (0, 0));

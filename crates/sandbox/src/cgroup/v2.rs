@@ -9,6 +9,7 @@ use super::change::{self, Change};
 use super::device::Device;
 use super::files::{self, Mounts};
 use super::meter::{self, Figure, PerDevice};
+use super::share::{self, Share};
 use super::{FREEZE, GroupPlan, Groups, SPAWNER_GROUP};
 use crate::error::Context;
 use crate::{Error, IoLimits, Limits, Oom, Result, Stats};
@@ -80,6 +81,10 @@ impl Unified {
             Change::new(group.join("cpu.max"), quota(from), quota(to)),
             Change::new(group.join("pids.max"), from.pids, to.pids),
         ];
+        let rest = share::rest(&group).join("memory.max");
+        if rest.exists() {
+            changes.push(Change::new(rest, from.memory_bytes, to.memory_bytes));
+        }
         changes.retain(|change| change.from != change.to);
         changes
     }
@@ -169,6 +174,13 @@ impl Groups for Unified {
         let high = self.group(id).join("memory.high");
         files::write(&high, "max").at("set limit", high)?;
         done
+    }
+
+    fn divide(&self, id: &str, memory_bytes: u64, shares: &[(usize, u64)]) -> Result<Vec<Share>> {
+        let group = self.group(id);
+        share::prepare_v2(id, &group, memory_bytes)?;
+        let made = shares.iter().map(|&(at, bytes)| share::v2(&group, at, bytes));
+        made.collect()
     }
 
     fn plan(&self, id: &str) -> GroupPlan {

@@ -1,6 +1,6 @@
 //! Processes beside the app's: init starts them when it goes to work, and ends with the first of them that ends.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -17,8 +17,13 @@ pub struct Beside {
     pub pid: i32,
 }
 
-/// Starts the one at `at` in its list; with its output.
-pub fn start(spec: &Spec, at: usize, sidecar: &Sidecar) -> Result<(Beside, Vec<Source>), Failure> {
+/// Starts the one at `at` in its list, in its own group if it has one; with its output.
+pub fn start(
+    spec: &Spec,
+    at: usize,
+    sidecar: &Sidecar,
+    group: Option<BorrowedFd<'_>>,
+) -> Result<(Beside, Vec<Source>), Failure> {
     let (uid, gid) = (spec.process.uid, spec.process.gid);
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, Mode::empty()).stage("open null")?;
@@ -39,6 +44,7 @@ pub fn start(spec: &Spec, at: usize, sidecar: &Sidecar) -> Result<(Beside, Vec<S
         rlimits: &spec.process.rlimits,
         stdio: [null.as_fd(), streams[0].as_fd(), streams[1].as_fd()],
         terminal: false,
+        group,
     })?;
     let name = sidecar.name.clone();
     Ok((Beside { name, pid }, sources))

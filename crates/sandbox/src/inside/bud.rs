@@ -92,6 +92,7 @@ fn live(orders: &OwnedFd, streams: &[OwnedFd], userns: &OwnedFd) -> Result<Infal
             None => [null.as_fd(), streams[0].as_fd(), streams[1].as_fd()],
         },
         terminal: process.terminal,
+        group: None,
     };
     let image = Image::new(&command)?;
     launch::narrow(&command)?;

@@ -126,6 +126,7 @@ impl Connection {
             rlimits,
             stdio: stdio.map(AsFd::as_fd),
             terminal: spec.tty.is_some(),
+            group: None,
         })?;
         self.process = Some(pid);
         let mut back = vec![pidfd];

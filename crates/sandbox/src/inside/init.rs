@@ -15,11 +15,12 @@ use super::bud::Bud;
 use super::control::{Connection, MAX_CONNECTIONS, Next};
 use super::launch;
 use super::meters::Meters;
+use super::shares::Shares;
 use super::{Failure, Stage};
 use crate::log::{Pump, Source};
 use crate::record::EXIT;
-use crate::wire::{self, Ended, Order, Report, timespec};
-use crate::{Exit, Spec, sys};
+use crate::wire::{self, Ended, Report, timespec};
+use crate::{Exit, Oom, Spec, sys};
 
 /// After the app's end, what it left behind must be gone by then.
 const END_SECONDS: u64 = 5;
@@ -40,9 +41,10 @@ pub struct Hands {
     pub log: OwnedFd,
     /// Where the agent connects.
     pub control: OwnedFd,
-    /// Where to say that all is ready for the app, if somebody waits for that, and when the steps
-    /// up to here were done.
-    pub report: Option<(OwnedFd, Vec<(String, u64)>)>,
+    /// Where the agent gives its orders and waits for reports.
+    pub agent: OwnedFd,
+    /// When the steps up to here were done, if somebody waits to hear that all is ready for the app.
+    pub steps: Option<Vec<(String, u64)>>,
     /// Figures of the groups.
     pub meters: Meters,
     /// The app to be.
@@ -65,7 +67,9 @@ struct Init {
     connections: Vec<Connection>,
     signals: SignalFd,
     meters: Meters,
-    oom_told: bool,
+    shares: Shares,
+    /// Figures of a kill for memory, once it is told.
+    oom: Option<Oom>,
     oom_doubt: Option<Instant>,
     pids_told: u64,
     pids_pause: Option<Instant>,
@@ -97,18 +101,20 @@ pub fn run(spec: Spec, hands: Hands) -> Result<(), Failure> {
     } else {
         None
     };
-    if let Some((report, mut steps)) = hands.report {
+    if let Some(mut steps) = hands.steps {
         steps.push(("ready".to_owned(), sys::monotonic_ns()));
         let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
         // If the agent is gone, the app ends, and init with it.
-        let _ = wire::send(report.as_fd(), &Report::Ready { steps }, &fds);
-        if !spec.sidecars.is_empty() {
-            // They come after the app: an end of theirs before its start would be nobody's. If the agent is gone,
-            // the app is under way or will not be.
-            let _ = wire::receive::<Order>(report.as_fd());
-        }
+        let _ = wire::send(hands.agent.as_fd(), &Report::Ready { steps }, &fds);
     }
     drop(terminal);
+    let shares = if spec.sidecars.is_empty() {
+        Shares::default()
+    } else {
+        // They come after the app: an end of theirs before its start would be nobody's.
+        Shares::receive(&hands.agent, &spec)?
+    };
+    drop(hands.agent);
     let mut init = Init {
         spec,
         app,
@@ -123,7 +129,8 @@ pub fn run(spec: Spec, hands: Hands) -> Result<(), Failure> {
         connections: Vec::new(),
         signals,
         meters: hands.meters,
-        oom_told: false,
+        shares,
+        oom: None,
         oom_doubt: None,
         pids_told: 0,
         pids_pause: None,
@@ -148,7 +155,7 @@ impl Init {
     /// Starts what runs beside the app; an app of which a part is missing ends as if that had.
     fn start_beside(&mut self) -> Result<(), Ended> {
         for (at, sidecar) in self.spec.sidecars.iter().enumerate() {
-            match beside::start(&self.spec, at, sidecar) {
+            match beside::start(&self.spec, at, sidecar, self.shares.group(at)) {
                 Ok((one, sources)) => {
                     self.beside.push(one);
                     self.sources.extend(sources);
@@ -219,12 +226,15 @@ impl Init {
         let mut next = fds.len();
         let memory = next;
         match (self.meters.memory_event(), self.meters.memory_counter()) {
-            _ if self.oom_told => {}
+            _ if self.oom.is_some() => {}
             (Some(event), _) => fds.push(PollFd::new(event, PollFlags::IN)),
             (None, Some(counter)) => fds.push(PollFd::new(counter, PollFlags::PRI)),
             (None, None) => {}
         }
-        let has_memory = fds.len() > memory;
+        if self.oom.is_none() {
+            fds.extend(self.shares.events().map(|event| PollFd::new(event, PollFlags::IN)));
+        }
+        let memory = memory..fds.len();
         next = fds.len();
         let pids = self
             .meters
@@ -253,7 +263,7 @@ impl Init {
         Ok(Ready {
             signals: ready(0),
             control: ready(1),
-            memory: has_memory && ready(memory),
+            memory: memory.into_iter().any(ready),
             pids: has_pids && ready(next),
             sources: (first_source..first_connection).map(ready).collect(),
             connections: (first_connection..fds.len()).map(ready).collect(),
@@ -335,22 +345,31 @@ impl Init {
     /// If the kernel has killed for memory, everything goes: an app of which a part is
     /// missing is neither alive nor dead.
     fn check_memory(&mut self, announced: bool) {
-        if self.oom_told {
+        if self.oom.is_some() {
             return;
         }
         if announced {
             self.meters.acknowledge();
+            self.shares.acknowledge();
             // On v1 the news comes before the kill, on v2 with it.
             self.oom_doubt = self.meters.memory_event().map(|_| Instant::now() + OOM_DOUBT);
         }
-        if let Some(oom) = self.meters.oom() {
-            self.oom_told = true;
+        let killed = match self.shares.culprit() {
+            Some((name, oom)) => Some((Some(name.to_owned()), oom)),
+            None => self.meters.oom(self.shares.any_killed()).map(|oom| (None, oom)),
+        };
+        if let Some((sidecar, oom)) = killed {
+            self.oom = Some(oom);
             self.oom_doubt = None;
+            let who = sidecar
+                .as_ref()
+                .map_or("app instance".to_owned(), |name| format!("sidecar {name}"));
             let text = format!(
-                "app instance exceeded its memory limit of {} bytes (peak {} bytes) and was killed",
+                "{who} exceeded its memory limit of {} bytes (peak {} bytes) and was killed",
                 oom.limit_bytes, oom.peak_bytes
             );
             self.pump.say(&text, sys::now_ns());
+            self.broken = sidecar;
             self.stopping = true;
             self.kill_all();
         } else if self.oom_doubt.is_some_and(|until| until < Instant::now()) {
@@ -431,16 +450,13 @@ impl Init {
             }
             self.pump.finish(source, now);
         }
-        let oom = self.meters.oom();
-        if oom.is_some() {
-            self.check_memory(false);
-        }
+        self.check_memory(false);
         self.tell_pids();
         self.pump.close(sys::now_ns());
         let exit = Exit {
             code: ended.code,
             signal: ended.signal,
-            oom,
+            oom: self.oom,
             started_ns: self.started_ns,
             ended_ns,
             pids_refused: self.meters.pids_refused(),

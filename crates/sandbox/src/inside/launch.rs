@@ -29,6 +29,8 @@ pub struct Launch<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// Whether standard input becomes its controlling terminal.
     pub terminal: bool,
+    /// The list of a group to join, where it is not to stay in init's.
+    pub group: Option<BorrowedFd<'a>>,
 }
 
 /// Starts it; returns when its program runs, with its pid and pidfd.
@@ -131,6 +133,9 @@ impl Image {
 
 /// In the child: becomes the program.
 fn become_it(launch: &Launch<'_>, image: &Image) -> Result<std::convert::Infallible, Failure> {
+    if let Some(group) = launch.group {
+        rustix::io::write(group, b"0").stage("join its group")?;
+    }
     sys::reset_signals().stage("reset signals")?;
     rustix::process::setsid().stage("start a session")?;
     score_for_oom().stage("raise OOM score")?;

@@ -70,9 +70,9 @@ impl Meters {
         }
     }
 
-    /// Figures if the kernel has killed for memory.
-    pub fn oom(&self) -> Option<Oom> {
-        if keyed(&text(&self.counter), "oom_kill").unwrap_or(0) == 0 {
+    /// Figures if the kernel has killed for memory: here, or `below`, which v1 does not count here.
+    pub fn oom(&self, below: bool) -> Option<Oom> {
+        if !below && keyed(&text(&self.counter), "oom_kill").unwrap_or(0) == 0 {
             return None;
         }
         let peak = self.peak.as_ref().and_then(|file| text(file).trim().parse().ok());
@@ -95,7 +95,8 @@ impl Meters {
     }
 }
 
-fn text(file: &File) -> String {
+/// What is in a file of the kernel's.
+pub fn text(file: &File) -> String {
     let mut buffer = [0; 4096];
     let length = file.read_at(&mut buffer, 0).unwrap_or(0);
     String::from_utf8_lossy(&buffer[..length]).into_owned()

@@ -22,6 +22,7 @@ pub(crate) mod masks;
 mod meters;
 pub(crate) mod seal;
 pub(crate) mod seccomp;
+mod shares;
 pub(crate) mod tree;
 
 use std::io;
@@ -211,7 +212,8 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         init::Hands {
             log,
             control,
-            report: plan.root.is_none().then_some((report, steps)),
+            agent: report,
+            steps: plan.root.is_none().then_some(steps),
             meters,
             bud,
         },
@@ -235,7 +237,7 @@ fn given(socket: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
             .ok_or(io::ErrorKind::InvalidInput)
             .stage("take a descriptor")
             .map(Some),
-        Some((Order::Go, _)) => Err(io::ErrorKind::InvalidInput).stage("take a descriptor"),
+        Some(_) => Err(io::ErrorKind::InvalidInput).stage("take a descriptor"),
     }
 }
 
@@ -244,7 +246,7 @@ fn allowed(socket: &OwnedFd) -> Result<Option<()>, Failure> {
     match order(socket)? {
         None => Ok(None),
         Some((Order::Go, _)) => Ok(Some(())),
-        Some((Order::Take, _)) => Err(io::ErrorKind::InvalidInput).stage("wait for orders"),
+        Some(_) => Err(io::ErrorKind::InvalidInput).stage("wait for orders"),
     }
 }
 

@@ -160,6 +160,7 @@ pub fn version(process: &Process, droplet: DropletId) -> ProcessVersion {
         env: SecretEnv::default(),
         limits: process.limits,
         health: process.health.clone(),
+        sidecars: Vec::new(),
         grace_seconds: 10,
         created_at: now(),
     }

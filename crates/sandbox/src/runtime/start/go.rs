@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Steps;
 use super::{Clock, Inside, Made, Seat};
+use crate::cgroup::share::Share;
 use crate::error::Context;
 use crate::inside::{self, Outside};
 use crate::record::{self, Record};
@@ -94,6 +95,8 @@ impl Inner {
                 unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
             }
         }
+        // Before anything can start processes.
+        let shares = self.divide(seat, &told)?;
         unless_gone(wire::send(seat.program.as_fd(), &Order::Go, &[]), id)?;
         clock.step("app let go");
         // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
@@ -104,10 +107,23 @@ impl Inner {
         if seat.inside.is_some() {
             // Init has only to watch, and would have been in the app's way before.
             unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
-        } else if !told.sidecars.is_empty() {
-            unless_gone(wire::send(seat.socket.as_fd(), &Order::Go, &[]), id)?;
+        }
+        if !told.sidecars.is_empty() {
+            let_go_beside(seat, id, &shares)?;
         }
         Ok((record, steps))
+    }
+
+    /// Groups for those sidecars that have memory limits of their own, each by its number.
+    fn divide(&self, seat: &Seat, spec: &Spec) -> Result<Vec<(usize, Share)>> {
+        let limits = spec.sidecars.iter().enumerate();
+        let limits = limits.filter_map(|(at, sidecar)| Some((at, sidecar.memory_bytes?)));
+        let wanted: Vec<(usize, u64)> = limits.collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let made = self.groups.divide(&seat.name, spec.limits.memory_bytes, &wanted)?;
+        Ok(wanted.into_iter().map(|(at, _)| at).zip(made).collect())
     }
 
     fn fit(&self, seat: &Seat, inside: &Inside, spec: &Spec, before: &Limits) -> Result<()> {
@@ -143,6 +159,19 @@ impl Inner {
             _ => Ok(()),
         }
     }
+}
+
+/// Has init start what runs beside the app, each in its group if it has one.
+fn let_go_beside(seat: &Seat, id: &str, shares: &[(usize, Share)]) -> Result<()> {
+    for (sidecar, share) in shares {
+        let order = Order::Share {
+            sidecar: *sidecar,
+            peak: share.peak.is_some(),
+            event: share.event.is_some(),
+        };
+        unless_gone(wire::send(seat.socket.as_fd(), &order, &share.fds()), id)?;
+    }
+    unless_gone(wire::send(seat.socket.as_fd(), &Order::Go, &[]), id)
 }
 
 /// Waits until init has done everything but the app; the app's terminal, if it has one.
