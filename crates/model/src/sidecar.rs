@@ -16,6 +16,7 @@ pub const MAX_COMMAND: usize = 4096;
 
 /// Who wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// A user, through the API or a manifest.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A sidecar.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sidecar {
     pub guid: SidecarId,
     pub name: String,
@@ -18,19 +19,23 @@ pub struct Sidecar {
     pub origin: Origin,
     pub relationships: SidecarRelationships,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub created_at: Timestamp,
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Time"))]
     pub updated_at: Timestamp,
 }
 
 /// What a sidecar belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SidecarRelationships {
     pub app: ToOne<AppId>,
 }
 
 /// A sidecar of a revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevisionSidecar {
     pub name: String,
     pub command: String,
