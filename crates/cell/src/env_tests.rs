@@ -67,7 +67,7 @@ fn vcap_application_is_completed() {
     assert_eq!(
         value,
         json!({
-            "application_name": "shop", "limits": {"fds": 16384}, "host": "0.0.0.0", "port": 9000,
+            "application_name": "shop", "limits": {"fds": 16384, "mem": 256}, "host": "0.0.0.0", "port": 9000,
             "instance_id": testing::work(7).to_string(), "instance_index": 1,
         })
     );
