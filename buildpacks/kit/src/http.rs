@@ -162,6 +162,12 @@ impl Client {
         })
     }
 
+    /// What speaks HTTP here, for clients of other protocols above it.
+    #[must_use]
+    pub fn agent(&self) -> Agent {
+        self.agent.clone()
+    }
+
     /// The answer to `GET url`, which accepts `accept`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! The controller sends the user's variables, `VCAP_SERVICES` and `VCAP_APPLICATION`; here is added what only the cell
 //! knows. Users' variables win over defaults, and never over what the platform states. Pure.
 
+use crate::account::Account;
 use model::id::WorkId;
 use model::staging::SidecarTemplate;
 use model::work::{InstanceSpec, WorkSpec};
@@ -42,6 +43,7 @@ pub fn instance(
     work: WorkId,
     spec: &WorkSpec,
     instance: &InstanceSpec,
+    account: &Account,
     address: Option<&str>,
 ) -> Vec<(String, String)> {
     // What its sidecars have to themselves is not its own.
@@ -52,7 +54,7 @@ pub fn instance(
         .map(u64::from)
         .sum();
     let left = u64::from(spec.limits.memory_mb).saturating_sub(reserved);
-    of_instance(work, spec, instance, left, address)
+    of_instance(work, spec, instance, left, (account, address))
 }
 
 /// Environment of what runs beside an app instance: that of the instance, with its own memory.
@@ -62,10 +64,11 @@ pub fn sidecar(
     spec: &WorkSpec,
     instance: &InstanceSpec,
     sidecar: &SidecarTemplate,
+    account: &Account,
     address: Option<&str>,
 ) -> Vec<(String, String)> {
     let memory_mb = sidecar.memory_mb.unwrap_or(spec.limits.memory_mb);
-    of_instance(work, spec, instance, memory_mb.into(), address)
+    of_instance(work, spec, instance, memory_mb.into(), (account, address))
 }
 
 fn of_instance(
@@ -73,13 +76,10 @@ fn of_instance(
     spec: &WorkSpec,
     instance: &InstanceSpec,
     memory_mb: u64,
-    address: Option<&str>,
+    (account, address): (&Account, Option<&str>),
 ) -> Vec<(String, String)> {
-    let mut env = defaults();
-    env.extend(users(spec));
+    let mut env = begun(spec, account);
     let port = instance.port.map(|port| port.to_string()).unwrap_or_default();
-    set(&mut env, "HOME", HOME);
-    set(&mut env, "PWD", HOME);
     common(&mut env, work, spec, instance.index, address);
     set(&mut env, "MEMORY_LIMIT", &format!("{memory_mb}m"));
     if instance.port.is_some() {
@@ -109,11 +109,8 @@ fn of_instance(
 
 /// Environment of a task.
 #[must_use]
-pub fn task(work: WorkId, spec: &WorkSpec, address: Option<&str>) -> Vec<(String, String)> {
-    let mut env = defaults();
-    env.extend(users(spec));
-    set(&mut env, "HOME", HOME);
-    set(&mut env, "PWD", HOME);
+pub fn task(work: WorkId, spec: &WorkSpec, account: &Account, address: Option<&str>) -> Vec<(String, String)> {
+    let mut env = begun(spec, account);
     common(&mut env, work, spec, 0, address);
     unreachable(&mut env);
     finish(env)
@@ -137,6 +134,7 @@ pub fn build(
     env.extend(users(spec));
     set(&mut env, "HOME", BUILD_HOME);
     set(&mut env, "PWD", BUILD_HOME);
+    folders(&mut env);
     common(&mut env, work, spec, 0, address);
     unreachable(&mut env);
     set(&mut env, "CF_STACK", spec.stack.as_str());
@@ -166,10 +164,34 @@ fn users(spec: &WorkSpec) -> impl Iterator<Item = (String, String)> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
-fn common(env: &mut Variables, work: WorkId, spec: &WorkSpec, index: u32, address: Option<&str>) {
+/// What apps and tasks begin with: their own variables, over those of the image where they are one.
+fn begun(spec: &WorkSpec, account: &Account) -> Variables {
+    let Some(image) = spec.kind.image() else {
+        let mut env = defaults();
+        env.extend(users(spec));
+        set(&mut env, "HOME", HOME);
+        set(&mut env, "PWD", HOME);
+        folders(&mut env);
+        return env;
+    };
+    let mut env = Variables::new();
+    set(&mut env, "PATH", PATH);
+    set(&mut env, "HOME", &account.home);
+    set(&mut env, "USER", &account.name);
+    set(&mut env, "VCAP_SERVICES", "{}");
+    env.extend(image.env.expose().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(users(spec));
+    env
+}
+
+/// The user of apps, and the folders that the platform makes for it.
+fn folders(env: &mut Variables) {
     set(env, "USER", "vcap");
     set(env, "TMPDIR", "/home/vcap/tmp");
     set(env, "DEPS_DIR", "/home/vcap/deps");
+}
+
+fn common(env: &mut Variables, work: WorkId, spec: &WorkSpec, index: u32, address: Option<&str>) {
     set(env, "MEMORY_LIMIT", &format!("{}m", spec.limits.memory_mb));
     set(env, "CF_INSTANCE_GUID", &work.to_string());
     set(env, "CF_INSTANCE_INDEX", &index.to_string());

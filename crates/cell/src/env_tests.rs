@@ -12,7 +12,7 @@ fn instance_env(change: impl FnOnce(&mut WorkSpec, &mut InstanceSpec)) -> BTreeM
         panic!("an instance")
     };
     change(&mut spec, &mut shape);
-    instance(testing::work(7), &spec, &shape, Some(ADDRESS))
+    instance(testing::work(7), &spec, &shape, &Account::default(), Some(ADDRESS))
         .into_iter()
         .collect()
 }
@@ -113,7 +113,7 @@ fn tasks_and_builds_are_reached_by_nobody() {
     let spec = testing::instance_spec();
     let platform = [("npm_config_registry".to_owned(), "https://mirror.example".to_owned())];
     for env in [
-        task(testing::work(1), &spec, None),
+        task(testing::work(1), &spec, &Account::default(), None),
         build(testing::work(1), &spec, &platform, true, None),
     ] {
         let env: BTreeMap<_, _> = env.into_iter().collect();
@@ -170,4 +170,39 @@ fn what_no_process_can_be_given_is_left_out() {
 fn a_terminal_has_a_type() {
     let has = |env: Vec<(String, String)>| env.iter().any(|(name, _)| name == "TERM");
     assert!(has(session(Vec::new(), true)) && !has(session(Vec::new(), false)));
+}
+
+#[test]
+fn an_image_has_its_own_variables_below_the_users_and_none_of_the_folders_of_apps() {
+    let mut spec = testing::instance_spec();
+    spec.env.set("MINE", "user");
+    let WorkKind::Instance(shape) = &mut spec.kind else {
+        panic!("an instance")
+    };
+    let mut image = model::image::ImageConfig::default();
+    for (name, value) in [("PATH", "/opt/bin"), ("MINE", "image"), ("OWN", "1"), ("PORT", "1")] {
+        image.env.set(name, value);
+    }
+    shape.image = Some(image);
+    let shape = shape.clone();
+    let account = Account {
+        uid: 5,
+        gid: 5,
+        name: "app".to_owned(),
+        home: "/srv".to_owned(),
+    };
+    let env: std::collections::BTreeMap<String, String> =
+        instance(testing::work(7), &spec, &shape, &account, Some(ADDRESS)).into_iter().collect();
+    for (name, value) in [
+        ("PATH", "/opt/bin"),
+        ("MINE", "user"),
+        ("OWN", "1"),
+        ("PORT", "8080"),
+        ("HOME", "/srv"),
+        ("USER", "app"),
+        ("MEMORY_LIMIT", "256m"),
+    ] {
+        assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!env.contains_key("TMPDIR") && !env.contains_key("DEPS_DIR") && !env.contains_key("LANG"));
 }

@@ -73,6 +73,12 @@ pub enum Error {
         #[source]
         source: Box<sandbox::Error>,
     },
+    /// An image says something of itself that can't be.
+    #[error("the image can't be run: {reason}")]
+    Image {
+        /// What it is.
+        reason: String,
+    },
     /// There is no such stack on this cell.
     #[error("this cell has no stack {name:?}; it has: {known}")]
     NoStack {

@@ -1,9 +1,10 @@
 //! Commands that people run inside living work: from the sandbox's descriptors to a session at the controller.
 
+use crate::account::Account;
 use crate::core::Core;
 use crate::error::chain;
 use crate::fd::{Fd, readable};
-use crate::steps::shape;
+use crate::steps::{prepare, shape};
 use api::cell::{Exec as Request, SessionMessage};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -72,7 +73,18 @@ async fn run(core: &Core, spec: &WorkSpec, sandbox: Arc<Sandbox>, request: Reque
         )
         .await;
     };
-    let shape = shape::session(&core.config, request.work, spec, &request.command, request.terminal);
+    let account = prepare::account(core, spec).unwrap_or_else(|error| {
+        tracing::warn!(work.id = %request.work, error = %chain(&error), "a session has the usual user, not its image's");
+        Account::default()
+    });
+    let shape = shape::session(
+        &core.config,
+        request.work,
+        spec,
+        &account,
+        &request.command,
+        request.terminal,
+    );
     let starting = tokio::task::spawn_blocking(move || sandbox.exec(&shape));
     let (socket, started) = tokio::join!(dial(core, &request), starting);
     let (mut sink, stream) = socket?.split();

@@ -2,7 +2,7 @@
 
 use crate::cache::{Tree, Trees};
 use crate::error::{Error, blocking};
-use crate::unpack::{self, Unpacked};
+use crate::unpack::{self, Form, Unpacked};
 use blobstore::{Blobstore, Kind};
 use futures_util::TryStreamExt as _;
 use model::Digest;
@@ -58,12 +58,12 @@ impl Layers {
     ///
     /// # Errors
     /// The blob is missing or is not what its digest says, or there is no room.
-    pub async fn acquire(&self, digest: &Digest) -> Result<(Tree, Spent), Error> {
+    pub async fn acquire(&self, digest: &Digest, form: Form) -> Result<(Tree, Spent), Error> {
         let mut spent = Spent::default();
         let tree = self
             .trees
-            .acquire(&digest.hex(), async |folder| {
-                let (unpacked, time) = self.fetch(digest, &folder).await?;
+            .acquire(&key(digest, form), async |folder| {
+                let (unpacked, time) = self.fetch(digest, &folder, form).await?;
                 spent = time;
                 Ok(unpacked.bytes)
             })
@@ -77,8 +77,8 @@ impl Layers {
 
     /// The tree of a layer that something adopted is using.
     #[must_use]
-    pub fn hold(&self, digest: &Digest) -> Option<Tree> {
-        self.trees.hold(&digest.hex())
+    pub fn hold(&self, digest: &Digest, form: Form) -> Option<Tree> {
+        self.trees.hold(&key(digest, form))
     }
 
     /// Takes over a layer that a build wrote: verifies that `file` (a `tar.zst` of at most `limit_bytes`, hostile) has
@@ -86,7 +86,7 @@ impl Layers {
     ///
     /// # Errors
     /// The file is not what it claims; then nothing is kept of it.
-    pub async fn adopt(&self, digest: &Digest, file: File, limit_bytes: u64) -> Result<u64, Error> {
+    pub async fn adopt(&self, digest: &Digest, form: Form, file: File, limit_bytes: u64) -> Result<u64, Error> {
         let copy = self.blobs.temporary().map_err(|source| Error::Blob {
             operation: format!("store layer {digest}"),
             source: Box::new(source),
@@ -100,15 +100,15 @@ impl Layers {
         let unread = parking_lot::Mutex::new(Some(tee));
         let tree = self
             .trees
-            .acquire(&digest.hex(), async |folder| {
+            .acquire(&key(digest, form), async |folder| {
                 let tee = unread.lock().take().ok_or(Error::ShuttingDown)?;
-                Ok(self.verify(digest, tee, Some(&folder)).await?.bytes)
+                Ok(self.verify(digest, tee, Some(&folder), form).await?.bytes)
             })
             .await?;
         // The tree was there already; the file has to prove all the same that it is this layer.
         let unread = unread.into_inner();
         if let Some(tee) = unread {
-            self.verify(digest, tee, None).await?;
+            self.verify(digest, tee, None, form).await?;
         }
         drop(tree);
         let copy = Arc::into_inner(copy).ok_or(Error::ShuttingDown)?.into_inner();
@@ -120,7 +120,7 @@ impl Layers {
         Ok(stored.size_bytes)
     }
 
-    async fn fetch(&self, digest: &Digest, folder: &Path) -> Result<(Unpacked, Spent), Error> {
+    async fn fetch(&self, digest: &Digest, folder: &Path, form: Form) -> Result<(Unpacked, Spent), Error> {
         let failed = |source| Error::Blob {
             operation: format!("read layer {digest}"),
             source: Box::new(source),
@@ -135,7 +135,7 @@ impl Layers {
             waited: Arc::clone(&waited),
             stopped: Arc::clone(&stopped.0),
         };
-        let unpacked = self.verify(digest, reader, Some(folder)).await?;
+        let unpacked = self.verify(digest, reader, Some(folder), form).await?;
         let fetch = opened + Duration::from_nanos(waited.load(Ordering::Relaxed));
         let unpack = began.elapsed().saturating_sub(fetch);
         Ok((unpacked, Spent { fetch, unpack }))
@@ -146,12 +146,13 @@ impl Layers {
         digest: &Digest,
         compressed: impl Read + Send + 'static,
         into: Option<&Path>,
+        form: Form,
     ) -> Result<Unpacked, Error> {
         let (into, limits) = (into.map(Path::to_owned), self.limits);
         let _turn = self.turns.acquire().await;
         let unpacked = blocking(move || {
             let buffered = io::BufReader::with_capacity(256 << 10, compressed);
-            unpack::layer(buffered, into.as_deref(), limits).map_err(|error| Error::Unpack(Box::new(error)))
+            unpack::layer(buffered, into.as_deref(), limits, form).map_err(|error| Error::Unpack(Box::new(error)))
         })
         .await?;
         if unpacked.digest == *digest {
@@ -161,6 +162,14 @@ impl Layers {
             expected: digest.clone(),
             actual: unpacked.digest,
         })
+    }
+}
+
+/// Name of a layer's tree: the same archive makes another by other rules.
+fn key(digest: &Digest, form: Form) -> String {
+    match form {
+        Form::Droplet => digest.hex(),
+        Form::Image => format!("{}-image", digest.hex()),
     }
 }
 

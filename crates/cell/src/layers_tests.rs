@@ -50,14 +50,14 @@ async fn fetched_once_for_many_at_once() {
     let world = world(1 << 20);
     let (digest, bytes) = packed("home/vcap/app/index.html", "hello");
     stored(&world, &digest, bytes).await;
-    let asked = (0..8).map(|_| world.layers.acquire(&digest));
+    let asked = (0..8).map(|_| world.layers.acquire(&digest, Form::Droplet));
     let got = futures_util::future::try_join_all(asked).await.expect("all");
     let made = got.iter().filter(|(_, spent)| *spent != Spent::default()).count();
     assert_eq!(made, 1, "one did the work");
     let text = std::fs::read_to_string(got[0].0.path().join("home/vcap/app/index.html"));
     assert_eq!(text.expect("file"), "hello");
     world.blobs.delete(Kind::Layer, &digest).await.expect("deleted");
-    assert!(world.layers.acquire(&digest).await.is_ok(), "from the cache");
+    assert!(world.layers.acquire(&digest, Form::Droplet).await.is_ok(), "from the cache");
 }
 
 #[tokio::test]
@@ -66,13 +66,13 @@ async fn a_layer_that_is_not_what_its_digest_says_leaves_nothing() {
     let (digest, _) = packed("a", "right");
     let (other, bytes) = packed("a", "wrong");
     stored(&world, &digest, bytes).await;
-    let error = world.layers.acquire(&digest).await.expect_err("refused");
+    let error = world.layers.acquire(&digest, Form::Droplet).await.expect_err("refused");
     assert!(
         crate::error::chain(&error).contains(&format!("have the digest {other}")),
         "{error:?}"
     );
-    assert!(world.layers.hold(&digest).is_none());
-    let error = world.layers.acquire(&other).await.expect_err("missing");
+    assert!(world.layers.hold(&digest, Form::Droplet).is_none());
+    let error = world.layers.acquire(&other, Form::Droplet).await.expect_err("missing");
     assert!(crate::error::chain(&error).contains("there is no layer"), "{error:?}");
 }
 
@@ -81,16 +81,16 @@ async fn what_a_build_wrote_is_verified_stored_and_unpacked_in_one_pass() {
     let world = world(1 << 20);
     let (digest, bytes) = packed("layers/x/y/z", "built");
     let file = written(&world, &bytes);
-    let size = world.layers.adopt(&digest, file, 1 << 20).await.expect("adopted");
+    let size = world.layers.adopt(&digest, Form::Droplet, file, 1 << 20).await.expect("adopted");
     assert_eq!(size, bytes.len() as u64);
     let blob = world.blobs.read(Kind::Layer, &digest, 1 << 20).await.expect("stored");
     assert_eq!(blob, bytes);
     let again = written(&world, &bytes);
     assert_eq!(
-        world.layers.adopt(&digest, again, 1 << 20).await.expect("idempotent"),
+        world.layers.adopt(&digest, Form::Droplet, again, 1 << 20).await.expect("idempotent"),
         size
     );
-    assert_eq!(world.layers.acquire(&digest).await.expect("cached").1, Spent::default());
+    assert_eq!(world.layers.acquire(&digest, Form::Droplet).await.expect("cached").1, Spent::default());
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_build_can_claim_no_layer_that_it_does_not_hold() {
     assert!(
         world
             .layers
-            .adopt(&secret, written(&world, &own), 1 << 20)
+            .adopt(&secret, Form::Droplet, written(&world, &own), 1 << 20)
             .await
             .is_err(),
         "unknown"
@@ -111,18 +111,18 @@ async fn a_build_can_claim_no_layer_that_it_does_not_hold() {
         "nothing stored"
     );
     stored(&world, &secret, bytes.clone()).await;
-    drop(world.layers.acquire(&secret).await.expect("cached"));
+    drop(world.layers.acquire(&secret, Form::Droplet).await.expect("cached"));
     assert!(
         world
             .layers
-            .adopt(&secret, written(&world, &own), 1 << 20)
+            .adopt(&secret, Form::Droplet, written(&world, &own), 1 << 20)
             .await
             .is_err(),
         "known"
     );
     let long = written(&world, &bytes);
     assert!(
-        world.layers.adopt(&secret, long, 8).await.is_err(),
+        world.layers.adopt(&secret, Form::Droplet, long, 8).await.is_err(),
         "larger than allowed"
     );
 }

@@ -5,6 +5,7 @@
 //! writes; `ledger` is what survives the agent. What runs where, and what happens after a failure, is the scheduler's.
 
 mod agent;
+mod account;
 mod archives;
 mod cache;
 mod config;

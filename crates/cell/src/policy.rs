@@ -308,6 +308,7 @@ mod tests {
             layers: Vec::new(),
             command: String::new(),
             timeout_seconds: 1,
+            image: None,
         });
         assert_eq!(use_of(&task), Use::Running);
     }

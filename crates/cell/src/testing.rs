@@ -39,6 +39,7 @@ pub fn instance_spec() -> WorkSpec {
             grace_seconds: 10,
             uris: Vec::new(),
             sidecars: Vec::new(),
+            image: None,
         }),
     }
 }

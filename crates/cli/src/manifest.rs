@@ -44,6 +44,19 @@ pub struct Overrides {
     pub env: Vec<(String, String)>,
     pub random_route: bool,
     pub no_route: bool,
+    /// An image of a registry, instead of source.
+    pub image: Option<String>,
+    /// Name at the image's registry.
+    pub image_username: Option<String>,
+    /// What is pushed is an image's layout.
+    pub layout: Option<PathBuf>,
+}
+
+/// An image that an app is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    pub reference: String,
+    pub username: Option<String>,
 }
 
 /// The manifest in `folder`, where there is one.
@@ -291,6 +304,7 @@ impl Entry {
         if let Some(stack) = &overrides.stack {
             self.keys.insert("stack".into(), stack.clone().into());
         }
+        self.take_image(overrides);
         if overrides.no_route || overrides.random_route {
             for key in ["routes", "no-route", "random-route", "default-route"] {
                 self.keys.remove(key);
@@ -301,6 +315,25 @@ impl Entry {
             );
         }
         self.add_env(&overrides.env);
+    }
+
+    /// What flags say of an image, over what the manifest says.
+    fn take_image(&mut self, overrides: &Overrides) {
+        if let Some(reference) = &overrides.image {
+            let mut docker = Mapping::new();
+            docker.insert("image".into(), reference.clone().into());
+            self.keys.insert("docker".into(), Value::Mapping(docker));
+        }
+        if let Some(username) = &overrides.image_username
+            && let Some(Value::Mapping(docker)) = self.keys.get_mut("docker")
+        {
+            docker.insert("username".into(), username.clone().into());
+        }
+        if let Some(layout) = &overrides.layout {
+            self.keys.remove("docker");
+            self.keys.insert("lifecycle".into(), "docker".into());
+            self.folder.clone_from(layout);
+        }
     }
 
     /// Where the web process's keys are: its entry below `processes`, which has precedence, or the app itself.
@@ -340,7 +373,7 @@ impl Entry {
     /// An app that says nothing about routes gets the default one.
     fn route_by_default(&mut self) {
         let says = |key: &str| self.keys.contains_key(key);
-        if !["routes", "no-route", "random-route", "default-route", "docker"]
+        if !["routes", "no-route", "random-route", "default-route"]
             .into_iter()
             .any(says)
         {
@@ -348,9 +381,14 @@ impl Entry {
         }
     }
 
-    /// Whether it is a container image, which has no files to push.
-    pub fn is_image(&self) -> bool {
-        self.keys.contains_key("docker")
+    /// The image of a registry that it is; then it has no files to push.
+    pub fn image(&self) -> Option<Image> {
+        let docker = self.keys.get("docker")?;
+        let text = |key: &str| docker.get(key).and_then(Value::as_str).map(str::to_owned);
+        Some(Image {
+            reference: text("image")?,
+            username: text("username"),
+        })
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub buildpacks: Vec<BuildpackInfo>,
     /// Version of the lifecycle; part of what decides whether a build can be reused.
     pub lifecycle_version: String,
+    /// The program `paas-lifecycle`, which goes into exported images.
+    pub lifecycle_path: PathBuf,
     /// What requests are held to.
     pub limits: Limits,
 }

@@ -117,6 +117,17 @@ impl Flag {
             .hint("An operator switched this off for everybody"))
     }
 
+    /// Refuses everybody, where it is off: CF exempts administrators from some flags only.
+    pub async fn require_on(self, db: &Db) -> Answer<()> {
+        let set = self.read(db).await?;
+        if set.enabled {
+            return Ok(());
+        }
+        let why = set.custom_error_message.unwrap_or_else(|| self.name().to_owned());
+        Err(Failure::new(Code::FeatureDisabled, format!("Feature Disabled: {why}"))
+            .hint(format!("An operator switches it on: paas enable-feature-flag {}", self.name())))
+    }
+
     /// Sets it.
     pub async fn write(self, tx: &Tx, set: Set, now: model::Timestamp) -> Answer<()> {
         let mut all = all(tx).await?;

@@ -15,6 +15,7 @@ use crate::export::{self, Exported, Folder};
 use crate::metadata::{LaunchBuildpack, LaunchMetadata, LaunchProcess};
 use crate::{Error, Paths, disk, procfile, source, ui};
 use choose::Chosen;
+use model::image::ImageSource;
 use model::staging::{BuildInput, BuildResult, LayerTypes, PhaseTime, SbomFile, SidecarTemplate, UsedBuildpack};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,9 @@ fn write_result(paths: &Paths, result: &BuildResult) -> Result<(), Error> {
 /// Why there is no droplet.
 pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Result<BuildResult, Error> {
     let mut clock = Clock::default();
+    if let Some(source) = &input.image {
+        return image(paths, input, source, &environment, clock);
+    }
     let tmp = scratch(paths)?;
     let restored = export::remember(paths, input);
     // A broken Procfile should not cost a whole build.
@@ -136,9 +140,24 @@ pub fn build(paths: &Paths, input: &BuildInput, environment: Environment) -> Res
         sidecars: parts.sidecars,
         labels: parts.labels,
         sboms: parts.sboms,
+        image: None,
         phases: clock.laps,
         error: None,
     })
+}
+
+/// An image is taken as it is.
+fn image(
+    paths: &Paths,
+    input: &BuildInput,
+    source: &ImageSource,
+    environment: &Environment,
+    mut clock: Clock,
+) -> Result<BuildResult, Error> {
+    let mut result = crate::image::take(paths, input, source, environment)?;
+    clock.lap("image");
+    result.phases = clock.laps;
+    Ok(result)
 }
 
 /// What either contract leaves to be exported and launched.
@@ -353,7 +372,7 @@ fn summarise(metadata: &LaunchMetadata, exported: &Exported) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),

@@ -54,6 +54,26 @@ pub enum Error {
         /// Why that matters.
         reason: String,
     },
+    /// The image that the app is cannot be had.
+    #[error("get image {reference}")]
+    Image {
+        /// As the user wrote it.
+        reference: String,
+        /// Why.
+        #[source]
+        source: Box<image::Error>,
+    },
+    /// A layer of the image is not what it has to be.
+    #[error("take layer {digest} of image {reference}")]
+    ImageLayer {
+        /// As the user wrote it.
+        reference: String,
+        /// Of the uncompressed archive.
+        digest: model::Digest,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// No group of buildpacks matched.
     #[error("no buildpack matched")]
     NotDetected {
@@ -159,6 +179,8 @@ impl Error {
             | Self::File { .. }
             | Self::Metadata { .. }
             | Self::Buildpack { .. }
+            | Self::Image { .. }
+            | Self::ImageLayer { .. }
             | Self::Source { .. } => 231,
             Self::NotDetected { .. } | Self::DetectFailed { .. } => 222,
             Self::BuildFailed { script, .. } | Self::Chain { script, .. } => match *script {
@@ -226,6 +248,19 @@ impl Error {
                 "See whether it is there, is an archive of a buildpack, and has the digest that you name; builds reach \
                  what the operator's network rules for staging allow.",
             ),
+            Self::Image { reference, source } => (
+                FailureClass::StagingError,
+                format!("Image {reference} could not be had"),
+                chain(source.as_ref()),
+                image_remedy(source),
+            ),
+            Self::ImageLayer { reference, .. } => (
+                FailureClass::StagingError,
+                format!("Image {reference} could not be had"),
+                chain(self),
+                "Try again; if it persists, the registry keeps other bytes than its manifest names: push the image to it \
+                 again.",
+            ),
             Self::DiskFull { size_mb, source } => (
                 FailureClass::StagingError,
                 "The build ran out of disk".to_owned(),
@@ -269,6 +304,27 @@ impl Error {
             ),
         };
         (class, title, cause, remedy.to_owned())
+    }
+}
+
+/// What to do about an image that cannot be had.
+fn image_remedy(error: &image::Error) -> &'static str {
+    match error {
+        image::Error::Reference { .. } => "Name it as registry/repository:tag, or by its digest behind an @.",
+        image::Error::NotFound { .. } => {
+            "See whether repository and tag are spelt right. Some registries say so too of what they do not want to show: \
+             then give credentials."
+        }
+        image::Error::Unauthorized { given: false, .. } => {
+            "Give credentials that may read it: --docker-username, and the password in CF_DOCKER_PASSWORD."
+        }
+        image::Error::Unauthorized { .. } => "See whether name and password are right and may read this repository.",
+        image::Error::NoPlatform { .. } => "Push an image that was built for this platform.",
+        image::Error::Unreachable { .. } => {
+            "Builds reach what the operator's network rules for staging allow; see whether the registry is among it, and \
+             speaks TLS."
+        }
+        _ => "Build and push the image again with a current tool.",
     }
 }
 

@@ -11,6 +11,7 @@ pub mod errors;
 pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod image;
 pub mod launch;
 pub mod metadata;
 pub mod paths;

@@ -195,6 +195,7 @@ impl Stage {
             memory_mb: 1024,
             restored: self.cache.clone(),
             store: self.store.clone(),
+            image: None,
         };
         let result = build::build(&paths, &input, self.environment())?;
         for layer in result.layers.iter().chain(&result.cache_files) {

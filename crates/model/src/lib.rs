@@ -6,6 +6,7 @@ pub mod canary;
 pub mod digest;
 pub mod health;
 pub mod id;
+pub mod image;
 pub mod labels;
 pub mod limits;
 pub mod manifest;

@@ -13,6 +13,7 @@ use crate::id::{
     AppId, BuildId, BuildpackId, CellId, DestinationId, DomainId, DropletId, EventId, JobId, OrgId, PackageId,
     ProcessId, QuotaId, RouteId, SpaceId, StackId, TaskId, UserId, VersionId,
 };
+use crate::image::{ImageConfig, RegistryImage};
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
 use crate::quota::QuotaLimits;
@@ -101,6 +102,17 @@ pub enum AppState {
     Stopped,
 }
 
+/// What staging makes an app's droplets of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppLifecycle {
+    /// Buildpacks, of either contract.
+    #[default]
+    Buildpack,
+    /// An image, which is taken as it is.
+    Docker,
+}
+
 /// An app.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -108,6 +120,7 @@ pub struct App {
     pub space: SpaceId,
     pub name: AppName,
     pub state: AppState,
+    pub lifecycle: AppLifecycle,
     /// Buildpacks that the user chose; empty to detect.
     pub buildpacks: Vec<String>,
     pub stack: StackName,
@@ -176,6 +189,8 @@ pub struct Package {
     /// Bytes of its files.
     pub size_bytes: u64,
     pub error: Option<String>,
+    /// The image that it is; then it has no bits.
+    pub image: Option<RegistryImage>,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -200,6 +215,7 @@ pub struct Build {
     pub state: BuildState,
     pub error: Option<BuildFailure>,
     pub droplet: Option<DropletId>,
+    pub lifecycle: AppLifecycle,
     pub buildpacks: Vec<String>,
     pub stack: StackName,
     pub limits: Limits,
@@ -225,6 +241,8 @@ pub struct Droplet {
     pub buildpacks: Vec<UsedBuildpack>,
     /// What its buildpacks want to run beside its processes.
     pub sidecars: Vec<SidecarTemplate>,
+    /// How it is run, where it is an image: then its layers are the image's, and need no stack.
+    pub image: Option<ImageConfig>,
     pub stack: StackName,
     pub input_digest: Option<Digest>,
     pub metadata: Metadata,

@@ -1,6 +1,7 @@
 //! What goes into a build and what comes out: the contract between controller, cell and the lifecycle in the staging sandbox.
 
 use crate::digest::Digest;
+use crate::image::{ImageConfig, ImageSource};
 use crate::secret::SecretEnv;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub struct BuildInput {
     pub restored: Vec<CachedLayer>,
     /// `store.toml` metadata of the app's last build, by buildpack id.
     pub store: BTreeMap<String, serde_json::Value>,
+    /// The image that the app is, where it is one: then no buildpack runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
 }
 
 /// A buildpack as a folder inside the staging sandbox.
@@ -203,6 +207,8 @@ pub enum LayerKind {
     App,
     /// Launch metadata.
     Config,
+    /// A layer of an image: owners, whiteouts and all. Together with the image's others it is the root file system.
+    Image,
 }
 
 /// One layer of a droplet.
@@ -346,6 +352,9 @@ pub struct BuildResult {
     /// Bills of materials that buildpacks wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sboms: Vec<SbomFile>,
+    /// How the droplet is run, where it is an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageConfig>,
     /// Time by phase.
     pub phases: Vec<PhaseTime>,
     /// Set where the build failed; then there are no layers.

@@ -9,6 +9,7 @@
 use crate::Timestamp;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
+use crate::image::ImageConfig;
 use crate::id::{AppId, BuildId, CellId, DropletId, OrgId, PackageId, ProcessId, SpaceId, TaskId, VersionId, WorkId};
 use crate::limits::Limits;
 use crate::name::{AppName, ProcessType, StackName};
@@ -89,6 +90,9 @@ pub struct InstanceSpec {
     /// What runs beside it in the same sandbox, and ends with it or ends it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<SidecarTemplate>,
+    /// How it is run, where the droplet is an image: its layers are the whole root file system then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageConfig>,
 }
 
 /// A command that runs once.
@@ -106,6 +110,9 @@ pub struct TaskSpec {
     pub command: String,
     /// Seconds until it is ended.
     pub timeout_seconds: u32,
+    /// As [`InstanceSpec::image`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageConfig>,
 }
 
 /// A staging.
@@ -115,12 +122,24 @@ pub struct BuildSpec {
     pub build: BuildId,
     /// The package it stages.
     pub package: PackageId,
-    /// Digest of the package's index in the blob store.
-    pub package_digest: Digest,
+    /// Digest of the package's index in the blob store; `None` of an image in a registry, which has no bits.
+    pub package_digest: Option<Digest>,
     /// What the lifecycle is told.
     pub input: BuildInput,
     /// Seconds until it is ended.
     pub timeout_seconds: u32,
+}
+
+impl WorkKind {
+    /// How it is run, where its droplet is an image.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageConfig> {
+        match self {
+            Self::Instance(instance) => instance.image.as_ref(),
+            Self::Task(task) => task.image.as_ref(),
+            Self::Build(_) => None,
+        }
+    }
 }
 
 /// What the controller wants of a placed piece of work.

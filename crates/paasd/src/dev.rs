@@ -218,6 +218,7 @@ pub fn controller_config(
         buildpacks: install.built_in()?,
         lifecycle_version: env!("CARGO_PKG_VERSION").to_owned(),
         limits: controller::Limits::default(),
+        lifecycle_path: install.libexec.join("paas-lifecycle"),
     })
 }
 

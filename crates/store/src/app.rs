@@ -8,7 +8,7 @@ use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Query, Row, json, word};
 use crate::tx::Tx;
 use model::id::{AppId, OrgId, SpaceId};
-use model::resource::App;
+use model::resource::{App, AppLifecycle};
 use model::work::Owner;
 
 /// Which apps a list holds; `None` does not filter.
@@ -19,10 +19,11 @@ pub struct AppFilter {
     pub spaces: Option<Vec<SpaceId>>,
     pub orgs: Option<Vec<OrgId>>,
     pub stacks: Option<Vec<String>>,
+    pub lifecycles: Option<Vec<AppLifecycle>>,
     pub common: Common,
 }
 
-pub(crate) const APP: &str = "t.id, t.space_id, t.name, t.state, t.buildpacks, t.stack, t.env_sealed, t.droplet_id, \
+pub(crate) const APP: &str = "t.id, t.space_id, t.name, t.state, t.lifecycle, t.buildpacks, t.stack, t.env_sealed, t.droplet_id, \
                               t.metadata, t.created_at, t.updated_at";
 
 pub(crate) fn app(db: &Db, row: &Row) -> Result<App> {
@@ -32,6 +33,7 @@ pub(crate) fn app(db: &Db, row: &Row) -> Result<App> {
         space: row.id("space_id")?,
         name: row.parse("name")?,
         state: row.word("state")?,
+        lifecycle: row.word("lifecycle")?,
         buildpacks: row.json("buildpacks")?,
         stack: row.parse("stack")?,
         env: db.keys.open_json(id.0, &row.get::<Vec<u8>>("env_sealed")?)?,
@@ -79,7 +81,8 @@ impl Db {
             .and_in_some("t.id", filter.ids.as_deref())
             .and_in_some("t.name", filter.names.as_deref())
             .and_in_some("t.space_id", filter.spaces.as_deref())
-            .and_in_some("t.stack", filter.stacks.as_deref());
+            .and_in_some("t.stack", filter.stacks.as_deref())
+            .and_words_some("t.lifecycle", filter.lifecycles.as_deref())?;
         if let Some(orgs) = &filter.orgs {
             query = query
                 .push(" AND t.space_id IN (SELECT id FROM spaces WHERE 1 = 1")
@@ -110,7 +113,7 @@ impl Tx {
             "app_create",
             app.id,
             "INSERT INTO apps (id, space_id, name, state, buildpacks, stack, env_sealed, droplet_id, metadata, \
-             created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             created_at, updated_at, lifecycle) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .taken("app name")
         .arg(app.id)
@@ -123,7 +126,8 @@ impl Tx {
         .arg(app.droplet)
         .arg(json(&app.metadata)?)
         .arg(app.created_at)
-        .arg(app.updated_at);
+        .arg(app.updated_at)
+        .arg(word(&app.lifecycle)?);
         self.touch(Topic::Desired);
         self.execute(query).await.map(drop)
     }
@@ -134,7 +138,7 @@ impl Tx {
             "app_update",
             app.id,
             "UPDATE apps SET name = $1, state = $2, buildpacks = $3, stack = $4, env_sealed = $5, droplet_id = $6, \
-             metadata = $7, updated_at = $8 WHERE id = $9",
+             metadata = $7, updated_at = $8, lifecycle = $9 WHERE id = $10",
         )
         .taken("app name")
         .arg(app.name.as_str())
@@ -145,6 +149,7 @@ impl Tx {
         .arg(app.droplet)
         .arg(json(&app.metadata)?)
         .arg(app.updated_at)
+        .arg(word(&app.lifecycle)?)
         .arg(app.id);
         self.touch(Topic::Desired);
         Ok(self.execute(query).await? > 0)

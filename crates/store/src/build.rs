@@ -21,7 +21,7 @@ pub struct BuildFilter {
     pub common: Common,
 }
 
-pub(crate) const BUILD: &str = "t.id, t.app_id, t.package_id, t.state, t.error, t.droplet_id, t.buildpacks, t.stack, \
+pub(crate) const BUILD: &str = "t.id, t.app_id, t.package_id, t.state, t.error, t.droplet_id, t.lifecycle, t.buildpacks, t.stack, \
                                 t.limits, t.input_digest, t.created_by, t.metadata, t.created_at, t.updated_at";
 
 pub(crate) fn build(_: &Db, row: &Row) -> Result<Build> {
@@ -32,6 +32,7 @@ pub(crate) fn build(_: &Db, row: &Row) -> Result<Build> {
         state: row.word("state")?,
         error: row.json_opt("error")?,
         droplet: row.id_opt("droplet_id")?,
+        lifecycle: row.word("lifecycle")?,
         buildpacks: row.json("buildpacks")?,
         stack: row.parse("stack")?,
         limits: row.json("limits")?,
@@ -95,8 +96,8 @@ impl Tx {
             "build_create",
             build.id,
             "INSERT INTO builds (id, app_id, package_id, state, error, droplet_id, buildpacks, stack, limits, \
-             input_digest, created_by, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             input_digest, created_by, created_at, updated_at, lifecycle) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .arg(build.id)
         .arg(build.app)
@@ -110,7 +111,8 @@ impl Tx {
         .arg(build.input_digest.as_ref().map(ToString::to_string))
         .arg(build.created_by)
         .arg(build.created_at)
-        .arg(build.updated_at);
+        .arg(build.updated_at)
+        .arg(word(&build.lifecycle)?);
         self.touch(Topic::Desired);
         self.execute(query).await?;
         self.metadata_keep(Carrier::Build, build.id.0, &build.metadata).await

@@ -8,6 +8,7 @@ use crate::process::{PROCESS, process};
 use crate::sql::{Query, Row};
 use model::Digest;
 use model::id::{AppId, VersionId};
+use model::image::RegistryImage;
 use model::resource::{App, Build, BuildCache, Deployment, Droplet, Process, ProcessVersion};
 use model::work::Owner;
 use std::collections::HashMap;
@@ -40,7 +41,10 @@ pub struct PendingBuild {
     pub build: Build,
     pub app: App,
     pub owner: Owner,
-    pub package_digest: Digest,
+    /// Of the package's index; `None` of an image in a registry.
+    pub package_digest: Option<Digest>,
+    /// The image that the package is.
+    pub image: Option<RegistryImage>,
     /// What the app's last build on this stack left.
     pub cache: BuildCache,
 }
@@ -141,15 +145,19 @@ impl Db {
             let (Some(app), Some(owner)) = (self.app_fetch(build.app).await?, self.app_owner(build.app).await?) else {
                 continue;
             };
-            let Some(package_digest) = self.package_fetch(build.package).await?.and_then(|p| p.digest) else {
+            let Some(package) = self.package_fetch(build.package).await? else {
                 continue;
             };
+            if package.digest.is_none() && package.image.is_none() {
+                continue;
+            }
             pending.push(PendingBuild {
                 cache: self.build_cache_fetch(build.app, &build.stack).await?,
                 build,
                 app,
                 owner,
-                package_digest,
+                package_digest: package.digest,
+                image: package.image,
             });
         }
         Ok(pending)

@@ -24,11 +24,13 @@ pub struct DropletFilter {
 }
 
 const DROPLET: &str = "t.id, t.app_id, t.package_id, t.build_id, t.digest, t.layers, t.processes, t.buildpacks, \
-                       t.sidecars, t.stack, t.input_digest, t.metadata, t.created_at";
+                       t.sidecars, t.image_sealed, t.stack, t.input_digest, t.metadata, t.created_at";
 
-fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
+fn droplet(db: &Db, row: &Row) -> Result<Droplet> {
+    let id: DropletId = row.id("id")?;
+    let sealed: Option<Vec<u8>> = row.get("image_sealed")?;
     Ok(Droplet {
-        id: row.id("id")?,
+        id,
         app: row.id("app_id")?,
         package: row.id_opt("package_id")?,
         build: row.id_opt("build_id")?,
@@ -37,6 +39,7 @@ fn droplet(_: &Db, row: &Row) -> Result<Droplet> {
         processes: row.json("processes")?,
         buildpacks: row.json("buildpacks")?,
         sidecars: row.json("sidecars")?,
+        image: sealed.map(|sealed| db.keys.open_json(id.0, &sealed)).transpose()?,
         stack: row.parse("stack")?,
         input_digest: row.parse_opt("input_digest")?,
         metadata: row.json("metadata")?,
@@ -132,7 +135,8 @@ impl Tx {
             "droplet_create",
             droplet.id,
             "INSERT INTO droplets (id, app_id, package_id, build_id, digest, layers, processes, buildpacks, \
-             sidecars, stack, input_digest, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             sidecars, stack, input_digest, created_at, image_sealed) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .arg(droplet.id)
         .arg(droplet.app)
@@ -145,7 +149,14 @@ impl Tx {
         .arg(json(&droplet.sidecars)?)
         .arg(droplet.stack.as_str())
         .arg(droplet.input_digest.as_ref().map(ToString::to_string))
-        .arg(droplet.created_at);
+        .arg(droplet.created_at)
+        .arg(
+            droplet
+                .image
+                .as_ref()
+                .map(|image| self.keys.seal_json(droplet.id.0, image))
+                .transpose()?,
+        );
         self.execute(query).await.map(drop)
     }
 

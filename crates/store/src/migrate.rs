@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(8, "0008_quotas"),
     migration!(9, "0009_sidecars"),
     migration!(10, "0010_own_sidecars"),
+    migration!(15, "0015_images"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

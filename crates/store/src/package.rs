@@ -19,6 +19,8 @@ pub struct PackageFilter {
     pub spaces: Option<Vec<SpaceId>>,
     pub orgs: Option<Vec<OrgId>>,
     pub states: Option<Vec<PackageState>>,
+    /// Only images, or only those that are none.
+    pub images: Option<bool>,
     pub common: Common,
 }
 
@@ -41,18 +43,21 @@ pub struct PackageFile {
 }
 
 const PACKAGE: &str =
-    "t.id, t.app_id, t.state, t.digest, t.size_bytes, t.error, t.metadata, t.created_at, t.updated_at";
+    "t.id, t.app_id, t.state, t.digest, t.size_bytes, t.error, t.image_sealed, t.metadata, t.created_at, t.updated_at";
 const FILE: &str =
     "f.path, f.sha1, f.sha256, f.size_bytes, f.mode, f.pack, f.pack_offset, f.pack_length, f.compression";
 
-fn package(_: &Db, row: &Row) -> Result<Package> {
+fn package(db: &Db, row: &Row) -> Result<Package> {
+    let id: PackageId = row.id("id")?;
+    let sealed: Option<Vec<u8>> = row.get("image_sealed")?;
     Ok(Package {
-        id: row.id("id")?,
+        id,
         app: row.id("app_id")?,
         state: row.word("state")?,
         digest: row.parse_opt("digest")?,
         size_bytes: row.int("size_bytes")?,
         error: row.text_opt("error")?,
+        image: sealed.map(|sealed| db.keys.open_json(id.0, &sealed)).transpose()?,
         metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
@@ -105,6 +110,11 @@ impl Db {
             .and_in_some("a.space_id", filter.spaces.as_deref())
             .and_in_orgs("a.space_id", filter.orgs.as_deref())
             .and_words_some("t.state", filter.states.as_deref())?;
+        let query = match filter.images {
+            Some(true) => query.push(" AND t.image_sealed IS NOT NULL"),
+            Some(false) => query.push(" AND t.image_sealed IS NULL"),
+            None => query,
+        };
         let query = self.narrowed(query, &filter.common, Has::All);
         self.list(PACKAGE, query, &order.sql(None, true), page, package).await
     }
@@ -158,8 +168,8 @@ impl Tx {
         let query = Query::new(
             "package_create",
             package.id,
-            "INSERT INTO packages (id, app_id, state, digest, size_bytes, error, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO packages (id, app_id, state, digest, size_bytes, error, created_at, updated_at, image_sealed) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .arg(package.id)
         .arg(package.app)
@@ -168,10 +178,30 @@ impl Tx {
         .arg(package.size_bytes)
         .arg(package.error.clone())
         .arg(package.created_at)
-        .arg(package.updated_at);
+        .arg(package.updated_at)
+        .arg(self.image_sealed(package)?);
         self.execute(query).await?;
         self.metadata_keep(Carrier::Package, package.id.0, &package.metadata)
             .await
+    }
+
+    /// Another image or other credentials for it.
+    pub async fn package_image_set(&self, package: &Package) -> Result<bool> {
+        let query = Query::new(
+            "package_image_set",
+            package.id,
+            "UPDATE packages SET image_sealed = $1, updated_at = $2 WHERE id = $3",
+        )
+        .arg(self.image_sealed(package)?)
+        .arg(package.updated_at)
+        .arg(package.id);
+        Ok(self.execute(query).await? > 0)
+    }
+
+    /// The image with its credentials, as it is kept.
+    fn image_sealed(&self, package: &Package) -> Result<Option<Vec<u8>>> {
+        let image = package.image.as_ref();
+        image.map(|image| self.keys.seal_json(package.id.0, image)).transpose()
     }
 
     /// State, digest, size and error as given, where the package is still in state `from`.

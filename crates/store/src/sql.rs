@@ -17,7 +17,7 @@ pub(crate) enum Arg {
     Text(Option<String>),
     Int(Option<i64>),
     Bool(bool),
-    Bytes(Vec<u8>),
+    Bytes(Option<Vec<u8>>),
 }
 
 macro_rules! args {
@@ -43,7 +43,8 @@ args! {
     u64 => |v| Arg::Int(Some(i64::try_from(v).unwrap_or(i64::MAX)));
     Option<i64> => |v| Arg::Int(v);
     Option<u16> => |v| Arg::Int(v.map(i64::from));
-    Vec<u8> => |v| Arg::Bytes(v);
+    Vec<u8> => |v| Arg::Bytes(Some(v));
+    Option<Vec<u8>> => |v| Arg::Bytes(v);
     Timestamp => |v| Arg::Int(Some(micros(v)));
     &model::Digest => |v| Arg::Text(Some(v.to_string()));
 }

@@ -94,6 +94,7 @@ fn build(app: &App, package: model::id::PackageId) -> Build {
         state: BuildState::Staging,
         error: None,
         droplet: None,
+        lifecycle: model::resource::AppLifecycle::Buildpack,
         buildpacks: Vec::new(),
         stack: app.stack.clone(),
         limits: model::limits::Limits::BUILD,
@@ -152,7 +153,7 @@ async fn pending_builds_come_with_all_they_need(store: &TestStore) {
     assert_eq!(pending.len(), 1);
     assert_eq!(
         (pending[0].build.id, &pending[0].package_digest),
-        (build.id, &digest(8))
+        (build.id, &Some(digest(8)))
     );
     assert_eq!(pending[0].cache, cache);
 }

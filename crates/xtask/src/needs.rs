@@ -23,7 +23,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 19] = [
+const NEEDS: [Need; 20] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -102,6 +102,12 @@ const NEEDS: [Need; 19] = [
     Need {
         program: "busybox",
         package: "busybox-static",
+        purpose: Purpose::Test,
+    },
+    // Images are pushed to it and pulled from it.
+    Need {
+        program: "docker-registry",
+        package: "docker-registry",
         purpose: Purpose::Test,
     },
     Need {

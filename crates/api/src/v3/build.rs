@@ -91,7 +91,12 @@ pub struct Droplet {
     pub lifecycle: Lifecycle,
     pub checksum: super::Checksum,
     pub buildpacks: Vec<DropletBuildpack>,
-    pub stack: String,
+    /// `null` of an image, which needs none.
+    pub stack: Option<String>,
+    /// The image, pinned by its digest.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// What an image says of how it is run, as JSON; else empty.
     pub execution_metadata: String,
     /// Commands by process type.
     pub process_types: BTreeMap<String, String>,

@@ -138,7 +138,7 @@ impl<Id> ToOne<Id> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lifecycle {
-    /// `buildpack` or `cnb`.
+    /// `buildpack`, `cnb` or `docker`.
     #[serde(rename = "type", default = "buildpack")]
     pub kind: String,
     #[serde(default)]
@@ -149,13 +149,13 @@ fn buildpack() -> String {
     "buildpack".to_owned()
 }
 
-/// Buildpacks and stack.
+/// Buildpacks and stack; nothing of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LifecycleData {
     /// Empty or absent to detect.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buildpacks: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! Packages, and asking which files are known.
 
 use super::{Links, Metadata, ToOne};
-use model::Timestamp;
+use model::{Secret, Timestamp};
 use model::id::{AppId, PackageId};
 use model::resource::PackageState;
 use serde::{Deserialize, Serialize};
@@ -35,9 +35,21 @@ pub struct PackageData {
     #[serde(default)]
     pub error: Option<String>,
     /// Names the tree, whatever archive it came in.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
+    /// Of type `docker`: the image's reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Name at the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Never shown: [`REDACTED`] where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
 }
+
+/// Stands for a password that there is.
+pub const REDACTED: &str = "***";
 
 /// A checksum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +73,24 @@ pub struct PackageRelationships {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackageCreate {
-    /// `bits`; absent where it is a copy of another.
+    /// `bits` or `docker`; absent where it is a copy of another.
     #[serde(rename = "type", default)]
     pub kind: String,
+    /// Of type `docker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PackageData>,
     pub relationships: PackageRelationships,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// `PATCH /v3/packages/{guid}`: other credentials for the image, or metadata.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PackageUpdate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
 }

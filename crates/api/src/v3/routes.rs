@@ -157,6 +157,7 @@ routes! {
     POST "/v3/droplets",
     GET "/v3/droplets/{guid}",
     GET "/v3/droplets/{guid}/download",
+    GET "/v3/droplets/{guid}/image",
     POST "/v3/droplets/{guid}/upload",
     GET "/v3/droplets/{guid}/sbom",
     GET "/v3/droplets/{guid}/provenance",

@@ -4,9 +4,10 @@
 
 use crate::core::Core;
 use crate::error::{Error, blocking, kernel};
+use crate::unpack::Form;
 use model::Digest;
 use model::id::WorkId;
-use model::staging::{BuildFailure, BuildResult, DropletLayer, FailureClass};
+use model::staging::{BuildFailure, BuildResult, DropletLayer, FailureClass, LayerKind};
 use model::work::{BuildSpec, Cause};
 use sandbox::Sandbox;
 use std::collections::{BTreeSet, HashMap};
@@ -48,11 +49,11 @@ pub(crate) async fn collect(
         .map(|layer| (layer.digest.clone(), layer.size_bytes))
         .collect();
     let written = result.layers.iter().chain(&result.cache_files);
-    let files: Vec<(Digest, String)> = written
-        .filter_map(|layer| Some((layer.digest.clone(), layer.file.clone()?)))
+    let files: Vec<(Digest, Form, String)> = written
+        .filter_map(|layer| Some((layer.digest.clone(), Form::of(layer.kind), layer.file.clone()?)))
         .collect();
-    for (digest, name) in files {
-        let size = adopt(core, work, sandbox, &digest, name).await?;
+    for (digest, form, name) in files {
+        let size = adopt(core, work, sandbox, (&digest, form), name).await?;
         sizes.insert(digest, size);
     }
     let size = |digest: &Digest| sizes.get(digest).copied();
@@ -66,7 +67,13 @@ pub(crate) async fn collect(
     Ok(result)
 }
 
-async fn adopt(core: &Core, work: WorkId, sandbox: &Arc<Sandbox>, digest: &Digest, name: String) -> Result<u64, Error> {
+async fn adopt(
+    core: &Core,
+    work: WorkId,
+    sandbox: &Arc<Sandbox>,
+    (digest, form): (&Digest, Form),
+    name: String,
+) -> Result<u64, Error> {
     let sandbox = Arc::clone(sandbox);
     let file = blocking(move || {
         let path = format!("{OUT}/{name}");
@@ -76,7 +83,7 @@ async fn adopt(core: &Core, work: WorkId, sandbox: &Arc<Sandbox>, digest: &Diges
     })
     .await?;
     core.layers
-        .adopt(digest, file, core.config.limits.layer_compressed_bytes)
+        .adopt(digest, form, file, core.config.limits.layer_compressed_bytes)
         .await
 }
 
@@ -88,6 +95,11 @@ fn check(result: &BuildResult, build: &BuildSpec, most: usize) -> Result<(), Err
     }
     if result.layers.is_empty() {
         return Err(refuse("it has no layers and no error"));
+    }
+    let image = |layer: &DropletLayer| layer.kind == LayerKind::Image;
+    if result.image.is_some() != build.input.image.is_some() || result.layers.iter().any(image) != result.image.is_some()
+    {
+        return Err(refuse("it is an image where none is built, or none where one is"));
     }
     let given: BTreeSet<&Digest> = build.input.restored.iter().map(|layer| &layer.digest).collect();
     let mut own = BTreeSet::new();
@@ -132,6 +144,13 @@ fn is_output(name: &str) -> bool {
     })
 }
 
+/// What is wrong with a layer, where that is why nothing came of the build.
+fn refused(reason: Option<&Error>) -> Option<String> {
+    reason
+        .filter(|error| matches!(error, Error::Unpack(_)))
+        .map(|error| crate::error::chain(error))
+}
+
 /// Result of a build that did not get as far as to write one, for the person who pushed.
 pub(crate) fn failed(cause: &Cause, reason: Option<&Error>) -> BuildResult {
     const MIB: u64 = 1 << 20;
@@ -169,6 +188,12 @@ pub(crate) fn failed(cause: &Cause, reason: Option<&Error>) -> BuildResult {
             detail.clone(),
             "Push again; if it stays like this, tell the operator".to_owned(),
         ),
+        _ if refused(reason).is_some() => (
+            FailureClass::StagingError,
+            "A layer was refused".to_owned(),
+            refused(reason).unwrap_or_default(),
+            "Build without what it names".to_owned(),
+        ),
         cause => (
             FailureClass::StagingError,
             "The build ended without a result".to_owned(),
@@ -194,7 +219,7 @@ pub(crate) fn failed(cause: &Cause, reason: Option<&Error>) -> BuildResult {
 mod tests {
     use super::*;
     use model::id::{BuildId, PackageId};
-    use model::staging::{BuildInput, CachedLayer, LayerKind, LayerTypes};
+    use model::staging::{BuildInput, CachedLayer, LayerTypes};
     use std::collections::BTreeMap;
     use uuid::Uuid;
 
@@ -224,11 +249,18 @@ mod tests {
         }
     }
 
+    fn image(n: u8) -> DropletLayer {
+        DropletLayer {
+            kind: LayerKind::Image,
+            ..layer(n, Some("1.tar.zst"))
+        }
+    }
+
     fn build() -> BuildSpec {
         BuildSpec {
             build: BuildId(Uuid::nil()),
             package: PackageId(Uuid::nil()),
-            package_digest: digest(0),
+            package_digest: Some(digest(0)),
             input: BuildInput {
                 app_name: "shop".to_owned(),
                 stack: "host".to_owned(),
@@ -238,6 +270,7 @@ mod tests {
                 memory_mb: 1024,
                 restored: vec![cached(1)],
                 store: BTreeMap::new(),
+                image: None,
             },
             timeout_seconds: 900,
         }
@@ -269,6 +302,14 @@ mod tests {
             ("no number", result(vec![layer(2, Some(".tar.zst"))], vec![])),
             ("nothing", result(vec![], vec![])),
             ("too much", result(vec![layer(1, None); 11], vec![])),
+            (
+                "an image of its own making",
+                BuildResult {
+                    image: Some(model::image::ImageConfig::default()),
+                    ..result(vec![image(2)], vec![])
+                },
+            ),
+            ("an image's layer in a droplet", result(vec![image(2)], vec![])),
         ] {
             assert!(check(&odd, &build(), 10).is_err(), "{what}");
         }

@@ -1,11 +1,14 @@
 //! Makes the trees of a piece of work available: stack, layers, package. Everything at once, each only once per cell.
 
+use crate::account::Account;
 use crate::cache::Tree;
 use crate::core::Core;
 use crate::error::{Error, blocking, chain};
 use crate::layers::Spent;
+use crate::unpack::Form;
 use futures_util::future::{join_all, try_join_all};
 use model::Digest;
+use model::image::ImageConfig;
 use model::staging::{ARCHIVES, BuildInput, BuildpackSource};
 use model::work::{BuildSpec, WorkKind, WorkSpec};
 use sandbox::Bind;
@@ -25,12 +28,17 @@ pub(crate) struct Prepared {
     pub trees: Vec<Tree>,
     /// Of a build: what the lifecycle is told, with the layers that could be restored.
     pub input: Option<BuildInput>,
+    /// Who runs in it.
+    pub account: Account,
     /// How long it took.
     pub spent: Spent,
 }
 
 /// Prepares `spec`.
 pub(crate) async fn prepare(core: &Core, spec: &WorkSpec) -> Result<Prepared, Error> {
+    if let Some(image) = spec.kind.image() {
+        return whole(core, spec, image).await;
+    }
     let (stacks, name) = (core.stacks.clone(), spec.stack.clone());
     let root = blocking(move || stacks.root(&name)).await?;
     let mut prepared = Prepared {
@@ -47,8 +55,32 @@ pub(crate) async fn prepare(core: &Core, spec: &WorkSpec) -> Result<Prepared, Er
     Ok(prepared)
 }
 
+/// An image brings its whole root: nothing of a stack is below it, and nothing of the platform above.
+async fn whole(core: &Core, spec: &WorkSpec, image: &ImageConfig) -> Result<Prepared, Error> {
+    let mut prepared = Prepared::default();
+    let layers = match &spec.kind {
+        WorkKind::Instance(instance) => instance.layers.as_slice(),
+        WorkKind::Task(task) => task.layers.as_slice(),
+        WorkKind::Build(_) => &[],
+    };
+    droplet(core, &mut prepared, layers).await?;
+    let (lowers, user) = (prepared.lowers.clone(), image.user.clone());
+    prepared.account = blocking(move || Account::find(&lowers, &user)).await?;
+    Ok(prepared)
+}
+
+/// Who the work of `spec` is, where its layers are here.
+pub(crate) fn account(core: &Core, spec: &WorkSpec) -> Result<Account, Error> {
+    let Some(image) = spec.kind.image() else {
+        return Ok(Account::default());
+    };
+    let trees = hold(core, spec);
+    let lowers: Vec<PathBuf> = trees.iter().map(|tree| tree.path().to_owned()).collect();
+    Account::find(&lowers, &image.user)
+}
+
 async fn droplet(core: &Core, prepared: &mut Prepared, layers: &[model::staging::DropletLayer]) -> Result<(), Error> {
-    for (tree, spent) in try_join_all(layers.iter().map(|layer| core.layers.acquire(&layer.digest))).await? {
+    for (tree, spent) in try_join_all(layers.iter().map(|layer| core.layers.acquire(&layer.digest, Form::of(layer.kind)))).await? {
         prepared.add(tree, spent);
     }
     Ok(())
@@ -57,7 +89,7 @@ async fn droplet(core: &Core, prepared: &mut Prepared, layers: &[model::staging:
 async fn sources(core: &Core, prepared: &mut Prepared, build: &BuildSpec) -> Result<(), Error> {
     let mut input = build.input.clone();
     let restored = input.restored.iter_mut().filter(|layer| layer.contents).map(async |layer| {
-        let acquired = core.layers.acquire(&layer.digest).await;
+        let acquired = core.layers.acquire(&layer.digest, Form::Droplet).await;
         if let Err(error) = &acquired {
             // A cache that can't be had makes a build slower, not impossible.
             tracing::warn!(layer.digest = %layer.digest, error = %chain(error), "a layer of the last build is not restored");
@@ -65,12 +97,16 @@ async fn sources(core: &Core, prepared: &mut Prepared, build: &BuildSpec) -> Res
         }
         acquired.ok()
     });
-    let (restored, package) = tokio::join!(join_all(restored), core.packages.acquire(&build.package_digest));
-    for (tree, spent) in restored.into_iter().flatten() {
+    let package = async {
+        match &build.package_digest {
+            Some(digest) => core.packages.acquire(digest).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (restored, package) = tokio::join!(join_all(restored), package);
+    for (tree, spent) in restored.into_iter().flatten().chain(package?) {
         prepared.add(tree, spent);
     }
-    let (tree, spent) = package?;
-    prepared.add(tree, spent);
     for digest in archives(&input) {
         let tree = core.archives.acquire(digest).await?;
         prepared.binds.push(Bind {
@@ -100,7 +136,7 @@ pub(crate) fn hold(core: &Core, spec: &WorkSpec) -> Vec<Tree> {
     let layers = |layers: &[model::staging::DropletLayer]| -> Vec<Tree> {
         layers
             .iter()
-            .filter_map(|layer| core.layers.hold(&layer.digest))
+            .filter_map(|layer| core.layers.hold(&layer.digest, Form::of(layer.kind)))
             .collect()
     };
     match &spec.kind {
@@ -108,8 +144,11 @@ pub(crate) fn hold(core: &Core, spec: &WorkSpec) -> Vec<Tree> {
         WorkKind::Task(task) => layers(&task.layers),
         WorkKind::Build(build) => {
             let restored = build.input.restored.iter().filter(|layer| layer.contents);
-            let mut trees: Vec<Tree> = restored.filter_map(|layer| core.layers.hold(&layer.digest)).collect();
-            trees.extend(core.packages.hold(&build.package_digest));
+            let mut trees: Vec<Tree> = restored
+                .filter_map(|layer| core.layers.hold(&layer.digest, Form::Droplet))
+                .collect();
+            let package = build.package_digest.as_ref();
+            trees.extend(package.and_then(|digest| core.packages.hold(digest)));
             trees.extend(
                 archives(&build.input)
                     .into_iter()

@@ -1,12 +1,13 @@
 //! The sandbox of a piece of work: what runs in it, with what, and what it may use. Pure.
 
+use crate::account::Account;
 use crate::config::Config;
 use crate::env;
 use crate::error::Error;
 use crate::logs::Source;
 use crate::steps::prepare::Prepared;
-use crate::unpack::OWNER;
 use model::id::WorkId;
+use model::image::ImageConfig;
 use model::staging::BuildInput;
 use model::work::{WorkKind, WorkSpec};
 use sandbox::net::Egress;
@@ -43,7 +44,10 @@ pub(crate) fn sandbox(
 ) -> Result<Spec, Error> {
     let build = matches!(spec.kind, WorkKind::Build(_));
     let mut binds = prepared.binds.clone();
-    binds.push(readonly(&config.lifecycle_path, LIFECYCLE));
+    // An image is started as it says itself, by nothing of the platform's.
+    if spec.kind.image().is_none() {
+        binds.push(readonly(&config.lifecycle_path, LIFECYCLE));
+    }
     if build {
         binds.push(readonly(&config.buildpacks_dir, BUILDPACKS));
         binds.extend(config.mirror_dir.as_deref().map(|mirror| readonly(mirror, MIRROR)));
@@ -64,7 +68,7 @@ pub(crate) fn sandbox(
             config.limits.inodes
         },
         binds,
-        process: process(config, work, spec, prepared.certificates),
+        process: process(config, work, spec, prepared)?,
         limits: Limits {
             memory_bytes: u64::from(spec.limits.memory_mb).max(4) * MIB,
             cpu_weight: spec.limits.cpu_weight(),
@@ -75,7 +79,7 @@ pub(crate) fn sandbox(
         network: Network::Isolated { policy },
         log: log_policy(config, spec),
         files,
-        sidecars: sidecars(work, spec),
+        sidecars: sidecars(work, spec, &prepared.account),
     })
 }
 
@@ -93,31 +97,33 @@ fn encode(input: &BuildInput) -> Result<Vec<u8>, Error> {
     })
 }
 
-fn process(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -> Process {
-    let (argv, cwd) = match &spec.kind {
-        WorkKind::Instance(instance) => {
+fn process(config: &Config, work: WorkId, spec: &WorkSpec, prepared: &Prepared) -> Result<Process, Error> {
+    let account = &prepared.account;
+    let (argv, cwd) = match (&spec.kind, spec.kind.image()) {
+        (kind, Some(image)) => (image_argv(kind, image)?, workdir(image)),
+        (WorkKind::Instance(instance), None) => {
             let mut argv = launch(instance.process_type.as_str());
             if let Some(command) = &instance.command {
                 argv.extend(["--".to_owned(), command.clone()]);
             }
             (argv, env::HOME)
         }
-        WorkKind::Task(task) => {
+        (WorkKind::Task(task), None) => {
             let mut argv = launch("task");
             argv.extend(["--".to_owned(), task.command.clone()]);
             (argv, env::HOME)
         }
-        WorkKind::Build(_) => {
+        (WorkKind::Build(_), None) => {
             let argv = [LIFECYCLE, "build", "--input", BUILD_INPUT].map(str::to_owned);
             (argv.to_vec(), env::BUILD_HOME)
         }
     };
-    Process {
+    Ok(Process {
         argv,
-        env: environment(config, work, spec, certificates),
+        env: environment(config, work, spec, prepared.certificates, account),
         cwd: cwd.into(),
-        uid: OWNER,
-        gid: OWNER,
+        uid: account.uid,
+        gid: account.gid,
         terminal: false,
         rlimits: vec![
             Rlimit {
@@ -131,18 +137,46 @@ fn process(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -
                 hard: 0,
             },
         ],
+    })
+}
+
+/// What an image's process runs: a command that somebody gave by the image's shell, else what the image says.
+fn image_argv(kind: &WorkKind, image: &ImageConfig) -> Result<Vec<String>, Error> {
+    let command = match kind {
+        WorkKind::Instance(instance) => instance.command.as_deref(),
+        WorkKind::Task(task) => Some(task.command.as_str()),
+        WorkKind::Build(_) => None,
+    };
+    let argv = match command.filter(|command| !command.trim().is_empty()) {
+        Some(command) => ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
+        None => image.argv(),
+    };
+    if argv.is_empty() {
+        return Err(Error::Image {
+            reason: "it has neither ENTRYPOINT nor CMD, and no start command was given".to_owned(),
+        });
     }
+    Ok(argv)
+}
+
+fn workdir(image: &ImageConfig) -> &str {
+    if image.workdir.is_empty() { "/" } else { &image.workdir }
 }
 
 /// What runs beside an instance: as its process does, with a command of its own.
-fn sidecars(work: WorkId, spec: &WorkSpec) -> Vec<Sidecar> {
+fn sidecars(work: WorkId, spec: &WorkSpec, account: &Account) -> Vec<Sidecar> {
     let WorkKind::Instance(instance) = &spec.kind else {
         return Vec::new();
     };
+    let image = instance.image.as_ref();
     let mut all: Vec<Sidecar> = Vec::new();
     for sidecar in &instance.sidecars {
-        let mut argv = launch(instance.process_type.as_str());
-        argv.extend(["--".to_owned(), sidecar.command.clone()]);
+        let mut argv = match image {
+            Some(_) => ["/bin/sh", "-c"].map(str::to_owned).to_vec(),
+            None => launch(instance.process_type.as_str()),
+        };
+        argv.extend(image.is_none().then(|| "--".to_owned()));
+        argv.push(sidecar.command.clone());
         let mut name = plain(&sidecar.name);
         if all.iter().any(|other| other.name == name) {
             // Two names of the platform's, one for sandboxes.
@@ -154,8 +188,8 @@ fn sidecars(work: WorkId, spec: &WorkSpec) -> Vec<Sidecar> {
         all.push(Sidecar {
             name,
             argv,
-            env: env::sidecar(work, spec, instance, sidecar, ADDRESS),
-            cwd: env::HOME.into(),
+            env: env::sidecar(work, spec, instance, sidecar, account, ADDRESS),
+            cwd: image.map_or(env::HOME, workdir).into(),
             memory_bytes: share.map(|megabytes| u64::from(megabytes) * MIB),
         });
     }
@@ -176,10 +210,16 @@ fn launch(process_type: &str) -> Vec<String> {
         .to_vec()
 }
 
-fn environment(config: &Config, work: WorkId, spec: &WorkSpec, certificates: bool) -> Vec<(String, String)> {
+fn environment(
+    config: &Config,
+    work: WorkId,
+    spec: &WorkSpec,
+    certificates: bool,
+    account: &Account,
+) -> Vec<(String, String)> {
     match &spec.kind {
-        WorkKind::Instance(instance) => env::instance(work, spec, instance, ADDRESS),
-        WorkKind::Task(_) => env::task(work, spec, ADDRESS),
+        WorkKind::Instance(instance) => env::instance(work, spec, instance, account, ADDRESS),
+        WorkKind::Task(_) => env::task(work, spec, account, ADDRESS),
         WorkKind::Build(_) => {
             let mut platform = config.staging_env.clone();
             if config.mirror_dir.is_some() {
@@ -208,6 +248,7 @@ pub(crate) fn session(
     config: &Config,
     work: WorkId,
     spec: &WorkSpec,
+    account: &Account,
     command: &[String],
     terminal: Option<(u16, u16)>,
 ) -> ExecSpec {
@@ -215,17 +256,25 @@ pub(crate) fn session(
         WorkKind::Instance(instance) => instance.process_type.as_str(),
         WorkKind::Task(_) | WorkKind::Build(_) => "task",
     };
-    let mut argv = launch(process_type);
-    argv.push("--".to_owned());
+    let image = spec.kind.image();
+    let mut argv = match (image, command) {
+        (None, _) => launch(process_type),
+        // One word is a text for the shell, as the lifecycle has it.
+        (Some(_), [] | [_]) => ["/bin/sh", "-c"].map(str::to_owned).to_vec(),
+        (Some(_), _) => Vec::new(),
+    };
+    if image.is_none() {
+        argv.push("--".to_owned());
+    }
     match command {
         [] => argv.push(SHELL.to_owned()),
         command => argv.extend(command.iter().cloned()),
     }
     ExecSpec {
         argv,
-        env: env::session(environment(config, work, spec, false), terminal.is_some()),
-        cwd: env::HOME.into(),
-        uid: OWNER,
+        env: env::session(environment(config, work, spec, false, account), terminal.is_some()),
+        cwd: image.map_or(env::HOME, workdir).into(),
+        uid: account.uid,
         tty: terminal,
     }
 }

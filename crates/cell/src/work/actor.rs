@@ -366,7 +366,7 @@ fn not_started(error: &Error) -> NotUp {
 fn is_permanent(error: &Error) -> bool {
     match error {
         Error::Layer { source, .. } => is_permanent(source),
-        Error::Mismatch { .. } | Error::Unpack(_) => true,
+        Error::Mismatch { .. } | Error::Unpack(_) | Error::Image { .. } => true,
         Error::Sandbox { source, .. } => {
             matches!(
                 **source,

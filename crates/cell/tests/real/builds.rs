@@ -47,10 +47,10 @@ pub fn buildpack(kit: &Kit) {
 }
 
 /// Stores a package with these files.
-pub async fn package(kit: &Kit, files: &[(&str, &str)]) -> Digest {
+pub async fn package<B: AsRef<[u8]>>(kit: &Kit, files: &[(&str, B)]) -> Digest {
     let mut writer = PackWriter::new(kit.blobs.temporary().expect("scratch"));
     for (name, contents) in files {
-        let added = writer.add((*name).to_owned(), Mode::file(0o644), contents.as_bytes());
+        let added = writer.add((*name).to_owned(), Mode::file(0o644), contents.as_ref());
         added.expect("added");
     }
     let (pack, entries) = writer.finish().expect("finished");
@@ -99,7 +99,7 @@ fn build(kit: &Kit, package_digest: Digest, last: Option<&BuildResult>) -> Assig
     assignment.spec.kind = WorkKind::Build(Box::new(BuildSpec {
         build: BuildId(Uuid::new_v4()),
         package: PackageId(Uuid::new_v4()),
-        package_digest,
+        package_digest: Some(package_digest),
         input: BuildInput {
             app_name: "shop".to_owned(),
             stack: "host".to_owned(),
@@ -113,6 +113,7 @@ fn build(kit: &Kit, package_digest: Digest, last: Option<&BuildResult>) -> Assig
             memory_mb: 256,
             restored: last.map(|last| last.cache.clone()).unwrap_or_default(),
             store: last.map(|last| last.store.clone()).unwrap_or_default(),
+            image: None,
         },
         timeout_seconds: 60,
     }));

@@ -217,6 +217,7 @@ impl Kit {
                 grace_seconds: 5,
                 uris: Vec::new(),
                 sidecars: Vec::new(),
+                image: None,
             }),
         };
         Assignment {

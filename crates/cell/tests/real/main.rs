@@ -4,6 +4,7 @@
 mod builds;
 mod controller;
 mod hostile;
+mod images;
 mod instances;
 mod kit;
 mod parked;

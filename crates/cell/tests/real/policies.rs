@@ -43,7 +43,7 @@ fn tcp(to: Ipv4Addr, port: u16) -> SecurityRule {
 }
 
 /// One group bound to the test's space for one use, and none else.
-fn bound(use_: Use, rules: Vec<SecurityRule>) -> Policies {
+pub fn bound(use_: Use, rules: Vec<SecurityRule>) -> Policies {
     let group = SecurityGroupId(Uuid::from_u128(1));
     let mut policies = Policies::default();
     let mut groups = GroupsByUse::default();
@@ -137,6 +137,7 @@ async fn each_use_has_its_own_rules_and_no_wide_rule_opens_metadata() {
         layers: kit.droplet().await,
         command: trouble.replace("build", "task"),
         timeout_seconds: 60,
+        image: None,
     });
     kit.controller.assign(&[staged.clone(), task.clone()]);
     let (cause, _) = outcome(&kit, staged.work).await;

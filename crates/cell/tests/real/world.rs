@@ -91,6 +91,13 @@ impl World {
         Self { slot, server }
     }
 
+    /// A program in it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &space(self.slot), program]);
+        command
+    }
+
     /// One of its addresses, neither on the host nor beside it.
     pub fn far(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(FAR[0], FAR[1], self.slot, host)

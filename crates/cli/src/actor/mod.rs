@@ -4,6 +4,7 @@ pub mod apps;
 pub mod deploy;
 pub mod doctor;
 pub mod exec;
+pub mod export;
 pub mod instances;
 pub mod login;
 pub mod push;

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod features;
+pub mod image;
 pub mod platform;
 pub mod push;
 pub mod security;
@@ -138,6 +139,7 @@ pub enum Command {
     Deploy(push::Deploy),
     ContinueDeployment(push::ContinueDeployment),
     CancelDeployment(push::CancelDeployment),
+    Droplet(image::Droplet),
     Orgs(platform::Orgs),
     Spaces(platform::Spaces),
     CreateOrg(platform::CreateOrg),

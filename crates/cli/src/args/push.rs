@@ -13,6 +13,8 @@ Examples:
   paas push -b nodejs_buildpack --env NODE_ENV=production
   paas push --strategy canary            stop after one new instance; `paas continue-deployment` goes on
   paas push --no-start                   upload and stage only; `paas start` runs it
+  paas push -n shop -o registry.example.com/team/shop:1.2
+  paas push -n shop --image-layout shop.tar   what `docker save` or a build tool wrote
 
 What is pushed: all files of the folder but those that .cfignore and .paasignore list (written as in .gitignore) and
 version control's own. Also left out: manifest.yml, node_modules beside a lock file, and Python virtual environments;
@@ -91,6 +93,15 @@ pub struct Push {
     /// A variable of the app; again for several. Values are seen by other users of this machine while the command runs.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub env: Vec<(String, String)>,
+    /// Run this image of a registry instead of source.
+    #[arg(short = 'o', long, value_name = "IMAGE", conflicts_with_all = ["image_layout", "buildpacks", "stack"])]
+    pub docker_image: Option<String>,
+    /// Name at the image's registry; the password is taken from CF_DOCKER_PASSWORD.
+    #[arg(long, value_name = "NAME")]
+    pub docker_username: Option<String>,
+    /// Run the image in this folder or archive: an OCI layout, or what `docker save` writes.
+    #[arg(long, value_name = "DIR|TAR", conflicts_with_all = ["buildpacks", "stack"])]
+    pub image_layout: Option<PathBuf>,
     /// Upload and stage, but leave what runs as it is.
     #[arg(long)]
     pub no_start: bool,

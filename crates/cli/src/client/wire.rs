@@ -276,6 +276,9 @@ resource! {
         created_at: String,
         #[serde(default)]
         buildpacks: Option<Vec<Value>>,
+        /// The image that it is.
+        #[serde(default)]
+        image: Option<String>,
     }
     /// A one-off run of a droplet.
     Task {

@@ -5,13 +5,18 @@ use crate::actor::{Cx, apps};
 use crate::args::push::Push;
 use crate::errors::Error;
 use crate::ui::{format, waterfall};
+use model::Secret;
 use serde_json::json;
 
 use super::app::instance_table;
 
+/// Has the password of the registry that images come from.
+const PASSWORD: &str = "CF_DOCKER_PASSWORD";
+
 /// Pushes and shows what it came to.
 pub async fn run(cx: &Cx, args: &Push) -> Result<(), Error> {
-    let plan = plan::plan(args, &cx.env.cwd)?;
+    let password = cx.env.var(PASSWORD).map(Secret::new);
+    let plan = plan::plan(args, &cx.env.cwd, password)?;
     let names: Vec<&str> = plan.manifest.apps.iter().map(|app| app.name.as_str()).collect();
     cx.ui.doing(&format!("Pushing {} to {}", names.join(", "), cx.place()));
     let no_start = plan.no_start;

@@ -27,6 +27,8 @@ const KNOWN: &[&str] = &[
     "SHELL",
     "LANG",
     "LC_ALL",
+    "CF_DOCKER_PASSWORD",
+    "SSL_CERT_FILE",
 ];
 
 impl Environment {

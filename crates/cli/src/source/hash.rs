@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const CHUNK: usize = 128 * 1024;
 
 /// Digests in the order of the files, and how many were remembered.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hashed {
     pub digests: Vec<Sha1Hex>,
     pub cached: usize,

@@ -5,13 +5,14 @@ use super::rollout::How;
 use super::{By, fresh, revision, rollout, sidecar};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use api::v3;
 use model::health::{HealthCheck, Probe};
 use model::id::{AppId, DropletId, JobId, ProcessId};
 use model::limits::Limits;
 use model::manifest::{MAX_COMMAND_BYTES, MAX_ENV, MAX_ENV_BYTES, MAX_INSTANCES, MAX_START_TIMEOUT, check_env_name};
 use model::name::{AppName, StackName};
-use model::resource::{App, AppState, Metadata, Process, Space};
+use model::resource::{App, AppLifecycle, AppState, Metadata, Process, Space};
 use model::work::{Wanted, Work, WorkKind};
 use model::{Secret, SecretEnv};
 use serde_json::json;
@@ -24,6 +25,7 @@ pub const MAX_MEGABYTES: u32 = 1024 * 1024;
 /// What a new app is made of.
 pub struct NewApp {
     pub name: AppName,
+    pub lifecycle: AppLifecycle,
     pub buildpacks: Vec<String>,
     pub stack: Option<StackName>,
     pub env: SecretEnv,
@@ -48,6 +50,7 @@ pub async fn create_on(tx: &Tx, new: NewApp, space: &Space, by: &By) -> Answer<A
         space: space.id,
         name: new.name,
         state: AppState::Stopped,
+        lifecycle: new.lifecycle,
         buildpacks: new.buildpacks,
         stack,
         env: new.env,
@@ -163,6 +166,9 @@ pub async fn start(context: &Context, id: AppId, space: &Space, by: &By) -> Answ
     // Quotas are locked before apps, everywhere.
     let guard = Guard::before(&tx, space).await?;
     let mut app = locked(&tx, id).await?;
+    if app.lifecycle == AppLifecycle::Docker {
+        Flag::DiegoDocker.require_on(&tx).await?;
+    }
     if app.state == AppState::Stopped {
         start_on(&tx, &mut app, space, by).await?;
         guard.started(&tx, &app).await?;

@@ -10,7 +10,7 @@ use api::v3;
 use model::id::BuildId;
 use model::limits::Limits;
 use model::name::StackName;
-use model::resource::{App, Build, BuildState, Buildpack, Package, PackageState, Space};
+use model::resource::{App, AppLifecycle, Build, BuildState, Buildpack, Package, PackageState, Space};
 use model::staging::{BuildFailure, BuildpackSource, FailureClass};
 use model::{Digest, SecretEnv};
 use serde_json::json;
@@ -25,15 +25,13 @@ pub async fn create(
     body: &v3::BuildCreate,
     by: &By,
 ) -> Answer<Build> {
-    let ready = (package.state == PackageState::Ready)
-        .then(|| package.digest.clone())
-        .flatten();
-    let package_digest = ready.ok_or_else(|| {
-        Failure::new(
+    if package.state != PackageState::Ready || package.digest.is_none() && package.image.is_none() {
+        return Err(Failure::new(
             Code::BadRequest,
             "Bad request: Cannot stage package whose state is not ready.",
-        )
-    })?;
+        ));
+    }
+    check_lifecycle(app, package, body)?;
     let data = body.lifecycle.as_ref().map(|lifecycle| &lifecycle.data);
     let buildpacks = data
         .and_then(|data| data.buildpacks.clone())
@@ -49,7 +47,12 @@ pub async fn create(
     let limits = limits(body)?;
     let env = services::environment(&context.store, app, Group::Staging).await?;
     let known = super::buildpack::all(context, &context.store).await?;
-    let input = input_digest(context, &known, &package_digest, &env, &buildpacks, &stack);
+    let input = match (&package.digest, app.lifecycle) {
+        (Some(digest), AppLifecycle::Buildpack) => input_digest(context, &known, digest, &env, &buildpacks, &stack),
+        (Some(digest), AppLifecycle::Docker) => Some(layout_digest(context, digest)),
+        // What a tag means changes; and whoever may not read the image any more must not get it from an earlier build.
+        (None, _) => None,
+    };
     let mut build = Build {
         id: fresh::<BuildId>(),
         app: app.id,
@@ -57,6 +60,7 @@ pub async fn create(
         state: BuildState::Staging,
         error: None,
         droplet: None,
+        lifecycle: app.lifecycle,
         buildpacks,
         stack,
         limits,
@@ -107,6 +111,24 @@ pub async fn cancel(context: &Context, mut build: Build, app: &App, space: &Spac
     tx.commit().await?;
     context.wake.scheduler();
     Ok(())
+}
+
+/// Refuses a build of another kind than the app and its package.
+fn check_lifecycle(app: &App, package: &Package, body: &v3::BuildCreate) -> Answer<()> {
+    if let Some(wanted) = &body.lifecycle
+        && (wanted.kind == "docker") != (app.lifecycle == AppLifecycle::Docker)
+    {
+        return Err(Failure::refused("Lifecycle type cannot be changed"));
+    }
+    if package.image.is_some() && app.lifecycle == AppLifecycle::Buildpack {
+        return Err(Failure::refused("Cannot stage a Docker package of a buildpack app"));
+    }
+    Ok(())
+}
+
+/// Decides what staging makes of an image's layout: nothing but the layout and the lifecycle.
+fn layout_digest(context: &Context, package: &Digest) -> Digest {
+    image::digest(format!("image-input-1 {} {package}", context.config.lifecycle_version).as_bytes())
 }
 
 /// What the build may use.

@@ -43,6 +43,7 @@ pub async fn create(
         processes: processes.collect(),
         buildpacks: Vec::new(),
         sidecars: Vec::new(),
+        image: None,
         stack: app.stack.clone(),
         input_digest: None,
         metadata: model::resource::Metadata::default(),

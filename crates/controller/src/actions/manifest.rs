@@ -4,9 +4,10 @@ use super::quota::Guard;
 use super::{By, app as apps, rollout, route as routes, service as services, sidecar};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use model::id::JobId;
 use model::manifest::{App as Wanted, Manifest, Process as WantedProcess};
-use model::resource::{App, Metadata, Space};
+use model::resource::{App, AppLifecycle, Metadata, Space};
 use model::{Secret, SecretEnv};
 use serde_json::json;
 use store::{Order, Page, RouteFilter, Scope, Tx};
@@ -49,6 +50,9 @@ async fn apply_app(context: &Context, tx: &Tx, space: &Space, wanted: Wanted, gu
     }
     if let Some(stack) = &wanted.stack {
         apps::check_stack(tx, stack).await?;
+    }
+    if wanted.docker {
+        Flag::DiegoDocker.require_on(tx).await?;
     }
     let app = match tx.app_by_name(space.id, wanted.name.as_str()).await? {
         Some(app) => update(tx, app, space, &wanted, by).await?,
@@ -99,6 +103,7 @@ async fn apply_services(tx: &Tx, app: &App, space: &Space, wanted: &Wanted, by: 
 async fn create(tx: &Tx, space: &Space, wanted: &Wanted, by: &By) -> Answer<App> {
     let new = apps::NewApp {
         name: wanted.name.clone(),
+        lifecycle: lifecycle(wanted),
         buildpacks: wanted.buildpacks.clone().unwrap_or_default(),
         stack: wanted.stack.clone(),
         env: SecretEnv(wanted.env.clone()),
@@ -107,9 +112,24 @@ async fn create(tx: &Tx, space: &Space, wanted: &Wanted, by: &By) -> Answer<App>
     apps::create_on(tx, new, space, by).await
 }
 
+fn lifecycle(wanted: &Wanted) -> AppLifecycle {
+    if wanted.docker {
+        AppLifecycle::Docker
+    } else {
+        AppLifecycle::Buildpack
+    }
+}
+
 async fn update(tx: &Tx, before: App, space: &Space, wanted: &Wanted, by: &By) -> Answer<App> {
     let before = apps::locked(tx, before.id).await?;
     let mut app = before.clone();
+    if wanted.docker && app.lifecycle != AppLifecycle::Docker {
+        return Err(Failure::refused("Lifecycle type cannot be changed")
+            .hint("Delete the app first, or push the image under another name"));
+    }
+    if app.lifecycle == AppLifecycle::Docker && wanted.buildpacks.is_some() {
+        return Err(Failure::refused("Buildpacks cannot be set for an app that is an image"));
+    }
     if let Some(buildpacks) = &wanted.buildpacks {
         app.buildpacks.clone_from(buildpacks);
     }

@@ -6,25 +6,44 @@ use crate::error::{Answer, Failure};
 use api::error::Code;
 use blobstore::pack::{self, Compression, Entry, Mode, PackageIndex, Place, TreeLimits};
 use model::id::PackageId;
-use model::resource::{App, Metadata, Package, PackageState, Space};
+use api::v3::PackageUpdate;
+use model::Secret;
+use model::image::{MAX_CREDENTIAL_BYTES, RegistryImage};
+use model::resource::{App, AppLifecycle, Metadata, Package, PackageState, Space};
 use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use store::{PackageFile, Scope};
+use store::{Carrier, PackageFile, Scope};
 
 /// Files of one request, named or uploaded.
 pub const MAX_RESOURCES: usize = 200_000;
 
-/// A new, empty package.
-pub async fn create(context: &Context, app: &App, space: &Space, metadata: Metadata, by: &By) -> Answer<Package> {
+/// A new package: empty, or an image, which is ready at once.
+pub async fn create(
+    context: &Context,
+    app: &App,
+    space: &Space,
+    image: Option<RegistryImage>,
+    metadata: Metadata,
+    by: &By,
+) -> Answer<Package> {
+    // An image's layout is bits, which an app that is an image takes as well.
+    if image.is_some() && app.lifecycle == AppLifecycle::Buildpack {
+        return Err(Failure::refused("Cannot create Docker package for a buildpack app."));
+    }
     let package = Package {
         id: fresh::<PackageId>(),
         app: app.id,
-        state: PackageState::AwaitingUpload,
+        state: if image.is_some() {
+            PackageState::Ready
+        } else {
+            PackageState::AwaitingUpload
+        },
         digest: None,
         size_bytes: 0,
         error: None,
+        image,
         metadata,
         created_at: by.now,
         updated_at: by.now,
@@ -32,6 +51,49 @@ pub async fn create(context: &Context, app: &App, space: &Space, metadata: Metad
     let tx = context.store.begin().await?;
     tx.package_create(&package).await?;
     tx.event(by.app_event("audit.app.package.create", app, space, json!({"package": package.id})));
+    tx.commit().await?;
+    Ok(package)
+}
+
+/// Refuses credentials beyond their limits, and halves of them.
+pub fn check_credentials(image: &RegistryImage) -> Answer<()> {
+    let long = |text: &str| text.len() > MAX_CREDENTIAL_BYTES;
+    let username = image.username.as_deref().unwrap_or_default();
+    let password = image.password.as_ref().map(Secret::expose).unwrap_or_default();
+    if long(username) || long(password) {
+        return Err(Failure::refused(format!(
+            "Credentials of a registry have at most {MAX_CREDENTIAL_BYTES} bytes"
+        )));
+    }
+    if username.contains(':') {
+        return Err(Failure::refused("The user name of a registry cannot contain a colon"));
+    }
+    Ok(())
+}
+
+/// Other credentials or metadata.
+pub async fn update(
+    context: &Context,
+    mut package: Package,
+    app: &App,
+    space: &Space,
+    change: PackageUpdate,
+    by: &By,
+) -> Answer<Package> {
+    super::manifest::merge(&mut package.metadata, &change.metadata.unwrap_or_default())?;
+    let credentials = change.username.is_some() || change.password.is_some();
+    package.updated_at = by.now;
+    let tx = context.store.begin().await?;
+    if credentials {
+        let image = package.image.as_mut();
+        let image = image.ok_or_else(|| Failure::refused("Cannot update Docker credentials for a buildpack app."))?;
+        image.username = change.username.or_else(|| image.username.take());
+        image.password = change.password.or_else(|| image.password.take());
+        check_credentials(image)?;
+        tx.package_image_set(&package).await?;
+    }
+    tx.metadata_set(Carrier::Package, package.id.0, &package.metadata).await?;
+    tx.event(by.app_event("audit.app.package.update", app, space, json!({"package": package.id})));
     tx.commit().await?;
     Ok(package)
 }
@@ -62,6 +124,9 @@ pub async fn copy(
         size_bytes: 0,
         ..package.clone()
     };
+    if package.image.is_some() && app.lifecycle == AppLifecycle::Buildpack {
+        return Err(Failure::refused("Cannot create Docker package for a buildpack app."));
+    }
     let files = context.store.package_files(source.id).await?;
     let tx = context.store.begin().await?;
     tx.package_create(&empty).await?;

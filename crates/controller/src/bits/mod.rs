@@ -5,10 +5,12 @@
 
 mod droplet;
 mod guard;
+mod image;
 mod package;
 mod upload;
 
 pub use droplet::{archive, sboms};
+pub use image::layout;
 pub use package::zip;
 pub use upload::{Uploaded, take_in};
 

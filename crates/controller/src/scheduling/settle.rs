@@ -161,6 +161,7 @@ fn droplet(pending: &PendingBuild, result: &BuildResult, now: model::Timestamp) 
         processes: result.processes.clone(),
         buildpacks: result.buildpacks.clone(),
         sidecars: result.sidecars.clone(),
+        image: result.image.clone(),
         stack: build.stack.clone(),
         input_digest: build.input_digest.clone(),
         metadata: model::resource::Metadata::default(),

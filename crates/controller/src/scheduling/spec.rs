@@ -7,7 +7,8 @@ use crate::context::Context;
 use model::health::Probe;
 use model::id::VersionId;
 use model::limits::Limits;
-use model::resource::{Build, Buildpack};
+use model::image::ImageSource;
+use model::resource::{AppLifecycle, Build, Buildpack, Droplet};
 use model::secret::SecretEnv;
 use model::staging::{BuildFailure, BuildInput, BuildpackMount, BuildpackSource, FailureClass};
 use model::work::{BuildSpec, InstanceSpec, Owner, TaskSpec, WorkKind, WorkSpec};
@@ -49,12 +50,19 @@ pub(super) fn instance(config: &Config, of: &DesiredProcess, version: &DesiredVe
             layers: droplet.layers.clone(),
             command: version.command.clone(),
             health: version.health.clone(),
-            port: listens.then_some(APP_PORT),
+            port: listens.then(|| port(droplet)),
             grace_seconds: version.grace_seconds,
             uris: of.uris.clone(),
             sidecars: model::sidecar::beside(&version.sidecars, process.process_type.as_str()),
+            image: droplet.image.clone(),
         }),
     }
+}
+
+/// The port that an app is to listen on: the first that an image exposes, or the usual one.
+fn port(droplet: &Droplet) -> u16 {
+    let image = droplet.image.as_ref();
+    image.and_then(|image| image.ports.first()).copied().unwrap_or(APP_PORT)
 }
 
 /// The version of a process that is to be placed, where it is there.
@@ -75,7 +83,15 @@ pub(super) fn build(
     let PendingBuild { build, app, owner, .. } = pending;
     platform_env(&mut env, &application(&context.config, owner, &build.limits, &[]));
     env.set("CF_STACK", build.stack.to_string());
-    let buildpacks = mounts(context, known, build)?;
+    let image = match (build.lifecycle, &pending.image) {
+        (AppLifecycle::Docker, Some(image)) => Some(ImageSource::Registry(image.clone())),
+        (AppLifecycle::Docker, None) => Some(ImageSource::Package),
+        (AppLifecycle::Buildpack, _) => None,
+    };
+    let buildpacks = match image {
+        None => mounts(context, known, build)?,
+        Some(_) => Vec::new(),
+    };
     Ok(WorkSpec {
         owner: owner.clone(),
         limits: build.limits,
@@ -94,6 +110,7 @@ pub(super) fn build(
                 memory_mb: build.limits.memory_mb,
                 restored: pending.cache.layers.clone(),
                 store: pending.cache.store.clone(),
+                image,
             },
             timeout_seconds: BUILD_SECONDS,
         })),
@@ -118,6 +135,7 @@ pub(super) fn task(config: &Config, pending: &PendingTask, mut env: SecretEnv) -
             layers: droplet.layers.clone(),
             command: task.command.clone(),
             timeout_seconds: TASK_SECONDS,
+            image: droplet.image.clone(),
         }),
     }
 }

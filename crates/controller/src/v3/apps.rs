@@ -5,6 +5,7 @@ use crate::actions::{By, app as actions, manifest::merge};
 use crate::auth::{Caller, Need, app_for, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
@@ -14,7 +15,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use model::SecretEnv;
 use model::id::AppId;
-use model::resource::{App, Metadata, Space};
+use model::resource::{App, AppLifecycle, Metadata, Space};
 use serde_json::json;
 use store::{AppFilter, Order, OrgFilter, Page, SpaceFilter};
 
@@ -30,7 +31,13 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/apps/{guid}/actions/clear_buildpack_cache", on_post(clear_cache))
 }
 
-pub(super) fn lifecycle(buildpacks: &[String], stack: &str) -> v3::Lifecycle {
+pub(super) fn lifecycle(kind: AppLifecycle, buildpacks: &[String], stack: &str) -> v3::Lifecycle {
+    if kind == AppLifecycle::Docker {
+        return v3::Lifecycle {
+            kind: "docker".to_owned(),
+            data: v3::LifecycleData::default(),
+        };
+    }
     v3::Lifecycle {
         kind: "buildpack".to_owned(),
         data: v3::LifecycleData {
@@ -63,7 +70,7 @@ pub(super) fn present(context: &Context, app: App) -> v3::App {
         guid: app.id,
         created_at: app.created_at,
         updated_at: app.updated_at,
-        lifecycle: lifecycle(&app.buildpacks, app.stack.as_str()),
+        lifecycle: lifecycle(app.lifecycle, &app.buildpacks, app.stack.as_str()),
         name: app.name.into(),
         state: app.state,
         relationships: v3::AppRelationships {
@@ -92,17 +99,9 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         spaces: query.ids("space_guids"),
         orgs: query.ids("organization_guids"),
         stacks: query.texts("stacks"),
+        lifecycles: query.words("lifecycle_type")?,
     };
-    // There are no apps of another lifecycle.
-    let foreign = query.get("lifecycle_type").is_some_and(|kind| kind != "buildpack");
-    filtered(&context, &caller, &query, if foreign { none() } else { filter }).await
-}
-
-fn none() -> AppFilter {
-    AppFilter {
-        ids: Some(Vec::new()),
-        ..AppFilter::default()
-    }
+    filtered(&context, &caller, &query, filter).await
 }
 
 /// A page of apps, with what of their spaces is asked for.
@@ -174,12 +173,15 @@ async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<
     Ok(Json(present(&context, app)))
 }
 
-fn check_lifecycle(lifecycle: &v3::Lifecycle) -> Answer<()> {
+/// What a lifecycle comes to here: both contracts of buildpacks are one.
+pub(super) fn check_lifecycle(lifecycle: &v3::Lifecycle) -> Answer<AppLifecycle> {
     match lifecycle.kind.as_str() {
-        "buildpack" | "cnb" => Ok(()),
-        other => Err(Failure::refused(format!(
-            "Lifecycle type {other:?} is not available: use buildpack"
-        ))),
+        "buildpack" | "cnb" => Ok(AppLifecycle::Buildpack),
+        "docker" if lifecycle.data != v3::LifecycleData::default() => Err(Failure::refused("Lifecycle data must be empty")),
+        "docker" => Ok(AppLifecycle::Docker),
+        _ => Err(Failure::refused(
+            "Lifecycle type must be one of the following: buildpack, cnb, docker",
+        )),
     }
 }
 
@@ -198,7 +200,10 @@ async fn create(
         kind: "buildpack".to_owned(),
         data: v3::LifecycleData::default(),
     });
-    check_lifecycle(&lifecycle)?;
+    let kind = check_lifecycle(&lifecycle)?;
+    if kind == AppLifecycle::Docker {
+        Flag::DiegoDocker.require_on(&context.store).await?;
+    }
     let buildpacks = lifecycle.data.buildpacks.unwrap_or_default();
     crate::actions::buildpack::check(&context, &buildpacks).await?;
     let stack = match lifecycle.data.stack {
@@ -217,6 +222,7 @@ async fn create(
             .name
             .parse()
             .map_err(|error| Failure::refused(format!("{error}")))?,
+        lifecycle: kind,
         buildpacks,
         stack,
         env,
@@ -242,7 +248,9 @@ async fn update(
         app.name = name.parse().map_err(|error| Failure::refused(format!("{error}")))?;
     }
     if let Some(lifecycle) = &body.lifecycle {
-        check_lifecycle(lifecycle)?;
+        if check_lifecycle(lifecycle)? != app.lifecycle {
+            return Err(Failure::refused("Lifecycle type cannot be changed"));
+        }
         if let Some(buildpacks) = &lifecycle.data.buildpacks {
             crate::actions::buildpack::check(&context, buildpacks).await?;
             app.buildpacks.clone_from(buildpacks);

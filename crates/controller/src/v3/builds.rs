@@ -7,6 +7,7 @@ use crate::actions::{By, build as actions};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Polls, Query, id, settle};
 use api::v3;
 use axum::extract::{Path, State};
@@ -14,7 +15,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use model::id::BuildId;
-use model::resource::{Build, BuildState};
+use model::resource::{AppLifecycle, Build, BuildState};
 use store::BuildFilter;
 
 pub(super) const WHAT: &str = "Build";
@@ -55,7 +56,7 @@ pub(super) fn present(context: &Context, build: Build, reused: bool) -> v3::Buil
         error,
         failure: build.error,
         reused,
-        lifecycle: lifecycle(&build.buildpacks, build.stack.as_str()),
+        lifecycle: lifecycle(build.lifecycle, &build.buildpacks, build.stack.as_str()),
         package: v3::Guid { guid: build.package },
         droplet: build.droplet.map(|guid| v3::Guid { guid }),
         created_by: v3::CreatedBy {
@@ -156,6 +157,9 @@ async fn create(
         }
         other => other?,
     };
+    if app.lifecycle == AppLifecycle::Docker {
+        Flag::DiegoDocker.require_on(&context.store).await?;
+    }
     let build = actions::create(&context, &app, &space, &package, &body, &By::caller(&caller, &context)).await?;
     let reused = build.state == BuildState::Staged;
     Ok((StatusCode::CREATED, Json(present(&context, build, reused))))

@@ -25,6 +25,7 @@ const MAX_BITS: u64 = 4 << 30;
 pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/v3/droplets/{guid}/download", get(download))
+        .route("/v3/droplets/{guid}/image", get(image))
         .route(
             "/v3/droplets/{guid}/upload",
             on_post(upload).layer(DefaultBodyLimit::disable()),
@@ -67,11 +68,26 @@ pub(super) async fn create(
 async fn download(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
     let (droplet, app, space) = find(&context, &caller, &guid, Need::Write).await?;
     staged(&droplet)?;
+    if droplet.image.is_some() {
+        return Err(Failure::refused("Cannot download droplets with 'docker' lifecycle.")
+            .hint("paas droplet export gives it as an image"));
+    }
     let file = bits::archive(&context.blobs, &droplet)
         .await
         .map_err(failed("droplet"))?;
     actions::downloaded(&context, &droplet, &app, &space, &By::caller(&caller, &context)).await?;
     send(file, &format!("droplet_{}.tgz", droplet.id), "application/gzip").await
+}
+
+/// The droplet as an archive of an image's layout.
+async fn image(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
+    let (droplet, app, space) = find(&context, &caller, &guid, Need::Write).await?;
+    staged(&droplet)?;
+    let launcher = &context.config.lifecycle_path;
+    let file = bits::layout(&context.blobs, &droplet, app.name.as_str(), launcher).await;
+    let file = file.map_err(failed("droplet"))?;
+    actions::downloaded(&context, &droplet, &app, &space, &By::caller(&caller, &context)).await?;
+    send(file, &format!("droplet_{}.tar", droplet.id), "application/x-tar").await
 }
 
 async fn upload(

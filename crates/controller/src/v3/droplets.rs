@@ -11,7 +11,9 @@ use api::v3;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
-use model::resource::Droplet;
+use model::image::ImageConfig;
+use model::resource::{AppLifecycle, Droplet};
+use serde_json::json;
 use store::{DropletFilter, Paged};
 
 pub(super) const WHAT: &str = "Droplet";
@@ -28,6 +30,10 @@ pub(super) fn routes() -> Router<Context> {
 pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
     let own = format!("/v3/droplets/{}", droplet.id);
     let is_staged = droplet.is_staged();
+    let kind = match droplet.image {
+        Some(_) => AppLifecycle::Docker,
+        None => AppLifecycle::Buildpack,
+    };
     v3::Droplet {
         links: links(
             context,
@@ -35,6 +41,7 @@ pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
                 ("self", own.clone()),
                 ("download", format!("{own}/download")),
                 ("upload", format!("{own}/upload")),
+                ("image", format!("{own}/image")),
                 ("sbom", format!("{own}/sbom")),
                 ("provenance", format!("{own}/provenance")),
                 ("app", format!("/v3/apps/{}", droplet.app)),
@@ -49,7 +56,7 @@ pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
         updated_at: droplet.created_at,
         state: if is_staged { "STAGED" } else { "AWAITING_UPLOAD" }.to_owned(),
         error: None,
-        lifecycle: lifecycle(&[], droplet.stack.as_str()),
+        lifecycle: lifecycle(kind, &[], droplet.stack.as_str()),
         checksum: v3::Checksum {
             kind: Some("sha256".to_owned()),
             value: is_staged.then(|| droplet.digest.hex()),
@@ -64,8 +71,9 @@ pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
                 buildpack_name: Some(used.name),
             })
             .collect(),
-        stack: droplet.stack.into(),
-        execution_metadata: String::new(),
+        stack: (kind == AppLifecycle::Buildpack).then(|| droplet.stack.into()),
+        execution_metadata: droplet.image.as_ref().map(execution_metadata).unwrap_or_default(),
+        image: droplet.image.map(|image| image.reference),
         process_types: droplet
             .processes
             .into_iter()
@@ -85,6 +93,15 @@ pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
         },
         metadata: droplet.metadata,
     }
+}
+
+/// What CF says of an image; its variables are not for everybody who may see the droplet.
+fn execution_metadata(image: &ImageConfig) -> String {
+    let ports: Vec<_> = image.ports.iter().map(|port| json!({"Port": port, "Protocol": "tcp"})).collect();
+    let metadata = json!({
+        "entrypoint": image.entrypoint, "cmd": image.cmd, "workdir": image.workdir, "ports": ports, "user": image.user,
+    });
+    metadata.to_string()
 }
 
 async fn filtered(

@@ -1,7 +1,7 @@
-//! Labels and annotations of resources that can be changed in nothing else: `PATCH` of packages, builds, droplets,
+//! Labels and annotations of resources that can be changed in nothing else: `PATCH` of builds, droplets,
 //! tasks, domains, routes, stacks and users. Others merge them with what else they change.
 
-use super::{builds, catalog, domains, droplets, packages, tasks, users};
+use super::{builds, catalog, domains, droplets, tasks, users};
 use crate::actions::manifest::merge;
 use crate::auth::{Caller, Need, app_for, space_for};
 use crate::context::Context;
@@ -19,7 +19,6 @@ use uuid::Uuid;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
-        .route("/v3/packages/{guid}", patch(package))
         .route("/v3/builds/{guid}", patch(build))
         .route("/v3/droplets/{guid}", patch(droplet))
         .route("/v3/tasks/{guid}", patch(task))
@@ -41,17 +40,6 @@ async fn keep(
     let tx = context.store.begin().await?;
     tx.metadata_set(of, id, metadata).await?;
     Ok(tx.commit().await?)
-}
-
-async fn package(
-    State(context): State<Context>,
-    caller: Caller,
-    Path(guid): Path<String>,
-    Body(body): Body<v3::MetadataUpdate>,
-) -> Answer<Json<v3::Package>> {
-    let (mut package, ..) = packages::package_for(&context, &caller, &guid, Need::Write).await?;
-    keep(&context, Carrier::Package, package.id.0, &mut package.metadata, body).await?;
-    Ok(Json(packages::present(&context, package)))
 }
 
 async fn build(

@@ -11,14 +11,15 @@ use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::flags::Flag;
 use crate::request::{Body, Query, id};
-use api::error::Code;
 use api::v3;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::Response;
 use axum::routing::{get, post as on_post};
 use axum::{Json, Router};
 use http::StatusCode;
+use model::image::RegistryImage;
 use model::resource::{App, Package, PackageState, Space};
+use model::{Digest, Secret};
 use store::PackageFilter;
 
 pub(super) const WHAT: &str = "Package";
@@ -26,7 +27,7 @@ pub(super) const WHAT: &str = "Package";
 pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/v3/packages", get(list).post(create))
-        .route("/v3/packages/{guid}", get(fetch).delete(delete))
+        .route("/v3/packages/{guid}", get(fetch).patch(update).delete(delete))
         .route(
             "/v3/packages/{guid}/upload",
             on_post(upload::upload).layer(DefaultBodyLimit::disable()),
@@ -42,26 +43,42 @@ pub(super) fn present(context: &Context, package: Package) -> v3::Package {
         context,
         [("self", own.clone()), ("app", format!("/v3/apps/{}", package.app))],
     );
-    all.insert("upload".to_owned(), post(context, format!("{own}/upload")));
-    all.extend(links(context, [("download", format!("{own}/download"))]));
+    if package.image.is_none() {
+        all.insert("upload".to_owned(), post(context, format!("{own}/upload")));
+        all.extend(links(context, [("download", format!("{own}/download"))]));
+    }
     v3::Package {
         links: all,
         guid: package.id,
         created_at: package.created_at,
         updated_at: package.updated_at,
-        kind: "bits".to_owned(),
-        data: v3::PackageData {
-            error: package.error,
-            checksum: Some(v3::Checksum {
-                kind: Some("sha256".to_owned()),
-                value: package.digest.map(|digest| digest.hex()),
-            }),
-        },
+        kind: if package.image.is_some() { "docker" } else { "bits" }.to_owned(),
+        data: data(package.image, package.digest, package.error),
         state: package.state,
         relationships: v3::PackageRelationships {
             app: v3::ToOne::to(package.app),
         },
         metadata: package.metadata,
+    }
+}
+
+fn data(image: Option<RegistryImage>, digest: Option<Digest>, error: Option<String>) -> v3::PackageData {
+    match image {
+        None => v3::PackageData {
+            error,
+            checksum: Some(v3::Checksum {
+                kind: Some("sha256".to_owned()),
+                value: digest.map(|digest| digest.hex()),
+            }),
+            ..v3::PackageData::default()
+        },
+        Some(image) => v3::PackageData {
+            error,
+            image: Some(image.reference),
+            username: image.username,
+            password: image.password.map(|_| Secret::new(v3::REDACTED)),
+            ..v3::PackageData::default()
+        },
     }
 }
 
@@ -76,6 +93,18 @@ pub(super) async fn package_for(
     let package = package.ok_or_else(|| Failure::not_found(WHAT))?;
     let (app, space) = app_for(&context.store, caller, package.app, need, WHAT).await?;
     Ok((package, app, space))
+}
+
+/// Whether the list is of one type: `true` for images, `None` for both.
+fn only_images(query: &Query) -> Option<bool> {
+    let types = query.texts("types")?;
+    match (
+        types.iter().any(|kind| kind == "docker"),
+        types.iter().any(|kind| kind == "bits"),
+    ) {
+        (docker, bits) if docker == bits => None,
+        (docker, _) => Some(docker),
+    }
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Package>>> {
@@ -94,6 +123,7 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         spaces: query.ids("space_guids"),
         orgs: query.ids("organization_guids"),
         states: query.words("states")?,
+        images: only_images(&query),
     };
     let listed = context
         .store
@@ -117,6 +147,7 @@ async fn of_app(
         ids: query.ids("guids"),
         apps: Some(vec![app.id]),
         states: query.words("states")?,
+        images: only_images(&query),
         ..PackageFilter::default()
     };
     let listed = context
@@ -150,16 +181,11 @@ async fn create(
             other => Some(other?.0),
         },
     };
-    if source.is_none() && !["bits", "docker"].contains(&body.kind.as_str()) {
-        return Err(Failure::refused("Type must be one of 'bits', 'docker'"));
-    }
-    if source.is_none() && body.kind != "bits" {
-        return Err(Failure::new(
-            Code::NotImplemented,
-            format!("Packages of type {:?} are not available yet", body.kind),
-        )
-        .hint("Push source instead"));
-    }
+    let image = match (&source, body.kind.as_str()) {
+        (Some(_), _) | (None, "bits") => None,
+        (None, "docker") => Some(wanted_image(body.data.unwrap_or_default())?),
+        _ => return Err(Failure::refused("Type must be one of 'bits', 'docker'")),
+    };
     let invalid = || Failure::refused("App is invalid. Ensure it exists and you have access to it.");
     let app = body.relationships.app.id().ok_or_else(invalid)?;
     let (app, space) = match app_for(&context.store, &caller, app, Need::Write, APP).await {
@@ -168,10 +194,39 @@ async fn create(
     };
     let (metadata, by) = (new_metadata(body.metadata.as_ref())?, By::caller(&caller, &context));
     let package = match source {
-        None => actions::create(&context, &app, &space, metadata, &by).await?,
+        None => actions::create(&context, &app, &space, image, metadata, &by).await?,
         Some(source) => actions::copy(&context, &source, &app, &space, metadata, &by).await?,
     };
     Ok((StatusCode::CREATED, Json(present(&context, package))))
+}
+
+/// The image that is asked for.
+fn wanted_image(data: v3::PackageData) -> Answer<RegistryImage> {
+    let reference = data.image.ok_or_else(|| Failure::refused("Image required for docker package"))?;
+    let parsed: Result<image::Reference, image::Error> = reference.parse();
+    parsed.map_err(|error| Failure::refused(format!("Image: {error}")))?;
+    let image = RegistryImage {
+        reference,
+        username: data.username,
+        password: data.password,
+    };
+    actions::check_credentials(&image)?;
+    Ok(image)
+}
+
+/// Other credentials for the image, and metadata. Builds that were begun have what there was.
+async fn update(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    Body(body): Body<v3::PackageUpdate>,
+) -> Answer<Json<v3::Package>> {
+    let (package, app, space) = package_for(&context, &caller, &guid, Need::Write).await?;
+    let by = By::caller(&caller, &context);
+    Ok(Json(present(
+        &context,
+        actions::update(&context, package, &app, &space, body, &by).await?,
+    )))
 }
 
 async fn download(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {

@@ -190,7 +190,7 @@ async fn layers(platform: &Platform) -> Vec<DropletLayer> {
 }
 
 /// A droplet of an app, as staging would leave it.
-async fn droplet(platform: &Platform, app: &str) -> Droplet {
+pub async fn droplet(platform: &Platform, app: &str) -> Droplet {
     let layers = layers(platform).await;
     let droplet = Droplet {
         id: Uuid::new_v4().into(),
@@ -213,6 +213,7 @@ async fn droplet(platform: &Platform, app: &str) -> Droplet {
             detected: "Node 22".to_owned(),
         }],
         sidecars: Vec::new(),
+        image: None,
         stack: "host".parse().expect("valid"),
         input_digest: None,
         metadata: model::resource::Metadata::default(),

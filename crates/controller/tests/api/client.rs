@@ -92,6 +92,7 @@ pub async fn platform(store: &TestStore) -> Platform {
             // Tests of what is late don't wait for a minute.
             body_wait: Duration::from_secs(2),
         },
+        lifecycle_path: "/bin/true".into(),
     };
     let clock = Context::system_clock();
     controller::bootstrap(store, &config.bootstrap, clock())
@@ -372,6 +373,7 @@ pub async fn finish_build(context: &Context, build: &str) -> String {
         processes: vec![template("web", "node server.js"), template("worker", "node worker.js")],
         buildpacks: Vec::new(),
         sidecars: Vec::new(),
+        image: None,
         stack: build.stack.clone(),
         input_digest: build.input_digest.clone(),
         metadata: model::resource::Metadata::default(),

@@ -10,6 +10,7 @@ mod conform;
 mod flags;
 mod fuzzed;
 mod heavy;
+mod images;
 mod lists;
 mod malformed;
 mod manifests;

@@ -455,6 +455,7 @@ pub async fn place(platform: &Platform, store: &TestStore, count: u32) -> Vec<st
                     grace_seconds: 10,
                     uris: web.uris.clone(),
                     sidecars: Vec::new(),
+                    image: None,
                 }),
             },
         })

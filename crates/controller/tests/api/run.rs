@@ -31,6 +31,7 @@ fn config(folder: &Path, key: u8) -> Config {
         buildpacks: Vec::new(),
         lifecycle_version: "1".to_owned(),
         limits: controller::Limits::default(),
+        lifecycle_path: "/bin/true".into(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! OCI image. Inside a sandbox, so what it has to guard is the build: against what leads outside, and against endlessness.
 
 use super::{image, only_folder};
+use crate::image::decoded;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
@@ -19,13 +20,13 @@ const TARGET_BYTES: u64 = 4096;
 /// # Errors
 /// Where it is no archive, damaged, leads outside, or holds too much.
 pub fn unpack(mut file: File, folder: &Path) -> io::Result<PathBuf> {
-    let mut magic = [0; 4];
+    let mut magic = [0; 2];
     let read = file.read(&mut magic)?;
     file.rewind()?;
-    if magic[..read].starts_with(b"PK") {
+    if magic[..read] == *b"PK" {
         unpack_zip(file, folder)?;
     } else {
-        unpack_tar(decoded(file, magic)?, folder)?;
+        unpack_tar(decoded(file)?, folder)?;
     }
     let root = only_folder(folder)?;
     if !root.join("oci-layout").is_file() {
@@ -34,16 +35,6 @@ pub fn unpack(mut file: File, folder: &Path) -> io::Result<PathBuf> {
     let tree = folder.with_extension("image");
     image::flatten(&root, &tree)?;
     Ok(tree)
-}
-
-/// The uncompressed bytes of something that begins with `magic`.
-pub fn decoded(file: File, magic: [u8; 4]) -> io::Result<Box<dyn Read>> {
-    let buffered = BufReader::with_capacity(256 * 1024, file);
-    Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(buffered)),
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
-        _ => Box::new(buffered),
-    })
 }
 
 fn unpack_tar(reader: impl Read, folder: &Path) -> io::Result<()> {

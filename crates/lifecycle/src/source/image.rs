@@ -1,44 +1,12 @@
 //! An OCI image layout as one tree: the layers of the image for this architecture over each other, whiteouts applied.
 //! Every blob is checked against its digest before anything of it is used.
 
-use super::archive::{ENTRIES, decoded, limited};
-use super::digest_of;
-use crate::cnb::descriptor::ARCH;
-use model::digest::Digest;
-use serde::Deserialize;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _};
+use super::archive::{ENTRIES, limited};
+use crate::image::decoded;
+use image::layout::Layout;
+use std::fs;
+use std::io;
 use std::path::{Component, Path};
-
-/// Longest index, manifest or configuration.
-const DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
-/// Most layers of an image.
-const LAYERS: usize = 512;
-/// Most indices within each other.
-const DEPTH: usize = 4;
-
-#[derive(Debug, Deserialize)]
-struct Index {
-    #[serde(default)]
-    manifests: Vec<Reference>,
-    #[serde(default)]
-    layers: Vec<Reference>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Reference {
-    digest: String,
-    #[serde(default)]
-    platform: Option<Platform>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Platform {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
-}
 
 /// Unpacks the image of `layout` into the new folder `tree`.
 ///
@@ -46,35 +14,12 @@ struct Platform {
 /// Where the layout is not what its digests say, has no image for this machine, or its layers lead outside.
 pub fn flatten(layout: &Path, tree: &Path) -> io::Result<()> {
     fs::create_dir_all(tree)?;
-    let mut index: Index = parse(&read(&layout.join("index.json"))?)?;
-    let mut depth = 0;
-    while index.layers.is_empty() {
-        let fits = |reference: &&Reference| {
-            reference.platform.as_ref().is_none_or(|platform| {
-                (platform.os.is_empty() || platform.os == "linux")
-                    && (platform.architecture.is_empty() || platform.architecture == ARCH)
-            })
-        };
-        let chosen = index.manifests.iter().find(fits);
-        let chosen = chosen.ok_or_else(|| invalid(format!("the image has no manifest for linux/{ARCH}")))?;
-        depth += 1;
-        if depth > DEPTH {
-            return Err(invalid("the image's indices have no end".to_owned()));
-        }
-        let mut file = blob(layout, &chosen.digest)?;
-        let mut text = Vec::new();
-        file.by_ref().take(DOCUMENT_BYTES).read_to_end(&mut text)?;
-        index = parse(&text)?;
-    }
-    if index.layers.len() > LAYERS {
-        return Err(invalid(format!("the image has more than {LAYERS} layers")));
-    }
-    for layer in &index.layers {
-        let mut file = blob(layout, &layer.digest)?;
-        let mut magic = [0; 4];
-        let _ = file.read(&mut magic)?;
-        file.rewind()?;
-        apply(decoded(file, magic)?, tree)?;
+    let told = |error: image::Error| invalid(crate::errors::chain(&error));
+    let (layout, image) = Layout::open(layout).map_err(told)?;
+    for layer in &image.layers {
+        // Once for its digest: what is unpacked from here on is known to be what it says.
+        io::copy(&mut layout.layer(layer).map_err(told)?, &mut io::sink())?;
+        apply(decoded(layout.layer(layer).map_err(told)?)?, tree)?;
     }
     Ok(())
 }
@@ -122,31 +67,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Ok(_) => fs::remove_file(path),
         Err(_) => Ok(()),
     }
-}
-
-/// A blob whose bytes are those of its digest.
-fn blob(layout: &Path, digest: &str) -> io::Result<File> {
-    let digest: Digest = digest
-        .parse()
-        .map_err(|_| invalid(format!("the image names the digest {digest:?}")))?;
-    let mut file = File::open(layout.join("blobs/sha256").join(digest.hex()))
-        .map_err(|error| invalid(format!("the image lacks its blob {digest}: {error}")))?;
-    let found = digest_of(&mut file)?;
-    if found != digest {
-        return Err(invalid(format!("the image's blob {digest} has the digest {found}")));
-    }
-    file.rewind()?;
-    Ok(file)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(DOCUMENT_BYTES).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-fn parse(text: &[u8]) -> io::Result<Index> {
-    serde_json::from_slice(text).map_err(|error| invalid(format!("a document of the image cannot be read: {error}")))
 }
 
 fn invalid(reason: String) -> io::Error {

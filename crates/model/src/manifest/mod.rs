@@ -54,6 +54,8 @@ pub struct App {
     pub name: AppName,
     /// Folder or archive on the machine of the person who pushes.
     pub path: Option<String>,
+    /// Whether it is an image, which whoever pushes makes the package of.
+    pub docker: bool,
     /// Empty to detect.
     pub buildpacks: Option<Vec<String>>,
     pub stack: Option<StackName>,

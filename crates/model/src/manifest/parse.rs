@@ -44,7 +44,6 @@ const PROCESS_KEYS: &[&str] = &[
 ];
 /// What manifests may say and this platform does not do yet, and what to do about it.
 const REFUSED: &[(&str, &str)] = &[
-    ("docker", "container images are not available yet: push source instead"),
     ("user", "apps run as vcap: remove the key"),
 ];
 
@@ -130,9 +129,10 @@ fn app(map: &Map<'_>) -> Option<App> {
     map.only(&known);
     refuse(map);
     if let Some(lifecycle) = map.text("lifecycle")
-        && !["buildpack", "cnb"].contains(&lifecycle)
+        && !["buildpack", "cnb", "docker"].contains(&lifecycle)
     {
-        map.report.add(&map.at("lifecycle"), "has to be buildpack or cnb", None);
+        let known = "has to be buildpack, cnb or docker";
+        map.report.add(&map.at("lifecycle"), known, None);
     }
     if !map.has("name") {
         map.report.add(&map.at("name"), "is missing", None);
@@ -140,6 +140,7 @@ fn app(map: &Map<'_>) -> Option<App> {
     let name = map.parsed("name", |text| text.parse::<AppName>());
     let app = App {
         path: map.text("path").map(str::to_owned),
+        docker: docker(map),
         buildpacks: buildpacks(map),
         stack: map.parsed("stack", |text| text.parse::<StackName>()),
         env: env(map),
@@ -185,6 +186,28 @@ fn buildpacks(map: &Map<'_>) -> Option<Vec<String>> {
     }
     let names = map.texts("buildpacks", MAX_BUILDPACKS)?;
     Some(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Whether the app is an image. What image that is only the command line needs to know.
+fn docker(map: &Map<'_>) -> bool {
+    let docker = map.map("docker");
+    if let Some(docker) = &docker {
+        docker.only(&["image", "username"]);
+        let image = docker.text("image");
+        docker.text("username");
+        if image.is_none() && !docker.has("image") {
+            docker.report.add(&docker.at("image"), "is missing", None);
+        }
+        if map.has("buildpack") || map.has("buildpacks") {
+            let both = "Cannot specify both buildpack(s) and docker keys";
+            map.report.add(&map.at("docker"), both, None);
+        }
+        if map.has("path") {
+            map.report
+                .add(&map.at("docker"), "can't be used together with path", None);
+        }
+    }
+    docker.is_some() || map.text("lifecycle") == Some("docker")
 }
 
 /// Whether users may set this environment variable.

@@ -82,10 +82,10 @@ fn wrong_types_and_limits_are_all_found() {
 
 #[test]
 fn what_is_not_done_yet_is_refused_by_name() {
-    let found = problems("applications:\n- name: a\n  docker: {image: x}\n");
+    let found = problems("applications:\n- name: a\n  user: x\n");
     assert_eq!(
         found[0],
-        "applications[0].docker: is not supported (container images are not available yet: push source instead)"
+        "applications[0].user: is not supported (apps run as vcap: remove the key)"
     );
 }
 
@@ -187,4 +187,21 @@ fn health_checks_change_where_something_is_said() {
     };
     assert_eq!(other.apply(&http).probe, Probe::Http { endpoint: "/h".into() });
     assert_eq!(other.apply(&check).probe, Probe::Port);
+}
+
+#[test]
+fn an_image_is_one_thing_and_source_another() {
+    let manifest = parse("applications:\n- name: a\n  docker: {image: r/x, username: me}\n- name: b\n").expect("reads");
+    assert_eq!((manifest.apps[0].docker, manifest.apps[1].docker), (true, false));
+    assert!(parse("applications: [{name: a, lifecycle: docker}]").expect("reads").apps[0].docker);
+    for (text, part) in [
+        ("docker: {image: x}, buildpacks: [y]", "Cannot specify both buildpack(s) and docker keys"),
+        ("docker: {username: x}", "docker.image: is missing"),
+        ("docker: {image: x, password: y}", "password"),
+        ("docker: {image: x}, path: .", "path"),
+        ("docker: x", "docker"),
+    ] {
+        let found = problems(&format!("applications: [{{name: a, {text}}}]"));
+        assert!(found.iter().any(|problem| problem.contains(part)), "{text}: {found:?}");
+    }
 }

@@ -5,22 +5,23 @@ use crate::workspace::{Package, Workspace};
 use std::path::Path;
 
 /// Every crate with the crates it may use. A crate that is not here has no place yet.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("scheduler", &["model"]),
     ("api", &["model"]),
+    ("image", &["model"]),
     ("store", &["model"]),
     ("blobstore", &["model"]),
     ("telemetry", &[]),
     (
         "controller",
-        &["api", "model", "store", "scheduler", "blobstore", "telemetry"],
+        &["api", "image", "model", "store", "scheduler", "blobstore", "telemetry"],
     ),
     ("cell", &["api", "model", "sandbox", "blobstore", "telemetry"]),
     ("sandbox", &[]),
-    ("lifecycle", &["model", "buildpack-kit"]),
+    ("lifecycle", &["image", "model", "buildpack-kit"]),
     ("router", &["api", "model", "telemetry"]),
-    ("cli", &["api", "model"]),
+    ("cli", &["api", "image", "model"]),
     (
         "paasd",
         &[

@@ -1,10 +1,11 @@
-//! Layers of droplets and stacks: tar archives, as a cell unpacks them.
+//! Layers of droplets, images and stacks: tar archives, as a cell unpacks them.
 
 use crate::scratch::Scratch;
 use std::path::Path;
+use unpack::Form;
 
 /// Compiled alone: the rest of the cell would bring a web server and a client that no target needs.
-#[path = "../../../../crates/cell/src/unpack.rs"]
+#[path = "../../../../crates/cell/src/unpack/mod.rs"]
 #[allow(dead_code, reason = "a cell's whole module")]
 mod unpack;
 
@@ -18,17 +19,26 @@ const HEADERS: usize = 64;
 
 /// A tar archive: read only, or written below a folder.
 pub fn plain(data: &[u8]) {
+    unpacked(data, Form::Droplet);
+}
+
+/// The same by the rules of an image's layer: with owners, names that come again, and names of what is removed.
+pub fn image(data: &[u8]) {
+    unpacked(data, Form::Image);
+}
+
+fn unpacked(data: &[u8], form: Form) {
     let Some((how, data)) = data.split_first() else { return };
     let tar = repaired(data);
     if how % 4 != 0 {
-        let _ = unpack::archive(&tar[..], None, LIMITS);
+        let _ = unpack::archive(&tar[..], None, LIMITS, form);
         return;
     }
     let scratch = Scratch::new();
     let inside = scratch.path().join("inside");
     std::fs::create_dir(&inside).expect("memory takes a folder");
     let outside = scratch.write("outside", b"untouched");
-    let written = unpack::archive(&tar[..], Some(&inside), LIMITS);
+    let written = unpack::archive(&tar[..], Some(&inside), LIMITS, form);
     assert_eq!(
         std::fs::read(&outside).ok().as_deref(),
         Some(&b"untouched"[..]),
@@ -40,7 +50,7 @@ pub fn plain(data: &[u8]) {
     if let Ok(unpacked) = written {
         assert!(unpacked.entries <= LIMITS.entries, "more entries than allowed");
         assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
-        let read = unpack::archive(&tar[..], None, LIMITS).expect("what can be written can be read");
+        let read = unpack::archive(&tar[..], None, LIMITS, form).expect("what can be written can be read");
         assert_eq!(read, unpacked, "reading and writing differ");
     }
     assert!(found <= 100 * 128, "{found} files from at most 100 entries");
@@ -92,7 +102,7 @@ pub fn repaired(data: &[u8]) -> Vec<u8> {
 
 pub fn plain_seeds() -> Vec<Vec<u8>> {
     let long = "long/".repeat(30) + "name";
-    let entries: [(&str, tar::EntryType, &str, &[u8]); 9] = [
+    let entries: [Entry<'_>; 9] = [
         ("home/", tar::EntryType::Directory, "", b""),
         ("home/file", tar::EntryType::Regular, "", b"contents"),
         ("home/link", tar::EntryType::Symlink, "/home/file", b""),
@@ -103,7 +113,34 @@ pub fn plain_seeds() -> Vec<Vec<u8>> {
         (&long, tar::EntryType::Regular, "", b"far"),
         ("pax", tar::EntryType::XHeader, "", b"20 path=a/long/name\n"),
     ];
-    let one = |all: &[(&str, tar::EntryType, &str, &[u8])]| {
+    let mut seeds: Vec<Vec<u8>> = entries.iter().map(|entry| one(&[*entry])).collect();
+    seeds.push(one(&entries[..4]));
+    seeds.push(one(&entries));
+    seeds
+}
+
+pub fn image_seeds() -> Vec<Vec<u8>> {
+    let entries: [Entry<'_>; 8] = [
+        ("etc/", tar::EntryType::Directory, "", b""),
+        ("etc/.wh.gone", tar::EntryType::Regular, "", b""),
+        ("etc/.wh..wh..opq", tar::EntryType::Regular, "", b""),
+        (".wh.etc", tar::EntryType::Regular, "", b""),
+        ("file", tar::EntryType::Regular, "", b"one"),
+        ("file", tar::EntryType::Regular, "", b"two"),
+        ("up", tar::EntryType::Symlink, "../../etc", b""),
+        ("up/.wh.passwd", tar::EntryType::Regular, "", b""),
+    ];
+    let mut seeds = plain_seeds();
+    seeds.extend(entries.iter().map(|entry| one(&[*entry])));
+    seeds.push(one(&entries));
+    seeds
+}
+
+/// Name, kind, target of a link, contents.
+type Entry<'a> = (&'a str, tar::EntryType, &'a str, &'a [u8]);
+
+/// A seed with these entries.
+fn one(all: &[Entry<'_>]) -> Vec<u8> {
         let mut builder = tar::Builder::new(vec![0]);
         for (name, kind, target, contents) in all {
             let mut header = tar::Header::new_gnu();
@@ -124,16 +161,11 @@ pub fn plain_seeds() -> Vec<Vec<u8>> {
             }
         }
         builder.into_inner().expect("memory takes it")
-    };
-    let mut seeds: Vec<Vec<u8>> = entries.iter().map(|entry| one(&[*entry])).collect();
-    seeds.push(one(&entries[..4]));
-    seeds.push(one(&entries));
-    seeds
 }
 
 /// A compressed archive, read only.
 pub fn compressed(data: &[u8]) {
-    if let Ok(unpacked) = unpack::layer(data, None, LIMITS) {
+    if let Ok(unpacked) = unpack::layer(data, None, LIMITS, Form::Droplet) {
         assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
     }
 }

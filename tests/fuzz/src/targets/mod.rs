@@ -2,6 +2,7 @@
 
 mod archives;
 mod buildpacks;
+mod images;
 mod layers;
 mod protocol;
 mod texts;
@@ -25,6 +26,8 @@ pub const ALL: &[Target] = &[
     target!("registry-archive", archives, registry, registry_seeds),
     target!("layer", layers, plain, plain_seeds),
     target!("layer-compressed", layers, compressed, compressed_seeds),
+    target!("image-layer", layers, image, image_seeds),
+    target!("image-documents", images, documents, document_seeds),
     target!("manifest", texts, manifest, manifest_seeds),
     target!("procfile", texts, procfile, procfile_seeds),
     target!("values", texts, values, value_seeds),

@@ -6,6 +6,7 @@
 pub mod flight;
 pub mod follow;
 pub mod history;
+pub mod layout;
 pub mod plan;
 pub mod send;
 pub mod track;
@@ -64,16 +65,10 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
     let started = Instant::now();
     let mut scanned = Vec::new();
     for entry in &plan.manifest.apps {
-        if entry.is_image() {
-            return Err(Error::usage(format!(
-                "{} is a container image, which can't be pushed yet",
-                entry.name
-            )));
-        }
         let folder = entry.folder.clone();
-        let tree = match &plan.droplet {
-            Some(_) => Tree::default(),
-            None => blocking(move || scan::scan(&folder)).await?,
+        let tree = match (&plan.droplet, entry.image()) {
+            (None, None) => blocking(move || scan::scan(&folder)).await?,
+            (Some(_), _) | (None, Some(_)) => Tree::default(),
         };
         scanned.push(Scanned {
             entry: entry.clone(),
@@ -122,6 +117,9 @@ pub async fn run(cx: &Cx, plan: Plan) -> Result<Vec<Pushed>, Error> {
 
 /// The digests of an app's files, with the time that it took.
 async fn hash_files(cx: &Cx, target: &Target, scanned: &Scanned) -> Result<(Hashed, Duration), Error> {
+    if scanned.entry.image().is_some() {
+        return Ok((Hashed::default(), Duration::ZERO));
+    }
     let phase = cx.ui.phase(
         "hash",
         &format!("{} files of {}", scanned.tree.files.len(), scanned.entry.name),
@@ -180,7 +178,7 @@ async fn push_one(
     );
     let made = match &plan.droplet {
         Some(file) => of_file(cx, client, &app, file, &mut follow).await?,
-        None => built(cx, intent, &app, &scanned.tree, &hashed, &mut follow).await?,
+        None => built(cx, intent, &app, &scanned, &hashed, &mut follow).await?,
     };
     let staged = &made.staged;
     let deployment = if plan.no_start {
@@ -228,12 +226,15 @@ async fn built(
     cx: &Cx,
     intent: &Intent,
     app: &App,
-    tree: &Tree,
+    scanned: &Scanned,
     hashed: &Hashed,
     follow: &mut Follow,
 ) -> Result<Made, Error> {
     let client = &intent.target.client;
-    let sent = send::send(cx, client, app, tree, &hashed.digests, follow).await?;
+    let sent = match scanned.entry.image() {
+        Some(image) => send::image(client, app, &image, intent.plan.image_password.as_ref()).await?,
+        None => send::send(cx, client, app, &scanned.tree, &hashed.digests, follow).await?,
+    };
     let build = client.create_build(&sent.package, intent.plan.staging).await?;
     cx.set_in_flight(Some(InFlight {
         client: client.clone(),

@@ -2,7 +2,9 @@
 
 use crate::args::push::{Push, Strategy};
 use crate::errors::Error;
+use super::layout;
 use crate::manifest::{self, Manifest, Overrides};
+use model::Secret;
 use serde_yaml::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,10 @@ pub struct Plan {
     pub strategy: Strategy,
     pub detach: bool,
     pub timeout: Duration,
+    /// Password of the registries that images come from.
+    pub image_password: Option<Secret>,
+    /// An unpacked archive, for as long as it is pushed.
+    _unpacked: Option<tempfile::TempDir>,
 }
 
 /// What a build may use, in MiB; the platform's own measure where it is not said.
@@ -49,9 +55,14 @@ impl Staging {
 ///
 /// # Errors
 /// Where the manifest can't be used, or there is no such folder.
-pub fn plan(args: &Push, cwd: &Path) -> Result<Plan, Error> {
+pub fn plan(args: &Push, cwd: &Path, image_password: Option<Secret>) -> Result<Plan, Error> {
     let (folder, name_from_path) = folder_or_name(args, cwd)?;
     let name = args.name.clone().or(name_from_path);
+    let name = name.map_or_else(|| name_of_image(args), |name| Ok(Some(name)))?;
+    let (layout, unpacked) = match &args.image_layout {
+        Some(path) => layout::open(&cwd.join(path))?,
+        None => (None, None),
+    };
     let path = args
         .manifest
         .as_ref()
@@ -74,13 +85,19 @@ pub fn plan(args: &Push, cwd: &Path) -> Result<Plan, Error> {
             manifest::synthesise(&name, &folder)
         }
     };
-    manifest.apply(&overrides(args))?;
+    let overrides = Overrides {
+        layout,
+        ..overrides(args)
+    };
+    manifest.apply(&overrides)?;
     if args.droplet.is_some() && manifest.apps.len() > 1 {
         return Err(Error::usage(
             "--droplet is for one app: name it, as the manifest has several",
         ));
     }
     Ok(Plan {
+        image_password,
+        _unpacked: unpacked,
         manifest,
         no_start: args.no_start,
         staging: Staging::of(args)?,
@@ -97,6 +114,9 @@ fn folder_or_name(args: &Push, cwd: &Path) -> Result<(PathBuf, Option<String>), 
         return Ok((cwd.to_owned(), None));
     };
     let folder = cwd.join(path);
+    if args.docker_image.is_some() || args.image_layout.is_some() {
+        return Ok((cwd.to_owned(), path.to_str().map(str::to_owned)));
+    }
     if folder.is_dir() {
         return Ok((folder, None));
     }
@@ -157,7 +177,24 @@ fn overrides(args: &Push) -> Overrides {
         env: args.env.clone(),
         random_route: args.random_route,
         no_route: args.no_route,
+        image: args.docker_image.clone(),
+        image_username: args.docker_username.clone(),
+        layout: None,
     }
+}
+
+/// The name that an image gives its app, where no other is given and no manifest may have one.
+fn name_of_image(args: &Push) -> Result<Option<String>, Error> {
+    let invalid = |message: String| Error::Usage {
+        message,
+        hint: Some("write registry/repository:tag".into()),
+    };
+    let Some(text) = args.docker_image.as_ref().filter(|_| args.manifest.is_none()) else {
+        return Ok(None);
+    };
+    let reference: image::Reference = text.parse().map_err(|error: image::Error| invalid(error.to_string()))?;
+    let last = reference.repository.rsplit('/').next().unwrap_or_default();
+    Ok(model::name::host_label(last).map(|label| label.as_str().to_owned()))
 }
 
 /// An app's name from its folder's.
@@ -184,7 +221,7 @@ mod tests {
         let Command::Push(push) = Cli::try_parse_from(args).expect("parses").command else {
             panic!("not a push")
         };
-        plan(&push, folder)
+        plan(&push, folder, None)
     }
 
     #[test]
@@ -242,5 +279,24 @@ mod tests {
         let plan = planned(root.path(), &["-f", "m.yml", "--var-file", "vars.yml", "--var", "i=4"]).expect("plans");
         let yaml = plan.manifest.to_yaml().expect("writes");
         assert!(yaml.contains("instances: 4") && yaml.contains("name: a"), "{yaml}");
+    }
+
+    #[test]
+    fn an_image_names_its_app_and_has_no_folder() {
+        let root = tempfile::tempdir().expect("folder");
+        let plan = planned(root.path(), &["-o", "r.example:5000/team/My-Shop:1"]);
+        assert!(plan.is_err(), "no such repository");
+        let args = ["-o", "r.example:5000/team/shop:1", "--docker-username", "me", "-m", "64M"];
+        let plan = planned(root.path(), &args).expect("plans");
+        let image = plan.manifest.apps[0].image().expect("an image");
+        assert_eq!(plan.manifest.apps[0].name, "shop");
+        assert_eq!((image.reference.as_str(), image.username.as_deref()), ("r.example:5000/team/shop:1", Some("me")));
+        insta::assert_snapshot!(plan.manifest.to_yaml().expect("writes"));
+        std::fs::create_dir(root.path().join("layout")).expect("made");
+        assert!(planned(root.path(), &["-n", "a", "--image-layout", "layout"]).is_err(), "no layout");
+        std::fs::write(root.path().join("layout/index.json"), "{}").expect("written");
+        let plan = planned(root.path(), &["-n", "a", "--image-layout", "layout"]).expect("plans");
+        assert_eq!(plan.manifest.apps[0].folder, root.path().join("layout"));
+        assert!(plan.manifest.to_yaml().expect("writes").contains("lifecycle: docker"));
     }
 }

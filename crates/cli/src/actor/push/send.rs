@@ -5,8 +5,10 @@ use super::{Cx, blocking};
 use crate::client::Client;
 use crate::client::wire::{App, Checksum, Package, Resource};
 use crate::errors::Error;
+use crate::manifest::Image;
 use crate::source::{File, Sha1Hex, Tree, zip};
 use crate::ui::{Phase, format};
+use model::Secret;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +71,25 @@ pub async fn send(
         package: package.guid,
         files: cargo.files as u64,
         bytes,
+    })
+}
+
+/// Names an image, which the platform gets by itself.
+///
+/// # Errors
+/// Where the server can't use it.
+pub async fn image(client: &Client, app: &App, image: &Image, password: Option<&Secret>) -> Result<Sent, Error> {
+    if image.username.is_some() && password.is_none() {
+        return Err(Error::Usage {
+            message: "there is a name at the image's registry and no password".into(),
+            hint: Some("set CF_DOCKER_PASSWORD".into()),
+        });
+    }
+    let package = client.create_image_package(&app.guid, image, password).await?;
+    Ok(Sent {
+        package: package.guid,
+        files: 0,
+        bytes: 0,
     })
 }
 

@@ -6,7 +6,9 @@ use super::super::wire::{Build, Deployment, Matched, MatchedResource, Package, P
 use crate::actor::push::plan::Staging;
 use crate::args::push::{Strategy, StrategyName};
 use crate::errors::Error;
+use crate::manifest::Image;
 use ::http::Method;
+use model::Secret;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,6 +95,23 @@ impl Client {
     /// Makes an empty package.
     pub async fn create_package(&self, app: &str) -> Result<Package, Error> {
         let body = json!({"type": "bits", "relationships": {"app": {"data": {"guid": app}}}});
+        self.get(Call::new(Method::POST, "/v3/packages").json(body)).await
+    }
+
+    /// A package that is an image in a registry, which can be staged at once.
+    pub async fn create_image_package(
+        &self,
+        app: &str,
+        image: &Image,
+        password: Option<&Secret>,
+    ) -> Result<Package, Error> {
+        let mut data = json!({"image": image.reference});
+        // Without a name, the password in the environment is for another image.
+        if let (Some(username), Some(password)) = (&image.username, password) {
+            data["username"] = json!(username);
+            data["password"] = json!(password.expose());
+        }
+        let body = json!({"type": "docker", "data": data, "relationships": {"app": {"data": {"guid": app}}}});
         self.get(Call::new(Method::POST, "/v3/packages").json(body)).await
     }
 

@@ -1,6 +1,7 @@
 //! Layers that are fine, and a corpus of those that are not.
 
 use super::*;
+use sha2::{Digest as _, Sha256};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 const LIMITS: Limits = Limits {
@@ -67,7 +68,7 @@ fn unpack(tar: &[u8]) -> (tempfile::TempDir, Result<Unpacked, Error>) {
     let root = outer.path().join("root");
     std::fs::create_dir(&root).expect("root");
     std::fs::write(outer.path().join("canary"), "alive").expect("canary");
-    let result = archive(tar, Some(&root), LIMITS);
+    let result = archive(tar, Some(&root), LIMITS, Form::Droplet);
     assert_eq!(
         std::fs::read_to_string(outer.path().join("canary")).expect("canary"),
         "alive"
@@ -109,10 +110,10 @@ fn a_layer_becomes_a_tree_of_the_apps_user() {
 fn compressed_layers_are_read_and_checked_without_a_folder_too() {
     let tar = Tar::new().file("a/b", "contents").bytes();
     let packed = zstd::encode_all(tar.as_slice(), 1).expect("compress");
-    let unpacked = layer(packed.as_slice(), None, LIMITS).expect("reads");
+    let unpacked = layer(packed.as_slice(), None, LIMITS, Form::Droplet).expect("reads");
     assert_eq!(unpacked.digest, Digest::from_sha256(Sha256::digest(&tar).into()));
-    assert!(layer(&packed[..packed.len() - 3], None, LIMITS).is_err(), "cut off");
-    assert!(layer(tar.as_slice(), None, LIMITS).is_err(), "not compressed");
+    assert!(layer(&packed[..packed.len() - 3], None, LIMITS, Form::Droplet).is_err(), "cut off");
+    assert!(layer(tar.as_slice(), None, LIMITS, Form::Droplet).is_err(), "not compressed");
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn bombs_end_at_their_limits() {
     let tar = Tar::new().raw(tar::EntryType::Regular, b"zeros", b"", &zeros).bytes();
     let packed = zstd::encode_all(tar.as_slice(), 1).expect("compress");
     assert!(packed.len() < 4096);
-    let result = layer(packed.as_slice(), None, LIMITS);
+    let result = layer(packed.as_slice(), None, LIMITS, Form::Droplet);
     assert!(
         matches!(result, Err(Error::TooLarge { what: "bytes", .. })),
         "{result:?}"
@@ -185,7 +186,7 @@ fn bombs_end_at_their_limits() {
     let many = (0..101)
         .fold(Tar::new(), |tar, n| tar.file(&format!("f{n}"), ""))
         .bytes();
-    let result = archive(many.as_slice(), None, LIMITS);
+    let result = archive(many.as_slice(), None, LIMITS, Form::Droplet);
     assert!(
         matches!(result, Err(Error::TooLarge { what: "entries", .. })),
         "{result:?}"
@@ -196,7 +197,7 @@ fn bombs_end_at_their_limits() {
         .raw(tar::EntryType::GNULongName, b"long", b"", &name)
         .file("x", "x")
         .bytes();
-    let result = archive(long.as_slice(), None, LIMITS);
+    let result = archive(long.as_slice(), None, LIMITS, Form::Droplet);
     assert!(
         matches!(
             result,
@@ -210,7 +211,7 @@ fn bombs_end_at_their_limits() {
 
     let mut trailing = Tar::new().file("a", "x").bytes();
     trailing.extend(vec![0; 2 << 20]);
-    let result = archive(trailing.as_slice(), None, LIMITS);
+    let result = archive(trailing.as_slice(), None, LIMITS, Form::Droplet);
     assert!(
         matches!(result, Err(Error::TooLarge { what: "bytes", .. })),
         "{result:?}"
