@@ -80,7 +80,11 @@ fn an_image_is_pushed_run_and_exported_and_a_droplet_becomes_one() {
     write_layout(Path::new(&at("layout")), &system("hello from the image\n"));
     let push = |name: &str, layout: &str| platform.paas(["push", "-n", name, "--image-layout", layout]);
     let refused = push("shop", &at("layout"));
-    assert!(refused.code != 0 && refused.stderr.contains("Feature Disabled: diego_docker"), "{}", refused.stderr);
+    assert!(
+        refused.code != 0 && refused.stderr.contains("Feature Disabled: diego_docker"),
+        "{}",
+        refused.stderr
+    );
     let _ = platform.paas(["enable-feature-flag", "diego_docker"]).ok();
     let _ = push("shop", &at("layout")).ok();
     let greeting = |name: &str| platform.get(&format!("{name}.localhost"), "/index.html");
@@ -112,14 +116,27 @@ fn an_image_is_pushed_run_and_exported_and_a_droplet_becomes_one() {
     )
     .expect("written");
     let _ = platform
-        .paas(["push", folder.path().to_str().expect("UTF-8"), "-n", "source", "--no-start"])
+        .paas([
+            "push",
+            folder.path().to_str().expect("UTF-8"),
+            "-n",
+            "source",
+            "--no-start",
+        ])
         .ok();
     let missing = platform.paas(["droplet", "export", "source", "--output", &at("none")]);
-    assert!(missing.code == 2 && missing.stderr.contains("--base"), "{}", missing.stderr);
+    assert!(
+        missing.code == 2 && missing.stderr.contains("--base"),
+        "{}",
+        missing.stderr
+    );
     let _ = export("source", &at("source"), &["--base", &at("layout")]);
     let _ = push("exported", &at("source")).ok();
     assert_eq!(greeting("exported"), (200, "from source\n".to_owned()));
-    assert_eq!(by_hand(Path::new(&at("source")), scratch.path(), "hello"), "hello /home/vcap/app\n");
+    assert_eq!(
+        by_hand(Path::new(&at("source")), scratch.path(), "hello"),
+        "hello /home/vcap/app\n"
+    );
 }
 
 /// Unpacks a layout into a bundle, and what a process of it says under `runc`.
@@ -145,8 +162,7 @@ fn by_hand(layout: &Path, scratch: &Path, process: &str) -> String {
     };
     assert!(runc(&["spec"]).status.success());
     let path = bundle.join("config.json");
-    let mut spec: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&path).expect("written")).expect("JSON");
+    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("written")).expect("JSON");
     let mut words = image.config.config.entrypoint.clone();
     words.push(process.to_owned());
     spec["process"]["args"] = json!(words);

@@ -154,10 +154,14 @@ enum Found {
 
 fn look(layer: &Path, name: &str) -> Result<Found, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let root = rustix::fs::openat(CWD, layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let open = |name: &str, flags: OFlags| {
-        rustix::fs::openat2(&root, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-    };
+    let root = rustix::fs::openat(
+        CWD,
+        layer,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let open =
+        |name: &str, flags: OFlags| rustix::fs::openat2(&root, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
     match open(name, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(fd) => {
             let file = File::from(fd);
@@ -184,7 +188,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1000:1001:App:/srv/app:/bin/sh\nhigh:x:70000:1::/:/\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1000:1001:App:/srv/app:/bin/sh\nhigh:x:70000:1::/:/\n";
 
     fn layers(files: &[(&str, &str)]) -> (tempfile::TempDir, Vec<PathBuf>) {
         let dir = tempfile::tempdir().expect("folder");

@@ -179,7 +179,12 @@ fn begun(spec: &WorkSpec, account: &Account) -> Variables {
     set(&mut env, "HOME", &account.home);
     set(&mut env, "USER", &account.name);
     set(&mut env, "VCAP_SERVICES", "{}");
-    env.extend(image.env.expose().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    env.extend(
+        image
+            .env
+            .expose()
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
     env.extend(users(spec));
     env
 }

@@ -192,7 +192,9 @@ fn an_image_has_its_own_variables_below_the_users_and_none_of_the_folders_of_app
         home: "/srv".to_owned(),
     };
     let env: std::collections::BTreeMap<String, String> =
-        instance(testing::work(7), &spec, &shape, &account, Some(ADDRESS)).into_iter().collect();
+        instance(testing::work(7), &spec, &shape, &account, Some(ADDRESS))
+            .into_iter()
+            .collect();
     for (name, value) in [
         ("PATH", "/opt/bin"),
         ("MINE", "user"),

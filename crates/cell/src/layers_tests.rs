@@ -57,7 +57,10 @@ async fn fetched_once_for_many_at_once() {
     let text = std::fs::read_to_string(got[0].0.path().join("home/vcap/app/index.html"));
     assert_eq!(text.expect("file"), "hello");
     world.blobs.delete(Kind::Layer, &digest).await.expect("deleted");
-    assert!(world.layers.acquire(&digest, Form::Droplet).await.is_ok(), "from the cache");
+    assert!(
+        world.layers.acquire(&digest, Form::Droplet).await.is_ok(),
+        "from the cache"
+    );
 }
 
 #[tokio::test]
@@ -81,16 +84,27 @@ async fn what_a_build_wrote_is_verified_stored_and_unpacked_in_one_pass() {
     let world = world(1 << 20);
     let (digest, bytes) = packed("layers/x/y/z", "built");
     let file = written(&world, &bytes);
-    let size = world.layers.adopt(&digest, Form::Droplet, file, 1 << 20).await.expect("adopted");
+    let size = world
+        .layers
+        .adopt(&digest, Form::Droplet, file, 1 << 20)
+        .await
+        .expect("adopted");
     assert_eq!(size, bytes.len() as u64);
     let blob = world.blobs.read(Kind::Layer, &digest, 1 << 20).await.expect("stored");
     assert_eq!(blob, bytes);
     let again = written(&world, &bytes);
     assert_eq!(
-        world.layers.adopt(&digest, Form::Droplet, again, 1 << 20).await.expect("idempotent"),
+        world
+            .layers
+            .adopt(&digest, Form::Droplet, again, 1 << 20)
+            .await
+            .expect("idempotent"),
         size
     );
-    assert_eq!(world.layers.acquire(&digest, Form::Droplet).await.expect("cached").1, Spent::default());
+    assert_eq!(
+        world.layers.acquire(&digest, Form::Droplet).await.expect("cached").1,
+        Spent::default()
+    );
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 //! do; `cache`, `layers`, `packages` and `stack` are the trees that sandboxes are made of; `logs` ships what work
 //! writes; `ledger` is what survives the agent. What runs where, and what happens after a failure, is the scheduler's.
 
-mod agent;
 mod account;
+mod agent;
 mod archives;
 mod cache;
 mod config;

@@ -124,8 +124,12 @@ impl Flag {
             return Ok(());
         }
         let why = set.custom_error_message.unwrap_or_else(|| self.name().to_owned());
-        Err(Failure::new(Code::FeatureDisabled, format!("Feature Disabled: {why}"))
-            .hint(format!("An operator switches it on: paas enable-feature-flag {}", self.name())))
+        Err(
+            Failure::new(Code::FeatureDisabled, format!("Feature Disabled: {why}")).hint(format!(
+                "An operator switches it on: paas enable-feature-flag {}",
+                self.name()
+            )),
+        )
     }
 
     /// Sets it.

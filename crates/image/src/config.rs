@@ -138,7 +138,12 @@ impl Settings {
             Some((port, "tcp")) => port.parse().ok(),
             Some(_) => None,
         };
-        let mut ports: Vec<u16> = self.exposed_ports.keys().filter_map(port).filter(|&port| port > 0).collect();
+        let mut ports: Vec<u16> = self
+            .exposed_ports
+            .keys()
+            .filter_map(port)
+            .filter(|&port| port > 0)
+            .collect();
         ports.sort_unstable();
         ports.dedup();
         ports

@@ -228,7 +228,10 @@ mod tests {
         let manifest = format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{one}]}}"#);
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{one}]}}"#);
         let both = format!(r#"{{"schemaVersion":2,"manifests":[{one}],"config":{one},"layers":[]}}"#);
-        assert!(matches!(Document::parse(manifest.as_bytes()), Ok(Document::Manifest(_))));
+        assert!(matches!(
+            Document::parse(manifest.as_bytes()),
+            Ok(Document::Manifest(_))
+        ));
         assert!(matches!(Document::parse(index.as_bytes()), Ok(Document::Index(_))));
         for bad in [
             both.as_str(),

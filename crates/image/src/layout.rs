@@ -133,7 +133,9 @@ impl Layout {
         for (name, diff_id) in saved.layers.iter().zip(&config.rootfs.diff_ids) {
             let path = self.inside(name)?;
             let size = path.metadata().map_err(Error::file("read", name))?.len();
-            manifest.layers.push(Descriptor::new(document::LAYER, diff_id.clone(), size));
+            manifest
+                .layers
+                .push(Descriptor::new(document::LAYER, diff_id.clone(), size));
             self.files.insert(diff_id.clone(), path);
         }
         Image::new(id, &manifest, config)
@@ -187,7 +189,10 @@ impl Layout {
             return Err(outside());
         }
         let real = self.dir.join(name).canonicalize().map_err(Error::file("find", name))?;
-        let dir = self.dir.canonicalize().map_err(Error::file("find", self.dir.display()))?;
+        let dir = self
+            .dir
+            .canonicalize()
+            .map_err(Error::file("find", self.dir.display()))?;
         if !real.starts_with(dir) || !real.is_file() {
             return Err(outside());
         }
@@ -213,10 +218,7 @@ impl Documents {
     /// Never for documents that were read or made here.
     pub fn of(config: &Config, layers: &[Descriptor], name: Option<&str>) -> Result<Self, Error> {
         let text = written(config)?;
-        let config = (
-            Descriptor::new(CONFIG, digest(&text), text.len() as u64),
-            text,
-        );
+        let config = (Descriptor::new(CONFIG, digest(&text), text.len() as u64), text);
         let text = written(&Manifest {
             schema_version: 2,
             media_type: MANIFEST.to_owned(),

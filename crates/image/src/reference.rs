@@ -88,7 +88,10 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         return Err("it is written without a scheme");
     }
     let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest.parse().map_err(|_| "what follows @ is no digest sha256:…")?)),
+        Some((rest, digest)) => (
+            rest,
+            Some(digest.parse().map_err(|_| "what follows @ is no digest sha256:…")?),
+        ),
         None => (text, None),
     };
     let (registry, rest) = match rest.split_once('/') {
@@ -162,7 +165,10 @@ mod tests {
             (&both, &both, &digest.to_string()),
         ] {
             let reference: Reference = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!((reference.to_string().as_str(), reference.version().as_str()), (shown, version));
+            assert_eq!(
+                (reference.to_string().as_str(), reference.version().as_str()),
+                (shown, version)
+            );
         }
         let default: Reference = "busybox".parse().expect("reads");
         assert_eq!(default.address(), "registry-1.docker.io");

@@ -34,7 +34,10 @@ impl Registry {
         if auth {
             let file = dir.path().join("htpasswd");
             fs::write(&file, HTPASSWD).expect("written");
-            config.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()));
+            config.push_str(&format!(
+                "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                file.display()
+            ));
         }
         let file = dir.path().join("config.yml");
         fs::write(&file, config).expect("written");
@@ -124,7 +127,11 @@ fn what_was_pushed_is_pulled_and_nothing_is_sent_twice() {
     assert_eq!(image.digest, documents.manifest.0.digest);
     assert_eq!(image.config.config.cmd, ["/bin/true"]);
     let mut bytes = Vec::new();
-    client.layer(&reference, &image.layers[0]).expect("there").read_to_end(&mut bytes).expect("verified");
+    client
+        .layer(&reference, &image.layers[0])
+        .expect("there")
+        .read_to_end(&mut bytes)
+        .expect("verified");
     assert!(bytes == layer);
     let pinned = reference.pinned(image.digest.clone());
     assert_eq!(client.image(&pinned).expect("by digest").digest, image.digest);
@@ -139,7 +146,10 @@ fn what_was_pushed_is_pulled_and_nothing_is_sent_twice() {
     let error = client.image(&other).expect_err("for another machine");
     assert_eq!(error.to_string(), format!("no manifest for linux/{ARCHITECTURE}"));
     let lie = Descriptor::new(LAYER_GZIP, image::digest(b"other"), 1);
-    assert!(client.push_blob(&other, &lie, &file).is_err(), "the registry checks too");
+    assert!(
+        client.push_blob(&other, &lie, &file).is_err(),
+        "the registry checks too"
+    );
 }
 
 #[test]
@@ -151,9 +161,16 @@ fn a_private_registry_wants_to_know_who_asks() {
     me.push_blob(&reference, &blob, &file).expect("sent");
     me.push_documents(&reference, &documents).expect("sent");
     assert_eq!(me.image(&reference).expect("pulled").layers.len(), 1);
-    for (credentials, was_given) in [(None, false), (Some(("me", "wrong")), true), (Some(("you", "secret")), true)] {
+    for (credentials, was_given) in [
+        (None, false),
+        (Some(("me", "wrong")), true),
+        (Some(("you", "secret")), true),
+    ] {
         let error = registry.client(credentials).image(&reference).expect_err("refused");
-        assert!(matches!(&error, Error::Unauthorized { given, .. } if *given == was_given), "{error}");
+        assert!(
+            matches!(&error, Error::Unauthorized { given, .. } if *given == was_given),
+            "{error}"
+        );
         assert!(!format!("{error:?}").contains("secret"));
     }
 }
@@ -194,11 +211,24 @@ fn a_token_is_asked_for_where_the_registry_says_and_used_again() {
         answer("200 OK", "", &text(&documents.config.1)),
     ]);
     let reference: Reference = format!("{address}/team/shop:1").parse().expect("a reference");
-    client(&address, Some(("me", "secret"))).image(&reference).expect("pulled");
+    client(&address, Some(("me", "secret")))
+        .image(&reference)
+        .expect("pulled");
     let asked: Vec<String> = asked.iter().map(|request| request.to_lowercase()).collect();
-    assert!(!asked[0].contains("authorization"), "nothing is given before it is asked for");
-    assert!(asked[1].starts_with("get /token?") && asked[1].contains("authorization: basic"), "{}", asked[1]);
-    assert!(asked[1].contains("service=test") && asked[1].contains("team"), "{}", asked[1]);
+    assert!(
+        !asked[0].contains("authorization"),
+        "nothing is given before it is asked for"
+    );
+    assert!(
+        asked[1].starts_with("get /token?") && asked[1].contains("authorization: basic"),
+        "{}",
+        asked[1]
+    );
+    assert!(
+        asked[1].contains("service=test") && asked[1].contains("team"),
+        "{}",
+        asked[1]
+    );
     for request in &asked[2..] {
         assert!(request.contains("authorization: bearer t0k3n"), "{request}");
     }
@@ -212,7 +242,9 @@ fn answers_that_lie_are_named() {
     let huge = format!("{{\"schemaVersion\":2,\"x\":\"{}\"}}", "x".repeat(5 << 20));
     type Is = fn(&Error) -> bool;
     let cases: Vec<(Vec<String>, Is)> = vec![
-        (vec![answer("200 OK", "", "<html>")], |error| matches!(error, Error::Invalid { .. })),
+        (vec![answer("200 OK", "", "<html>")], |error| {
+            matches!(error, Error::Invalid { .. })
+        }),
         (
             vec![answer("200 OK", "", r#"{"schemaVersion":1,"fsLayers":[]}"#)],
             |error| matches!(error, Error::Kind { .. }),
@@ -225,16 +257,25 @@ fn answers_that_lie_are_named() {
             |error| matches!(error, Error::Invalid { .. }),
         ),
         (
-            vec![answer("429 Too Many Requests", "", r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"wait"}]}"#)],
+            vec![answer(
+                "429 Too Many Requests",
+                "",
+                r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"wait"}]}"#,
+            )],
             |error| error.to_string().contains("429: TOOMANYREQUESTS wait"),
         ),
         (
-            vec![answer("401 Unauthorized", "www-authenticate: Bearer realm=\"http://evil.example/t\"\r\n", "")],
+            vec![answer(
+                "401 Unauthorized",
+                "www-authenticate: Bearer realm=\"http://evil.example/t\"\r\n",
+                "",
+            )],
             |error| !error.to_string().is_empty(),
         ),
-        (vec!["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned()], |error| {
-            matches!(error, Error::Unreachable { .. })
-        }),
+        (
+            vec!["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned()],
+            |error| matches!(error, Error::Unreachable { .. }),
+        ),
     ];
     for (answers, is) in cases {
         let shown = answers[0].chars().take(80).collect::<String>();

@@ -12,9 +12,7 @@ use image::registry::{Client, Credentials};
 use image::{Image, Layer, Reference};
 use model::Digest;
 use model::image::{ImageConfig, ImageSource, RegistryImage};
-use model::staging::{
-    BuildInput, BuildResult, CachedLayer, DropletLayer, LayerKind, LayerTypes, ProcessTemplate,
-};
+use model::staging::{BuildInput, BuildResult, CachedLayer, DropletLayer, LayerKind, LayerTypes, ProcessTemplate};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
@@ -86,10 +84,7 @@ pub fn take(
     })
 }
 
-fn from_registry(
-    wanted: &RegistryImage,
-    environment: &Environment,
-) -> Result<(Source, Image, String), image::Error> {
+fn from_registry(wanted: &RegistryImage, environment: &Environment) -> Result<(Source, Image, String), image::Error> {
     let reference: Reference = wanted.reference.parse()?;
     let unusable = |reason: String| image::Error::Unreachable {
         registry: reference.registry.clone(),
@@ -103,7 +98,10 @@ fn from_registry(
         }),
         _ => None,
     };
-    let insecure = environment.get(INSECURE).and_then(|text| text.to_str()).unwrap_or_default();
+    let insecure = environment
+        .get(INSECURE)
+        .and_then(|text| text.to_str())
+        .unwrap_or_default();
     let insecure: Vec<String> = insecure.split(',').map(|one| one.trim().to_owned()).collect();
     let client = Client::new(http.agent(), reference.address(), credentials, &insecure);
     let image = client.image(&reference)?;

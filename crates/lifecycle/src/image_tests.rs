@@ -13,7 +13,9 @@ fn tar(name: &str, text: &str) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.set_size(text.len() as u64);
     header.set_mode(0o644);
-    builder.append_data(&mut header, name, text.as_bytes()).expect("appended");
+    builder
+        .append_data(&mut header, name, text.as_bytes())
+        .expect("appended");
     builder.into_inner().expect("finished")
 }
 
@@ -103,7 +105,10 @@ fn layers_of_every_kind_are_kept_in_one_form_and_the_uppermost_comes_first() {
     let result = world.take().expect("taken");
     let image = result.image.as_ref().expect("an image");
     assert_eq!(image.reference, format!("layout@{}", documents.manifest.0.digest));
-    assert_eq!((image.command().as_str(), image.ports.as_slice()), ("/bin/server", &[9000][..]));
+    assert_eq!(
+        (image.command().as_str(), image.ports.as_slice()),
+        ("/bin/server", &[9000][..])
+    );
     assert_eq!(result.processes[0].command, "/bin/server");
     let digests: Vec<Digest> = result.layers.iter().map(|layer| layer.digest.clone()).collect();
     let expected: Vec<Digest> = [0, 2, 1, 0].map(|at: usize| image::digest(&plain[at])).to_vec();
@@ -111,12 +116,22 @@ fn layers_of_every_kind_are_kept_in_one_form_and_the_uppermost_comes_first() {
     for layer in &result.layers {
         let file = world.paths().out.join(layer.file.as_ref().expect("written"));
         let bytes = zstd::decode_all(File::open(file).expect("there")).expect("compressed");
-        assert_eq!((image::digest(&bytes), layer.kind), (layer.digest.clone(), LayerKind::Image));
+        assert_eq!(
+            (image::digest(&bytes), layer.kind),
+            (layer.digest.clone(), LayerKind::Image)
+        );
     }
     world.restored = result.cache;
     let again = world.take().expect("taken again");
     assert!(again.layers.iter().all(|layer| layer.file.is_none()), "all are known");
-    assert_eq!(again.layers.iter().map(|layer| layer.digest.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        again
+            .layers
+            .iter()
+            .map(|layer| layer.digest.clone())
+            .collect::<Vec<_>>(),
+        expected
+    );
 }
 
 #[test]
@@ -128,7 +143,11 @@ fn damaged_and_lying_layers_are_named() {
         ("other contents", tar("a", "2"), gzip(&plain)),
         ("cut off", plain.clone(), gzip(&plain)[..40].to_vec()),
         ("no archive", plain.clone(), b"hello".to_vec()),
-        ("a bomb's window", plain.clone(), vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00]),
+        (
+            "a bomb's window",
+            plain.clone(),
+            vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00],
+        ),
     ] {
         let world = World::new();
         layout(&world.paths().app, &[(&claimed, kept, LAYER_GZIP)]);

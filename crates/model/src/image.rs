@@ -67,7 +67,11 @@ impl ImageConfig {
     /// The same as people read it: quoted where a shell would want it.
     #[must_use]
     pub fn command(&self) -> String {
-        self.argv().iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        self.argv()
+            .iter()
+            .map(|word| quoted(word))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 

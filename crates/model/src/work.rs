@@ -9,8 +9,8 @@
 use crate::Timestamp;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
-use crate::image::ImageConfig;
 use crate::id::{AppId, BuildId, CellId, DropletId, OrgId, PackageId, ProcessId, SpaceId, TaskId, VersionId, WorkId};
+use crate::image::ImageConfig;
 use crate::limits::Limits;
 use crate::name::{AppName, ProcessType, StackName};
 use crate::secret::SecretEnv;

@@ -1,9 +1,9 @@
 //! Packages, and asking which files are known.
 
 use super::{Links, Metadata, ToOne};
-use model::{Secret, Timestamp};
 use model::id::{AppId, PackageId};
 use model::resource::PackageState;
+use model::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A package.

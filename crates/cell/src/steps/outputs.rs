@@ -97,7 +97,8 @@ fn check(result: &BuildResult, build: &BuildSpec, most: usize) -> Result<(), Err
         return Err(refuse("it has no layers and no error"));
     }
     let image = |layer: &DropletLayer| layer.kind == LayerKind::Image;
-    if result.image.is_some() != build.input.image.is_some() || result.layers.iter().any(image) != result.image.is_some()
+    if result.image.is_some() != build.input.image.is_some()
+        || result.layers.iter().any(image) != result.image.is_some()
     {
         return Err(refuse("it is an image where none is built, or none where one is"));
     }

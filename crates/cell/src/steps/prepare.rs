@@ -80,7 +80,13 @@ pub(crate) fn account(core: &Core, spec: &WorkSpec) -> Result<Account, Error> {
 }
 
 async fn droplet(core: &Core, prepared: &mut Prepared, layers: &[model::staging::DropletLayer]) -> Result<(), Error> {
-    for (tree, spent) in try_join_all(layers.iter().map(|layer| core.layers.acquire(&layer.digest, Form::of(layer.kind)))).await? {
+    for (tree, spent) in try_join_all(
+        layers
+            .iter()
+            .map(|layer| core.layers.acquire(&layer.digest, Form::of(layer.kind))),
+    )
+    .await?
+    {
         prepared.add(tree, spent);
     }
     Ok(())

@@ -23,7 +23,11 @@ fn tar(entries: &[(EntryType, &str, &str, u64)]) -> Vec<u8> {
         header.set_gid(*user);
         header.set_mtime(1);
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        let contents = if *kind == EntryType::Regular { text.as_bytes() } else { b"" };
+        let contents = if *kind == EntryType::Regular {
+            text.as_bytes()
+        } else {
+            b""
+        };
         if *kind != EntryType::Regular {
             header.as_old_mut().linkname[..text.len()].copy_from_slice(text.as_bytes());
         }
@@ -100,7 +104,10 @@ fn what_is_removed_is_what_overlays_take_for_it() {
     assert!(root.is_whiteout("etc/gone"));
     assert!(root.is_opaque("cleared") && root.text("cleared/new") == "x");
     assert!(root.is_opaque("also"));
-    assert!(root.is_opaque("both") && root.is_opaque("again"), "only layers below are meant");
+    assert!(
+        root.is_opaque("both") && root.is_opaque("again"),
+        "only layers below are meant"
+    );
     assert_eq!(root.text("here"), "x");
     assert!(!root.path(".wh..wh.plnk").exists() && !root.is_opaque("etc"));
 }
@@ -123,7 +130,10 @@ fn a_name_that_comes_again_counts_and_takes_no_link_with_it() {
         (EntryType::Directory, "dir/", "", 9),
     ])
     .expect("unpacked");
-    assert_eq!((root.text("one"), root.text("two")), ("second".to_owned(), "first".to_owned()));
+    assert_eq!(
+        (root.text("one"), root.text("two")),
+        ("second".to_owned(), "first".to_owned())
+    );
     assert_eq!(root.text("link"), "mine");
     assert_eq!(fs::metadata(root.path("dir")).expect("there").uid(), 9);
 }
@@ -146,16 +156,25 @@ fn what_would_leave_the_root_or_be_a_device_is_refused() {
         ),
         (
             "a whiteout through a link",
-            vec![(EntryType::Symlink, "a", "/etc", 0), (EntryType::Regular, "a/.wh.passwd", "", 0)],
+            vec![
+                (EntryType::Symlink, "a", "/etc", 0),
+                (EntryType::Regular, "a/.wh.passwd", "", 0),
+            ],
         ),
         (
             "through what is removed",
             vec![(EntryType::Regular, ".wh.a", "", 0), (EntryType::Regular, "a/x", "", 0)],
         ),
-        ("a hard link to what is not here", vec![(EntryType::Link, "x", "etc/passwd", 0)]),
+        (
+            "a hard link to what is not here",
+            vec![(EntryType::Link, "x", "etc/passwd", 0)],
+        ),
         (
             "a hard link to a link",
-            vec![(EntryType::Symlink, "a", "/etc/shadow", 0), (EntryType::Link, "x", "a", 0)],
+            vec![
+                (EntryType::Symlink, "a", "/etc/shadow", 0),
+                (EntryType::Link, "x", "a", 0),
+            ],
         ),
         (
             "a hard link to a device",

@@ -156,10 +156,13 @@ fn write_entries<R: Read>(
     limits: Limits,
     form: Form,
 ) -> Result<u64, Error> {
-    let mut tree = into.map(|path| Tree::open(path, form)).transpose().map_err(|source| Error::Write {
-        name: "/".to_owned(),
-        source,
-    })?;
+    let mut tree = into
+        .map(|path| Tree::open(path, form))
+        .transpose()
+        .map_err(|source| Error::Write {
+            name: "/".to_owned(),
+            source,
+        })?;
     let mut count = 0;
     let mut entries = archive.entries().map_err(Error::Corrupt)?;
     loop {

@@ -112,8 +112,14 @@ fn compressed_layers_are_read_and_checked_without_a_folder_too() {
     let packed = zstd::encode_all(tar.as_slice(), 1).expect("compress");
     let unpacked = layer(packed.as_slice(), None, LIMITS, Form::Droplet).expect("reads");
     assert_eq!(unpacked.digest, Digest::from_sha256(Sha256::digest(&tar).into()));
-    assert!(layer(&packed[..packed.len() - 3], None, LIMITS, Form::Droplet).is_err(), "cut off");
-    assert!(layer(tar.as_slice(), None, LIMITS, Form::Droplet).is_err(), "not compressed");
+    assert!(
+        layer(&packed[..packed.len() - 3], None, LIMITS, Form::Droplet).is_err(),
+        "cut off"
+    );
+    assert!(
+        layer(tar.as_slice(), None, LIMITS, Form::Droplet).is_err(),
+        "not compressed"
+    );
 }
 
 #[test]

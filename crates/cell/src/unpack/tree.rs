@@ -132,9 +132,13 @@ impl Tree {
     fn hide(&mut self, parents: &[Vec<u8>], last: &[u8]) -> Result<(), Errno> {
         let parent = self.folder(parents)?;
         match rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {
-                rustix::fs::mknodat(parent, last, FileType::CharacterDevice, Mode::empty(), rustix::fs::makedev(0, 0))
-            }
+            Err(Errno::NOENT) => rustix::fs::mknodat(
+                parent,
+                last,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                rustix::fs::makedev(0, 0),
+            ),
             Err(error) => Err(error),
             Ok(found) if FileType::from_raw_mode(found.st_mode).is_dir() => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

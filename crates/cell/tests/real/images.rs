@@ -98,7 +98,9 @@ async fn layout(kit: &Kit, layers: &[Vec<u8>], config: Settings) -> Digest {
         },
         ..Config::default()
     };
-    let blobs = layers.iter().map(|layer| Descriptor::new(LAYER, image::digest(layer), layer.len() as u64));
+    let blobs = layers
+        .iter()
+        .map(|layer| Descriptor::new(LAYER, image::digest(layer), layer.len() as u64));
     let documents = Documents::of(&config, &blobs.collect::<Vec<_>>(), None).expect("made");
     let names: Vec<String> = layers.iter().map(|layer| blob_path(&image::digest(layer))).collect();
     let written = documents.files();
@@ -161,7 +163,12 @@ async fn an_image_is_taken_and_run_as_it_says() {
     let kit = Kit::start().await;
     let layers = layers();
     let (cause, result) = staged(&kit, &layers, settings(), None).await;
-    assert_eq!((cause, &result.error), (Cause::Exited { code: 0 }, &None), "{}", kit.agent_log());
+    assert_eq!(
+        (cause, &result.error),
+        (Cause::Exited { code: 0 }, &None),
+        "{}",
+        kit.agent_log()
+    );
     let own = instance(&kit, &result, None);
     let check = "id -u; grep CapEff /proc/self/status; chown 5 /srv/index.html; exec httpd -f -p 9000 -h /srv";
     let mut root = instance(&kit, &result, Some(check.replace("httpd", "busybox httpd").as_str()));
@@ -177,8 +184,7 @@ async fn an_image_is_taken_and_run_as_it_says() {
     let mut socket = kit.controller.exec(own.work, &[look], None).await;
     let (out, err, _) = read_session(&mut socket).await;
     assert_eq!(
-        out,
-        "1234\n1234\n/srv\nfrom the image /srv app 9000\n/data:\nnew\n\n/srv:\nindex.html\nwrote\n",
+        out, "1234\n1234\n/srv\nfrom the image /srv app 9000\n/data:\nnew\n\n/srv:\nindex.html\nwrote\n",
         "{err}"
     );
     // Its root is nobody in particular: a number without any capability.
@@ -187,7 +193,10 @@ async fn an_image_is_taken_and_run_as_it_says() {
     assert!(kit.line(root.work, "Operation not permitted").await.err);
     kit.line(root.work, "0").await;
     let (_, again) = staged(&kit, &layers, settings(), Some(&result)).await;
-    assert_eq!(again.layers, result.layers, "the same layers, and none of them written again");
+    assert_eq!(
+        again.layers, result.layers,
+        "the same layers, and none of them written again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,7 +252,9 @@ impl Registry {
         let config = file("config.yml", config);
         let mut process = world.command("docker-registry");
         process.arg("serve").arg(config).stdin(std::process::Stdio::null());
-        process.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        process
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
         Self {
             process: process.spawn().expect("docker-registry is installed"),
             _dir: dir,
@@ -297,10 +308,15 @@ async fn an_image_comes_from_a_registry_that_the_rules_of_staging_allow() {
     let world = kit.world.as_ref().expect("made");
     let address = format!("{}:{PORT}", world.far(8));
     let _registry = Registry::start(world);
-    until("the registry listens", || std::net::TcpStream::connect(&address).is_ok()).await;
+    until("the registry listens", || {
+        std::net::TcpStream::connect(&address).is_ok()
+    })
+    .await;
     let folder = tempfile::tempdir().expect("folder");
     let (to, dir) = (address.clone(), folder.path().to_owned());
-    let pinned = tokio::task::spawn_blocking(move || push(&to, &dir)).await.expect("pushed");
+    let pinned = tokio::task::spawn_blocking(move || push(&to, &dir))
+        .await
+        .expect("pushed");
     let staged = async |password: Option<&str>| {
         let mut assignment = kit.instance(&[], None);
         assignment.spec.limits.disk_mb = 256;
@@ -328,7 +344,10 @@ async fn an_image_comes_from_a_registry_that_the_rules_of_staging_allow() {
     let everything = SecurityRule::new(SecurityProtocol::All, "0.0.0.0/0");
     kit.controller.tell_policies(bound(Use::Staging, vec![everything]));
     let refused = staged(None).await.error.expect("refused");
-    assert!(refused.cause.contains("unauthorized") && refused.remedy.contains("CF_DOCKER_PASSWORD"), "{refused:?}");
+    assert!(
+        refused.cause.contains("unauthorized") && refused.remedy.contains("CF_DOCKER_PASSWORD"),
+        "{refused:?}"
+    );
     let result = staged(Some("secret")).await;
     assert_eq!(result.error, None);
     assert_eq!(result.image.as_ref().expect("an image").reference, pinned);

@@ -3,8 +3,8 @@
 //! All of it happens on this machine. The platform never learns of the registry that an image goes to, nor of the
 //! credentials for it.
 
-use super::push::layout;
 use super::Cx;
+use super::push::layout;
 use crate::errors::Error;
 use image::layout::{Documents, Layout, blob_path};
 use image::registry::{Client, Credentials, Sent};
@@ -72,10 +72,15 @@ pub async fn run(cx: &Cx, name: &str, wanted: Wanted) -> Result<Exported, Error>
         });
     }
     let phase = cx.ui.phase("export", "getting the droplet");
-    let archive = target.client.save(&format!("/v3/droplets/{}/image", droplet.guid)).await?;
+    let archive = target
+        .client
+        .save(&format!("/v3/droplets/{}/image", droplet.guid))
+        .await?;
     phase.status("making the image");
     let made = tokio::task::spawn_blocking(move || make(archive.path(), &wanted));
-    let exported = made.await.unwrap_or_else(|error| Err(Error::usage(error.to_string())))?;
+    let exported = made
+        .await
+        .unwrap_or_else(|error| Err(Error::usage(error.to_string())))?;
     phase.done(&exported.digest.to_string());
     Ok(exported)
 }
@@ -129,7 +134,11 @@ impl Whole {
             // What lies in a file of its own has no digest yet.
             let read = fs::File::open(&file).and_then(image::digest_of);
             let (digest, size) = read.map_err(|error| Error::file("read", &file, &error))?;
-            let media_type = if layer.blob.digest == digest { &layer.blob.media_type } else { image::document::LAYER };
+            let media_type = if layer.blob.digest == digest {
+                &layer.blob.media_type
+            } else {
+                image::document::LAYER
+            };
             Ok((Descriptor::new(media_type, digest, size), file))
         });
         let blobs = files.collect::<Result<Vec<_>, Error>>()?;

@@ -47,7 +47,10 @@ fn archived(layout: &Path, to: &Path) {
 
 #[test]
 fn an_image_is_put_on_another_and_the_same_is_the_same() {
-    let (own, base) = (layout_with(b"app", &["PATH=/own", "A=1"]), layout_with(b"base", &["PATH=/base", "B=2"]));
+    let (own, base) = (
+        layout_with(b"app", &["PATH=/own", "A=1"]),
+        layout_with(b"base", &["PATH=/base", "B=2"]),
+    );
     let scratch = tempfile::tempdir().expect("folder");
     let archive = scratch.path().join("droplet.tar");
     archived(own.path(), &archive);
@@ -65,5 +68,8 @@ fn an_image_is_put_on_another_and_the_same_is_the_same() {
     assert_eq!((&tar.digest, &again.digest), (&folder.digest, &folder.digest));
     let bytes = |name: &str| fs::read(scratch.path().join(name)).expect("there");
     assert_eq!(bytes("out.tar"), bytes("again.tar"));
-    assert!(make(&archive, &wanted(&scratch.path().join("out.tar"), None)).is_err(), "it is there");
+    assert!(
+        make(&archive, &wanted(&scratch.path().join("out.tar"), None)).is_err(),
+        "it is there"
+    );
 }

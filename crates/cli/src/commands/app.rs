@@ -61,6 +61,10 @@ fn text(view: &View, droplet: Option<&Droplet>, deployment: Option<&Deployment>)
         ("stack", data.and_then(|data| data.stack.clone()).unwrap_or_default()),
         ("buildpacks", buildpacks),
         (
+            "image",
+            droplet.and_then(|droplet| droplet.image.clone()).unwrap_or_default(),
+        ),
+        (
             "staged",
             droplet.map_or_else(|| "never".into(), |droplet| droplet.created_at.clone()),
         ),

@@ -40,11 +40,13 @@ async fn export(cx: &Cx, args: Export) -> Result<(), Error> {
     }
     let layers = format::count(exported.layers, "layer", "layers");
     if let Some(path) = &exported.output {
-        cx.ui.out_line(&format!("{}: {layers}, {}", path.display(), exported.digest));
+        cx.ui
+            .out_line(&format!("{}: {layers}, {}", path.display(), exported.digest));
     }
     if let Some(reference) = &exported.pushed {
         let sent = exported.sent;
-        cx.ui.out_line(&format!("{reference}: {layers}, {sent} sent, {}", exported.digest));
+        cx.ui
+            .out_line(&format!("{reference}: {layers}, {sent} sent, {}", exported.digest));
     }
     Ok(())
 }

@@ -4,10 +4,10 @@ use super::{By, fresh};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use api::error::Code;
-use blobstore::pack::{self, Compression, Entry, Mode, PackageIndex, Place, TreeLimits};
-use model::id::PackageId;
 use api::v3::PackageUpdate;
+use blobstore::pack::{self, Compression, Entry, Mode, PackageIndex, Place, TreeLimits};
 use model::Secret;
+use model::id::PackageId;
 use model::image::{MAX_CREDENTIAL_BYTES, RegistryImage};
 use model::resource::{App, AppLifecycle, Metadata, Package, PackageState, Space};
 use serde_json::json;
@@ -92,7 +92,8 @@ pub async fn update(
         check_credentials(image)?;
         tx.package_image_set(&package).await?;
     }
-    tx.metadata_set(Carrier::Package, package.id.0, &package.metadata).await?;
+    tx.metadata_set(Carrier::Package, package.id.0, &package.metadata)
+        .await?;
     tx.event(by.app_event("audit.app.package.update", app, space, json!({"package": package.id})));
     tx.commit().await?;
     Ok(package)

@@ -153,7 +153,9 @@ fn open(blobs: &Blobstore, digest: &Digest) -> Result<impl Read, Error> {
         subject: format!("layer {digest}"),
         source: Box::new(error),
     })?;
-    Ok(SyncIoBridge::new(StreamReader::new(stream.stream.map_err(io::Error::other))))
+    Ok(SyncIoBridge::new(StreamReader::new(
+        stream.stream.map_err(io::Error::other),
+    )))
 }
 
 /// The launcher and the folders that it expects, as a layer below all others.
@@ -202,27 +204,32 @@ fn launched_config(droplet: &Droplet) -> Config {
     let mut settings = Settings {
         user: "2000:2000".to_owned(),
         env: env.map(str::to_owned).to_vec(),
-        entrypoint: vec![
-            format!("/{LAUNCHER}"),
-            "launch".to_owned(),
-            "--process".to_owned(),
-        ],
+        entrypoint: vec![format!("/{LAUNCHER}"), "launch".to_owned(), "--process".to_owned()],
         cmd: vec![default.to_owned()],
         working_dir: "/home/vcap/app".to_owned(),
         ..Settings::default()
     };
     settings.env.push(format!("PORT={PORT}"));
-    settings.exposed_ports.insert(format!("{PORT}/tcp"), serde_json::json!({}));
+    settings
+        .exposed_ports
+        .insert(format!("{PORT}/tcp"), serde_json::json!({}));
     here(settings)
 }
 
 /// How an image is run: as it came.
 fn own_config(image: &ImageConfig) -> Config {
-    let ports = image.ports.iter().map(|port| (format!("{port}/tcp"), serde_json::json!({})));
+    let ports = image
+        .ports
+        .iter()
+        .map(|port| (format!("{port}/tcp"), serde_json::json!({})));
     here(Settings {
         user: image.user.clone(),
         exposed_ports: ports.collect(),
-        env: image.env.expose().map(|(name, value)| format!("{name}={value}")).collect(),
+        env: image
+            .env
+            .expose()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
         entrypoint: image.entrypoint.clone(),
         cmd: image.cmd.clone(),
         working_dir: image.workdir.clone(),

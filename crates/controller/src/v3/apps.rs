@@ -177,7 +177,9 @@ async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<
 pub(super) fn check_lifecycle(lifecycle: &v3::Lifecycle) -> Answer<AppLifecycle> {
     match lifecycle.kind.as_str() {
         "buildpack" | "cnb" => Ok(AppLifecycle::Buildpack),
-        "docker" if lifecycle.data != v3::LifecycleData::default() => Err(Failure::refused("Lifecycle data must be empty")),
+        "docker" if lifecycle.data != v3::LifecycleData::default() => {
+            Err(Failure::refused("Lifecycle data must be empty"))
+        }
         "docker" => Ok(AppLifecycle::Docker),
         _ => Err(Failure::refused(
             "Lifecycle type must be one of the following: buildpack, cnb, docker",

@@ -97,7 +97,11 @@ pub(super) fn present(context: &Context, droplet: Droplet) -> v3::Droplet {
 
 /// What CF says of an image; its variables are not for everybody who may see the droplet.
 fn execution_metadata(image: &ImageConfig) -> String {
-    let ports: Vec<_> = image.ports.iter().map(|port| json!({"Port": port, "Protocol": "tcp"})).collect();
+    let ports: Vec<_> = image
+        .ports
+        .iter()
+        .map(|port| json!({"Port": port, "Protocol": "tcp"}))
+        .collect();
     let metadata = json!({
         "entrypoint": image.entrypoint, "cmd": image.cmd, "workdir": image.workdir, "ports": ports, "user": image.user,
     });

@@ -202,7 +202,9 @@ async fn create(
 
 /// The image that is asked for.
 fn wanted_image(data: v3::PackageData) -> Answer<RegistryImage> {
-    let reference = data.image.ok_or_else(|| Failure::refused("Image required for docker package"))?;
+    let reference = data
+        .image
+        .ok_or_else(|| Failure::refused("Image required for docker package"))?;
     let parsed: Result<image::Reference, image::Error> = reference.parse();
     parsed.map_err(|error| Failure::refused(format!("Image: {error}")))?;
     let image = RegistryImage {

@@ -48,7 +48,9 @@ async fn the_flag_decides_for_everybody(store: &TestStore) {
     allow(&admin).await;
     let app = docker_app(&admin, "shop").await.expect(201);
     assert_eq!(app.body["lifecycle"], json!({"type": "docker", "data": {}}));
-    let package = admin.post("/v3/packages", package_of(&app.guid(), &json!({"image": IMAGE}))).await;
+    let package = admin
+        .post("/v3/packages", package_of(&app.guid(), &json!({"image": IMAGE})))
+        .await;
     let build = json!({"package": {"guid": package.expect(201).guid()}});
     let path = "/v3/feature_flags/diego_docker";
     admin.patch(path, json!({"enabled": false})).await.expect(200);
@@ -74,14 +76,30 @@ async fn a_package_is_an_image_whose_password_nobody_is_shown(store: &TestStore)
     let data = json!({"image": IMAGE, "username": "me", "password": "hunter2"});
     let made = admin.post("/v3/packages", package_of(&app, &data)).await.expect(201);
     assert!(!made.text.contains("hunter2"), "{}", made.text);
-    assert_eq!((&made.body["type"], &made.body["state"]), (&json!("docker"), &json!("READY")));
-    assert_eq!(made.body["data"], json!({"error": null, "image": IMAGE, "username": "me", "password": "***"}));
+    assert_eq!(
+        (&made.body["type"], &made.body["state"]),
+        (&json!("docker"), &json!("READY"))
+    );
+    assert_eq!(
+        made.body["data"],
+        json!({"error": null, "image": IMAGE, "username": "me", "password": "***"})
+    );
     assert!(made.body["links"].get("upload").is_none());
     let path = format!("/v3/packages/{}", made.guid());
     let changed = json!({"username": "you", "password": "hunter3", "metadata": {"labels": {"a": "b"}}});
     let changed = admin.patch(&path, changed).await.expect(200);
-    assert_eq!((&changed.body["data"]["username"], &changed.body["metadata"]["labels"]["a"]), (&json!("you"), &json!("b")));
-    let kept = store.package_fetch(made.guid().parse().expect("a guid")).await.expect("read").expect("there");
+    assert_eq!(
+        (
+            &changed.body["data"]["username"],
+            &changed.body["metadata"]["labels"]["a"]
+        ),
+        (&json!("you"), &json!("b"))
+    );
+    let kept = store
+        .package_fetch(made.guid().parse().expect("a guid"))
+        .await
+        .expect("read")
+        .expect("there");
     let image = kept.image.expect("an image");
     assert_eq!(image.password.expect("kept").expose(), "hunter3");
     for (kind, count) in [("docker", 1), ("bits", 0), ("docker,bits", 1)] {
@@ -96,8 +114,14 @@ async fn what_does_not_go_together_is_refused(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
     allow(&admin).await;
-    let (image, source) = (docker_app(&admin, "image").await.expect(201).guid(), admin.app("source").await);
-    let refused = admin.post("/v3/packages", package_of(&source, &json!({"image": IMAGE}))).await.expect(422);
+    let (image, source) = (
+        docker_app(&admin, "image").await.expect(201).guid(),
+        admin.app("source").await,
+    );
+    let refused = admin
+        .post("/v3/packages", package_of(&source, &json!({"image": IMAGE})))
+        .await
+        .expect(422);
     assert_eq!(refused.detail(), "Cannot create Docker package for a buildpack app.");
     for data in [
         json!({}),
@@ -112,7 +136,10 @@ async fn what_does_not_go_together_is_refused(store: &TestStore) {
     let bits = admin.ready_package(&source, &[("a.js", "1")]).await;
     let path = format!("/v3/packages/{bits}");
     let refused = admin.patch(&path, json!({"username": "me"})).await.expect(422);
-    assert_eq!(refused.detail(), "Cannot update Docker credentials for a buildpack app.");
+    assert_eq!(
+        refused.detail(),
+        "Cannot update Docker credentials for a buildpack app."
+    );
     let wrong = json!({"package": {"guid": bits}, "lifecycle": {"type": "docker", "data": {}}});
     admin.post("/v3/builds", wrong).await.expect(422);
     let space = admin.space().await;
@@ -120,7 +147,10 @@ async fn what_does_not_go_together_is_refused(store: &TestStore) {
         "relationships": {"space": {"data": {"guid": space}}}});
     admin.post("/v3/apps", data).await.expect(422);
     let app = format!("/v3/apps/{source}");
-    admin.patch(&app, json!({"lifecycle": {"type": "docker", "data": {}}})).await.expect(422);
+    admin
+        .patch(&app, json!({"lifecycle": {"type": "docker", "data": {}}}))
+        .await
+        .expect(422);
     let _ = store;
 }
 
@@ -130,13 +160,20 @@ async fn a_build_gets_the_image_and_its_droplet_says_how_it_is_run(store: &TestS
     allow(&admin).await;
     let app = docker_app(&admin, "shop").await.expect(201).guid();
     let data = json!({"image": IMAGE, "username": "me", "password": "hunter2"});
-    let package = admin.post("/v3/packages", package_of(&app, &data)).await.expect(201).guid();
+    let package = admin
+        .post("/v3/packages", package_of(&app, &data))
+        .await
+        .expect(201)
+        .guid();
     let body = json!({"package": {"guid": package}});
     let build = admin.post("/v3/builds", body.clone()).await.expect(201).guid();
     let pending = store.builds_pending().await.expect("read");
     assert_eq!(pending.len(), 1);
     let image = pending[0].image.clone().expect("an image");
-    assert_eq!((image.reference.as_str(), pending[0].package_digest.is_none()), (IMAGE, true));
+    assert_eq!(
+        (image.reference.as_str(), pending[0].package_digest.is_none()),
+        (IMAGE, true)
+    );
     assert!(!format!("{:?}", ImageSource::Registry(image)).contains("hunter2"));
     finish_build(&platform.context, &build).await;
     let again = admin.post("/v3/builds", body).await.expect(201);
@@ -145,10 +182,17 @@ async fn a_build_gets_the_image_and_its_droplet_says_how_it_is_run(store: &TestS
     let shown = admin.get(&format!("/v3/droplets/{droplet}")).await.expect(200);
     assert_eq!(shown.body["lifecycle"], json!({"type": "docker", "data": {}}));
     assert_eq!(shown.body["image"], "registry.example.com/team/shop@sha256:1");
-    assert_eq!((&shown.body["stack"], shown.text.contains("s3cret")), (&Value::Null, false));
-    let metadata: Value = serde_json::from_str(shown.body["execution_metadata"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(
+        (&shown.body["stack"], shown.text.contains("s3cret")),
+        (&Value::Null, false)
+    );
+    let metadata: Value =
+        serde_json::from_str(shown.body["execution_metadata"].as_str().expect("a text")).expect("JSON");
     assert_eq!(metadata["ports"], json!([{"Port": 9000, "Protocol": "tcp"}]));
-    assert_eq!((&metadata["entrypoint"], &metadata["user"]), (&json!(["/server"]), &json!("app")));
+    assert_eq!(
+        (&metadata["entrypoint"], &metadata["user"]),
+        (&json!(["/server"]), &json!("app"))
+    );
     let refused = admin.get(&format!("/v3/droplets/{droplet}/download")).await.expect(422);
     assert_eq!(refused.detail(), "Cannot download droplets with 'docker' lifecycle.");
 }
@@ -192,7 +236,11 @@ async fn a_manifest_makes_an_app_that_is_an_image(store: &TestStore) {
     admin.app("source").await;
     let other = format!("applications: [{{name: source, docker: {{image: {IMAGE}}}}}]");
     let refused = admin.yaml(&path, &other).await.expect(422);
-    assert!(refused.detail().contains("Lifecycle type cannot be changed"), "{}", refused.text);
+    assert!(
+        refused.detail().contains("Lifecycle type cannot be changed"),
+        "{}",
+        refused.text
+    );
     let _ = store;
 }
 
@@ -202,7 +250,13 @@ async fn exported(client: &Client<'_>, droplet: &str) -> BTreeMap<String, Vec<u8
         .uri(format!("/v3/droplets/{droplet}/image"))
         .header("authorization", format!("bearer {}", client.token));
     let request = request.body(Body::empty()).expect("valid");
-    let response = client.platform.router.clone().oneshot(request).await.expect("infallible");
+    let response = client
+        .platform
+        .router
+        .clone()
+        .oneshot(request)
+        .await
+        .expect("infallible");
     assert_eq!(response.status().as_u16(), 200);
     let bytes = response.into_body().collect().await.expect("a body").to_bytes();
     let mut archive = tar::Archive::new(&bytes[..]);
@@ -228,10 +282,20 @@ async fn a_droplet_is_exported_as_the_same_image_each_time(store: &TestStore) {
         std::fs::write(dir.path().join(name), bytes).expect("written");
     }
     let (layout, image) = image::layout::Layout::open(dir.path()).expect("a layout");
-    assert_eq!(image.config.config.entrypoint, ["/.paas/lifecycle", "launch", "--process"]);
-    assert_eq!((image.config.config.cmd, image.layers.len()), (vec!["web".to_owned()], 5));
+    assert_eq!(
+        image.config.config.entrypoint,
+        ["/.paas/lifecycle", "launch", "--process"]
+    );
+    assert_eq!(
+        (image.config.config.cmd, image.layers.len()),
+        (vec!["web".to_owned()], 5)
+    );
     assert_eq!(image.config.config.labels["org.opencontainers.image.title"], "shop");
-    let lowest_last: Vec<_> = image.layers[1..].iter().rev().map(|layer| layer.diff_id.clone()).collect();
+    let lowest_last: Vec<_> = image.layers[1..]
+        .iter()
+        .rev()
+        .map(|layer| layer.diff_id.clone())
+        .collect();
     let layers: Vec<_> = droplet.layers.iter().map(|layer| layer.digest.clone()).collect();
     assert_eq!(lowest_last, layers);
     for layer in &image.layers {
@@ -242,7 +306,10 @@ async fn a_droplet_is_exported_as_the_same_image_each_time(store: &TestStore) {
     let files = exported(&admin, &own).await;
     let config = files.values().find(|text| text.starts_with(b"{\"architecture\""));
     let config = image::Config::parse(config.expect("a configuration")).expect("reads");
-    assert_eq!((config.config.entrypoint, config.rootfs.diff_ids.len()), (vec!["/server".to_owned()], 1));
+    assert_eq!(
+        (config.config.entrypoint, config.rootfs.diff_ids.len()),
+        (vec!["/server".to_owned()], 1)
+    );
     assert_eq!(config.config.env, ["TOKEN=s3cret"]);
     let _ = store;
 }

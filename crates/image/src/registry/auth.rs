@@ -128,7 +128,10 @@ mod tests {
                 r#"Bearer realm="https://a.example/t",service="r.example",scope="repository:x:pull,push""#,
                 bearer("https://a.example/t", Some("r.example")),
             ),
-            (r#"bearer Realm=https://a.example/t"#, bearer("https://a.example/t", None)),
+            (
+                r#"bearer Realm=https://a.example/t"#,
+                bearer("https://a.example/t", None),
+            ),
             (r#"Bearer service="x""#, None),
             ("Negotiate", None),
             ("", None),

@@ -70,7 +70,9 @@ impl Client {
             return Ok(response);
         }
         let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
-        let challenge = challenges.iter().find_map(|value| Challenge::parse(value.to_str().ok()?));
+        let challenge = challenges
+            .iter()
+            .find_map(|value| Challenge::parse(value.to_str().ok()?));
         drop(response);
         let refused = || self.unauthorized(ask.repository);
         let authorization = match (challenge, &self.credentials) {
@@ -108,7 +110,11 @@ impl Client {
         }
         let failed = |source: io::Error| self.unreachable(source);
         let request = request.body(body).map_err(|error| failed(io::Error::other(error)))?;
-        let request = self.agent.configure_request(request).http_status_as_error(false).build();
+        let request = self
+            .agent
+            .configure_request(request)
+            .http_status_as_error(false)
+            .build();
         self.agent.run(request).map_err(|error| failed(error.into_io()))
     }
 
@@ -139,7 +145,11 @@ impl Client {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => return Err(refused()),
             _ => return Err(self.answer(response)),
         }
-        let text = response.body_mut().with_config().limit(crate::DOCUMENT_BYTES).read_to_vec();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(crate::DOCUMENT_BYTES)
+            .read_to_vec();
         let text = text.map_err(|error| self.unreachable(error.into_io()))?;
         auth::token(&text).ok_or_else(refused)
     }
@@ -190,7 +200,9 @@ struct Ask<'a> {
 /// Whether it is this machine, to which nothing else can listen.
 fn is_local(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let loopback = host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    let loopback = host
+        .parse::<std::net::Ipv4Addr>()
+        .is_ok_and(|address| address.is_loopback());
     host == "localhost" || loopback
 }
 
@@ -204,13 +216,15 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_spoken_to_in_the_clear_unless_somebody_says_so() {
-        let base = |address: &str, insecure: &[String]| {
-            Client::new(Agent::new_with_defaults(), address, None, insecure).base
-        };
+        let base =
+            |address: &str, insecure: &[String]| Client::new(Agent::new_with_defaults(), address, None, insecure).base;
         assert_eq!(base("localhost:5000", &[]), "http://localhost:5000");
         assert_eq!(base("127.0.0.1:5000", &[]), "http://127.0.0.1:5000");
         assert_eq!(base("10.0.0.1:5000", &[]), "https://10.0.0.1:5000");
-        assert_eq!(base("10.0.0.1:5000", &["10.0.0.1:5000".to_owned()]), "http://10.0.0.1:5000");
+        assert_eq!(
+            base("10.0.0.1:5000", &["10.0.0.1:5000".to_owned()]),
+            "http://10.0.0.1:5000"
+        );
         assert_eq!(base("localhost.example", &[]), "https://localhost.example");
     }
 
@@ -218,7 +232,11 @@ mod tests {
     fn credentials_stay_with_the_registry() {
         let client = Client::new(Agent::new_with_defaults(), "r.example", None, &[]);
         assert!(client.is_own("https://r.example/v2/"));
-        for url in ["http://r.example/v2/", "https://r.example.evil/v2/", "https://r.example:1/v2/"] {
+        for url in [
+            "http://r.example/v2/",
+            "https://r.example.evil/v2/",
+            "https://r.example:1/v2/",
+        ] {
             assert!(!client.is_own(url), "{url}");
         }
     }

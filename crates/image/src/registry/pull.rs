@@ -6,8 +6,8 @@ use crate::verify::Verified;
 use crate::{BLOB_BYTES, Config, DEPTH, DOCUMENT_BYTES, Document, Error, Image, Layer, Reference};
 use model::Digest;
 use std::io::Read;
-use ureq::http::{Method, Response, StatusCode, header};
 use ureq::Body;
+use ureq::http::{Method, Response, StatusCode, header};
 
 impl Client {
     /// The image that `reference` means for this machine.
@@ -51,7 +51,13 @@ impl Client {
             headers: vec![(header::ACCEPT, MANIFESTS.join(", "))],
         };
         let response = self.found(self.ask(&ask, nothing)?, reference)?;
-        let text = self.whole(response.into_body().into_with_config().limit(DOCUMENT_BYTES + 1).reader())?;
+        let text = self.whole(
+            response
+                .into_body()
+                .into_with_config()
+                .limit(DOCUMENT_BYTES + 1)
+                .reader(),
+        )?;
         let found = crate::digest(&text);
         match version.parse::<Digest>() {
             Ok(expected) if expected != found => Err(Error::Digest { expected, found }),
@@ -59,7 +65,12 @@ impl Client {
         }
     }
 
-    fn blob(&self, reference: &Reference, digest: &Digest, limit: u64) -> Result<Verified<impl Read + Send + use<>>, Error> {
+    fn blob(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        limit: u64,
+    ) -> Result<Verified<impl Read + Send + use<>>, Error> {
         let ask = Ask {
             method: Method::GET,
             url: format!("{}/v2/{}/blobs/{digest}", self.base, reference.repository),

@@ -68,14 +68,20 @@ impl Client {
             headers,
         };
         let blobs = format!("{}/v2/{repository}/blobs", self.base);
-        let known = self.ask(&ask(Method::HEAD, format!("{blobs}/{}", blob.digest), Vec::new()), nothing)?;
+        let known = self.ask(
+            &ask(Method::HEAD, format!("{blobs}/{}", blob.digest), Vec::new()),
+            nothing,
+        )?;
         if known.status() == StatusCode::OK {
             return Ok(Sent::Known);
         }
         let length = vec![(header::CONTENT_LENGTH, "0".to_owned())];
         let begun = self.ask(&ask(Method::POST, format!("{blobs}/uploads/"), length), nothing)?;
         let begun = self.taken(begun, reference)?;
-        let location = begun.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let location = begun
+            .headers()
+            .get(header::LOCATION)
+            .and_then(|value| value.to_str().ok());
         let Some(location) = location else {
             return Err(self.answer(begun));
         };

@@ -193,9 +193,17 @@ fn health_checks_change_where_something_is_said() {
 fn an_image_is_one_thing_and_source_another() {
     let manifest = parse("applications:\n- name: a\n  docker: {image: r/x, username: me}\n- name: b\n").expect("reads");
     assert_eq!((manifest.apps[0].docker, manifest.apps[1].docker), (true, false));
-    assert!(parse("applications: [{name: a, lifecycle: docker}]").expect("reads").apps[0].docker);
+    assert!(
+        parse("applications: [{name: a, lifecycle: docker}]")
+            .expect("reads")
+            .apps[0]
+            .docker
+    );
     for (text, part) in [
-        ("docker: {image: x}, buildpacks: [y]", "Cannot specify both buildpack(s) and docker keys"),
+        (
+            "docker: {image: x}, buildpacks: [y]",
+            "Cannot specify both buildpack(s) and docker keys",
+        ),
         ("docker: {username: x}", "docker.image: is missing"),
         ("docker: {image: x, password: y}", "password"),
         ("docker: {image: x}, path: .", "path"),

@@ -16,7 +16,11 @@ pub fn documents(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(reference) = text.parse::<Reference>() {
         let shown = reference.to_string();
-        assert_eq!(shown.parse::<Reference>().ok().as_ref(), Some(&reference), "{shown} is another");
+        assert_eq!(
+            shown.parse::<Reference>().ok().as_ref(),
+            Some(&reference),
+            "{shown} is another"
+        );
         assert!(!reference.repository.contains(".."), "{shown} leads up");
     }
 }

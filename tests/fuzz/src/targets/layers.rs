@@ -141,26 +141,26 @@ type Entry<'a> = (&'a str, tar::EntryType, &'a str, &'a [u8]);
 
 /// A seed with these entries.
 fn one(all: &[Entry<'_>]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(vec![0]);
-        for (name, kind, target, contents) in all {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(*kind);
-            header.set_mode(0o644);
-            header.set_size(contents.len() as u64);
-            if name.len() < 100 {
-                // Also names that the safe setter would refuse.
-                let field = header.as_gnu_mut().expect("it is one");
-                field.name[..name.len()].copy_from_slice(name.as_bytes());
-                field.linkname[..target.len()].copy_from_slice(target.as_bytes());
-                header.set_cksum();
-                builder.append(&header, *contents).expect("memory takes it");
-            } else {
-                builder
-                    .append_data(&mut header, name, *contents)
-                    .expect("memory takes it");
-            }
+    let mut builder = tar::Builder::new(vec![0]);
+    for (name, kind, target, contents) in all {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o644);
+        header.set_size(contents.len() as u64);
+        if name.len() < 100 {
+            // Also names that the safe setter would refuse.
+            let field = header.as_gnu_mut().expect("it is one");
+            field.name[..name.len()].copy_from_slice(name.as_bytes());
+            field.linkname[..target.len()].copy_from_slice(target.as_bytes());
+            header.set_cksum();
+            builder.append(&header, *contents).expect("memory takes it");
+        } else {
+            builder
+                .append_data(&mut header, name, *contents)
+                .expect("memory takes it");
         }
-        builder.into_inner().expect("memory takes it")
+    }
+    builder.into_inner().expect("memory takes it")
 }
 
 /// A compressed archive, read only.

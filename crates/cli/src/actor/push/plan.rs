@@ -1,8 +1,8 @@
 //! What a push is to do: the manifest and the flags made one.
 
+use super::layout;
 use crate::args::push::{Push, Strategy};
 use crate::errors::Error;
-use super::layout;
 use crate::manifest::{self, Manifest, Overrides};
 use model::Secret;
 use serde_yaml::Value;
@@ -286,14 +286,27 @@ mod tests {
         let root = tempfile::tempdir().expect("folder");
         let plan = planned(root.path(), &["-o", "r.example:5000/team/My-Shop:1"]);
         assert!(plan.is_err(), "no such repository");
-        let args = ["-o", "r.example:5000/team/shop:1", "--docker-username", "me", "-m", "64M"];
+        let args = [
+            "-o",
+            "r.example:5000/team/shop:1",
+            "--docker-username",
+            "me",
+            "-m",
+            "64M",
+        ];
         let plan = planned(root.path(), &args).expect("plans");
         let image = plan.manifest.apps[0].image().expect("an image");
         assert_eq!(plan.manifest.apps[0].name, "shop");
-        assert_eq!((image.reference.as_str(), image.username.as_deref()), ("r.example:5000/team/shop:1", Some("me")));
+        assert_eq!(
+            (image.reference.as_str(), image.username.as_deref()),
+            ("r.example:5000/team/shop:1", Some("me"))
+        );
         insta::assert_snapshot!(plan.manifest.to_yaml().expect("writes"));
         std::fs::create_dir(root.path().join("layout")).expect("made");
-        assert!(planned(root.path(), &["-n", "a", "--image-layout", "layout"]).is_err(), "no layout");
+        assert!(
+            planned(root.path(), &["-n", "a", "--image-layout", "layout"]).is_err(),
+            "no layout"
+        );
         std::fs::write(root.path().join("layout/index.json"), "{}").expect("written");
         let plan = planned(root.path(), &["-n", "a", "--image-layout", "layout"]).expect("plans");
         assert_eq!(plan.manifest.apps[0].folder, root.path().join("layout"));
