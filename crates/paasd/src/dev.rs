@@ -30,7 +30,7 @@ const ADMIN: &str = "admin";
 /// Folder of the cell's stacks below the state directory.
 const STACKS: &str = "cell/stacks";
 /// Variables of the host that builds get: certificates, proxies and mirrors, so that they install as the host does.
-const STAGING_VARIABLES: [&str; 25] = [
+const STAGING_VARIABLES: [&str; 26] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -56,6 +56,7 @@ const STAGING_VARIABLES: [&str; 25] = [
     "BP_RUST_MIRROR",
     "BP_CARGO_MIRROR",
     "BP_DEBIAN_MIRROR",
+    "PAAS_INSECURE_REGISTRIES",
 ];
 
 /// Runs until a signal or a role's failure.
