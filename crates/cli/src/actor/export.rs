@@ -135,7 +135,7 @@ impl Whole {
             let read = fs::File::open(&file).and_then(image::digest_of);
             let (digest, size) = read.map_err(|error| Error::file("read", &file, &error))?;
             let media_type = if layer.blob.digest == digest {
-                &layer.blob.media_type
+                layer.blob.media_type.as_str()
             } else {
                 image::document::LAYER
             };
