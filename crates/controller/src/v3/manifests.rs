@@ -16,8 +16,9 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use model::health::Probe;
+use model::image::RegistryImage;
 use model::manifest::{self, Manifest};
-use model::resource::{App, Metadata, Process};
+use model::resource::{App, AppLifecycle, Metadata, Process};
 use model::sidecar::Sidecar;
 use serde_json::json;
 use std::collections::HashMap;
@@ -113,7 +114,37 @@ async fn as_it_is(context: &Context, app: &App) -> Answer<serde_json::Value> {
     if app.metadata != Metadata::default() {
         value["metadata"] = json!(app.metadata);
     }
+    if app.lifecycle == AppLifecycle::Docker {
+        if let Some(all) = value.as_object_mut() {
+            all.remove("stack");
+        }
+        match image_of(context, app).await? {
+            Some(image) => value["docker"] = described_image(&image),
+            None => value["lifecycle"] = json!("docker"),
+        }
+    }
     Ok(value)
+}
+
+/// The image of a registry that an app's droplet was made of.
+async fn image_of(context: &Context, app: &App) -> Answer<Option<RegistryImage>> {
+    let store = &context.store;
+    let droplet = match app.droplet {
+        Some(droplet) => store.droplet_fetch(droplet).await?,
+        None => None,
+    };
+    let package = match droplet.and_then(|droplet| droplet.package) {
+        Some(package) => store.package_fetch(package).await?,
+        None => None,
+    };
+    Ok(package.and_then(|package| package.image))
+}
+
+fn described_image(image: &RegistryImage) -> serde_json::Value {
+    match &image.username {
+        Some(username) => json!({"image": image.reference, "username": username}),
+        None => json!({"image": image.reference}),
+    }
 }
 
 async fn generate(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {

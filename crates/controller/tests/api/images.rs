@@ -175,7 +175,21 @@ async fn a_build_gets_the_image_and_its_droplet_says_how_it_is_run(store: &TestS
         (IMAGE, true)
     );
     assert!(!format!("{:?}", ImageSource::Registry(image)).contains("hunter2"));
-    finish_build(&platform.context, &build).await;
+    let made = finish_build(&platform.context, &build).await;
+    let current = format!("/v3/apps/{app}/relationships/current_droplet");
+    admin.patch(&current, json!({"data": {"guid": made}})).await.expect(200);
+    let manifest = admin.get(&format!("/v3/apps/{app}/manifest")).await.expect(200).text;
+    assert!(
+        manifest.contains(&format!("image: {IMAGE}")) && manifest.contains("username: me"),
+        "{manifest}"
+    );
+    assert!(
+        !manifest.contains("hunter2") && !manifest.contains("stack:"),
+        "{manifest}"
+    );
+    let space = admin.space().await;
+    let path = format!("/v3/spaces/{space}/actions/apply_manifest");
+    admin.yaml(&path, &manifest).await.expect(202);
     let again = admin.post("/v3/builds", body).await.expect(201);
     assert_eq!(again.body["state"], "STAGING", "what a tag means is asked each time");
     let droplet = image_droplet(&platform, &app).await;
