@@ -8,6 +8,8 @@ mod pull;
 mod push;
 mod tokens;
 
+pub use push::Sent;
+
 use crate::Error;
 use auth::Challenge;
 use model::Secret;
