@@ -20,7 +20,7 @@ use std::path::Path;
 use std::rc::Rc;
 use tree::Tree;
 
-pub use tree::is_opaque;
+pub(crate) use tree::is_opaque;
 
 /// User and group of everything in a layer.
 pub const OWNER: u32 = 2000;

@@ -65,6 +65,7 @@ fn layers() -> Vec<Vec<u8>> {
         system.push((EntryType::Symlink, applet, b"busybox", 0));
     }
     let app: Vec<Entry<'_>> = vec![
+        (EntryType::Directory, "srv/", b"", USER),
         (EntryType::Regular, "srv/index.html", b"hello from the image\n", USER),
         (EntryType::Regular, "srv/.wh.gone", b"", 0),
         (EntryType::Directory, "data/", b"", 0),
@@ -339,6 +340,7 @@ async fn an_image_comes_from_a_registry_that_the_rules_of_staging_allow() {
         kit.controller.assign(std::slice::from_ref(&assignment));
         outcome(&kit, assignment.work).await.1
     };
+    kit.controller.tell_policies(bound(Use::Staging, Vec::new()));
     let closed = staged(Some("secret")).await.error.expect("closed");
     assert!(closed.cause.contains("cannot be reached"), "{closed:?}");
     let everything = SecurityRule::new(SecurityProtocol::All, "0.0.0.0/0");

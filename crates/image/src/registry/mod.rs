@@ -130,7 +130,8 @@ impl Client {
         repository: &str,
     ) -> Result<Secret, Error> {
         let refused = || self.unauthorized(repository);
-        if !realm.starts_with("https://") && !(realm.starts_with("http://") && self.base.starts_with("http://")) {
+        let in_the_clear = realm.starts_with("http://") && self.base.starts_with("http://");
+        if !realm.starts_with("https://") && !in_the_clear {
             return Err(refused());
         }
         let mut request = self.agent.get(realm).query("scope", scope);

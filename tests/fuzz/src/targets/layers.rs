@@ -6,7 +6,7 @@ use unpack::Form;
 
 /// Compiled alone: the rest of the cell would bring a web server and a client that no target needs.
 #[path = "../../../../crates/cell/src/unpack/mod.rs"]
-#[allow(dead_code, reason = "a cell's whole module")]
+#[allow(dead_code, unused_imports, reason = "a cell's whole module")]
 mod unpack;
 
 const LIMITS: unpack::Limits = unpack::Limits {
