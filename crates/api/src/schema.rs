@@ -47,6 +47,9 @@ pub struct Upload;
 /// An archive.
 pub struct Gzip;
 
+/// An archive that is not compressed.
+pub struct Tar;
+
 /// A zip archive.
 pub struct Zip;
 
@@ -93,6 +96,14 @@ impl Content for Gzip {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string", "contentMediaType": "application/gzip"})
+    }
+}
+
+impl Content for Tar {
+    const KIND: &'static str = "application/x-tar";
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "contentMediaType": "application/x-tar"})
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::Route;
-use crate::schema::{Content, Described, Form, Gzip, Json, Operation, Upload, Yaml, Zip};
+use crate::schema::{Content, Described, Form, Gzip, Json, Operation, Tar, Upload, Yaml, Zip};
 use serde_json::{Map, Value};
 
 /// A map whose fields are told nowhere.
@@ -177,7 +177,7 @@ operations! {
     POST "/v3/packages": Json<PackageCreate> => 201 Json<Package>,
     GET "/v3/packages/{guid}": Nothing => 200 Json<Package>,
     DELETE "/v3/packages/{guid}": Nothing => 202 Nothing,
-    PATCH "/v3/packages/{guid}": Json<MetadataUpdate> => 200 Json<Package>,
+    PATCH "/v3/packages/{guid}": Json<PackageUpdate> => 200 Json<Package>,
     POST "/v3/packages/{guid}/upload": Upload => 200 Json<Package>,
     GET "/v3/packages/{guid}/download": Nothing => 200 Zip,
     GET "/v3/packages/{guid}/droplets": Nothing => 200 Json<List<Droplet>>,
@@ -190,6 +190,7 @@ operations! {
     POST "/v3/droplets": Json<DropletCreate> => 201 Json<Droplet>,
     GET "/v3/droplets/{guid}": Nothing => 200 Json<Droplet>,
     GET "/v3/droplets/{guid}/download": Nothing => 200 Gzip,
+    GET "/v3/droplets/{guid}/image": Nothing => 200 Tar,
     POST "/v3/droplets/{guid}/upload": Upload => 202 Json<Droplet>,
     GET "/v3/droplets/{guid}/sbom": Nothing => 200 Json<Object>,
     GET "/v3/droplets/{guid}/provenance": Nothing => 200 Json<Object>,

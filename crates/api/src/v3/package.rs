@@ -86,6 +86,7 @@ pub struct PackageCreate {
 
 /// `PATCH /v3/packages/{guid}`: other credentials for the image, or metadata.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackageUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,

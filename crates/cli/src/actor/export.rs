@@ -72,12 +72,11 @@ pub async fn run(cx: &Cx, name: &str, wanted: Wanted) -> Result<Exported, Error>
         });
     }
     let phase = cx.ui.phase("export", "getting the droplet");
-    let archive = target
-        .client
-        .save(&format!("/v3/droplets/{}/image", droplet.guid))
-        .await?;
+    let folder = tempfile::tempdir().map_err(|error| Error::file("create", "a folder", &error))?;
+    let archive = folder.path().join("droplet.tar");
+    target.client.droplet_image(&droplet.guid, &archive).await?;
     phase.status("making the image");
-    let made = tokio::task::spawn_blocking(move || make(archive.path(), &wanted));
+    let made = tokio::task::spawn_blocking(move || make(&archive, &wanted));
     let exported = made
         .await
         .unwrap_or_else(|error| Err(Error::usage(error.to_string())))?;

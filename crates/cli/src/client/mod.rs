@@ -2,7 +2,6 @@
 //!
 //! It knows addresses, tokens, retries, deadlines and error envelopes; what calls are for is the business of `actor`.
 
-pub mod download;
 pub mod exec;
 pub mod http;
 pub mod logs;

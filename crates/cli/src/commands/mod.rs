@@ -11,10 +11,10 @@ mod delete;
 mod deploy;
 mod doctor;
 mod droplets;
-mod droplet;
 mod env;
 mod events;
 mod exec;
+mod export;
 mod features;
 mod login;
 mod logs;
@@ -78,7 +78,7 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Deploy(args) => deploy::run(cx, args).await,
         Command::ContinueDeployment(args) => deploy::go_on(cx, &args.app, args.detach, args.timeout).await,
         Command::CancelDeployment(args) => deploy::cancel(cx, &args.app).await,
-        Command::Droplet(args) => droplet::run(cx, args).await,
+        Command::Droplet(args) => export::run(cx, args).await,
         Command::Orgs(args) => tenants::orgs(cx, args).await,
         Command::Spaces(args) => tenants::spaces(cx, args).await,
         Command::CreateOrg(args) => tenants::create_org(cx, args).await,

@@ -93,4 +93,9 @@ impl Client {
     pub async fn download_droplet(&self, droplet: &str, file: &Path) -> Result<u64, Error> {
         self.download(&format!("/v3/droplets/{droplet}/download"), file).await
     }
+
+    /// Saves a droplet as `file`, an archive of an image's layout.
+    pub async fn droplet_image(&self, droplet: &str, file: &Path) -> Result<u64, Error> {
+        self.download(&format!("/v3/droplets/{droplet}/image"), file).await
+    }
 }

@@ -1,7 +1,7 @@
 //! `paas droplet`.
 
 use crate::actor::Cx;
-use crate::actor::export::{self, Wanted};
+use crate::actor::export::{Wanted, run as export_droplet};
 use crate::args::image::{Droplet, DropletCommand, Export};
 use crate::errors::Error;
 use crate::ui::format;
@@ -33,7 +33,7 @@ async fn export(cx: &Cx, args: Export) -> Result<(), Error> {
         certificates: cx.env.var("SSL_CERT_FILE").map(Into::into),
         cwd: cx.env.cwd.clone(),
     };
-    let exported = export::run(cx, &args.app, wanted).await?;
+    let exported = export_droplet(cx, &args.app, wanted).await?;
     if cx.ui.json() {
         cx.ui.document(&serde_json::json!(exported));
         return Ok(());
