@@ -217,6 +217,13 @@ impl Error {
                 status,
                 tail,
             } => build_failed(buildpack, script, status, tail),
+            Self::Image { reference, source } => image_failed(reference, chain(source.as_ref()), image_remedy(source)),
+            Self::ImageLayer { reference, .. } => image_failed(
+                reference,
+                chain(self),
+                "Try again; if it persists, the registry keeps other bytes than its manifest names: push the image to it \
+                 again.",
+            ),
             _ => self.explain_rest(),
         };
         BuildFailure {
@@ -247,19 +254,6 @@ impl Error {
                 reason.clone(),
                 "See whether it is there, is an archive of a buildpack, and has the digest that you name; builds reach \
                  what the operator's network rules for staging allow.",
-            ),
-            Self::Image { reference, source } => (
-                FailureClass::StagingError,
-                format!("Image {reference} could not be had"),
-                chain(source.as_ref()),
-                image_remedy(source),
-            ),
-            Self::ImageLayer { reference, .. } => (
-                FailureClass::StagingError,
-                format!("Image {reference} could not be had"),
-                chain(self),
-                "Try again; if it persists, the registry keeps other bytes than its manifest names: push the image to it \
-                 again.",
             ),
             Self::DiskFull { size_mb, source } => (
                 FailureClass::StagingError,
@@ -305,6 +299,11 @@ impl Error {
         };
         (class, title, cause, remedy.to_owned())
     }
+}
+
+fn image_failed(reference: &str, cause: String, remedy: &str) -> Words {
+    let title = format!("Image {reference} could not be had");
+    (FailureClass::StagingError, title, cause, remedy.to_owned())
 }
 
 /// What to do about an image that cannot be had.

@@ -9,6 +9,17 @@ pub const MAX_REFERENCE_BYTES: usize = 512;
 /// Longest user name or password of a registry, in bytes.
 pub const MAX_CREDENTIAL_BYTES: usize = 16 * 1024;
 
+/// What staging makes an app's droplets of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppLifecycle {
+    /// Buildpacks, of either contract.
+    #[default]
+    Buildpack,
+    /// An image, which is taken as it is.
+    Docker,
+}
+
 /// An image in a registry, and what it takes to get it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryImage {

@@ -3,6 +3,7 @@
 mod rollout;
 mod service;
 
+pub use crate::image::AppLifecycle;
 pub use rollout::{Deployment, DeploymentState, Revision};
 pub use service::{Binding, ServiceInstance, ServiceSecrets};
 
@@ -100,17 +101,6 @@ pub struct Role {
 pub enum AppState {
     Started,
     Stopped,
-}
-
-/// What staging makes an app's droplets of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AppLifecycle {
-    /// Buildpacks, of either contract.
-    #[default]
-    Buildpack,
-    /// An image, which is taken as it is.
-    Docker,
 }
 
 /// An app.

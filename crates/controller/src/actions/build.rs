@@ -46,13 +46,7 @@ pub async fn create(
     super::app::check_stack(&context.store, &stack).await?;
     let limits = limits(body)?;
     let env = services::environment(&context.store, app, Group::Staging).await?;
-    let known = super::buildpack::all(context, &context.store).await?;
-    let input = match (&package.digest, app.lifecycle) {
-        (Some(digest), AppLifecycle::Buildpack) => input_digest(context, &known, digest, &env, &buildpacks, &stack),
-        (Some(digest), AppLifecycle::Docker) => Some(layout_digest(context, digest)),
-        // What a tag means changes; and whoever may not read the image any more must not get it from an earlier build.
-        (None, _) => None,
-    };
+    let input = input(context, app, package, (&env, &buildpacks, &stack)).await?;
     let mut build = Build {
         id: fresh::<BuildId>(),
         app: app.id,
@@ -143,6 +137,24 @@ fn limits(body: &v3::BuildCreate) -> Answer<Limits> {
         return Ok(limits);
     }
     Err(Failure::refused("Staging memory and disk must be greater than 0"))
+}
+
+/// Names all that decides what staging makes of a package; `None` where an equal build may come to something else.
+async fn input(
+    context: &Context,
+    app: &App,
+    package: &Package,
+    (env, buildpacks, stack): (&SecretEnv, &[String], &StackName),
+) -> Answer<Option<Digest>> {
+    // What a tag means changes; and whoever may not read an image any more must not get it from an earlier build.
+    let Some(digest) = &package.digest else {
+        return Ok(None);
+    };
+    if app.lifecycle == AppLifecycle::Docker {
+        return Ok(Some(layout_digest(context, digest)));
+    }
+    let known = super::buildpack::all(context, &context.store).await?;
+    Ok(input_digest(context, &known, digest, env, buildpacks, stack))
 }
 
 /// Hash over all that decides what staging makes of a package; `None` where a buildpack is not the same each time.

@@ -48,6 +48,10 @@ pub fn request(method: &str, path: &str, body: &Value) {
 /// Fails unless a good answer is as described.
 #[track_caller]
 pub fn answer(method: &str, path: &str, status: u16, kind: &str, text: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        // The document is about to be written anew, from what is answered now.
+        return;
+    }
     let Some(operation) = operation(method, path) else {
         return;
     };

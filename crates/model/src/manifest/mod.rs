@@ -4,6 +4,7 @@
 //! and says what is meant; all of them are found in one pass. What Cloud Foundry's manifests have and this platform
 //! does not yet do is refused by name, never passed over. Local matters (`path`) are kept for the command line.
 
+mod image;
 mod parse;
 mod read;
 

@@ -1,5 +1,6 @@
 //! From text to [`Manifest`]: the keys, their types and their limits.
 
+use super::image::docker;
 use super::read::{Map, Report, kind};
 use super::*;
 use crate::limits::parse_megabytes;
@@ -186,28 +187,6 @@ fn buildpacks(map: &Map<'_>) -> Option<Vec<String>> {
     }
     let names = map.texts("buildpacks", MAX_BUILDPACKS)?;
     Some(names.into_iter().map(str::to_owned).collect())
-}
-
-/// Whether the app is an image. What image that is only the command line needs to know.
-fn docker(map: &Map<'_>) -> bool {
-    let docker = map.map("docker");
-    if let Some(docker) = &docker {
-        docker.only(&["image", "username"]);
-        let image = docker.text("image");
-        docker.text("username");
-        if image.is_none() && !docker.has("image") {
-            docker.report.add(&docker.at("image"), "is missing", None);
-        }
-        if map.has("buildpack") || map.has("buildpacks") {
-            let both = "Cannot specify both buildpack(s) and docker keys";
-            map.report.add(&map.at("docker"), both, None);
-        }
-        if map.has("path") {
-            map.report
-                .add(&map.at("docker"), "can't be used together with path", None);
-        }
-    }
-    docker.is_some() || map.text("lifecycle") == Some("docker")
 }
 
 /// Whether users may set this environment variable.
