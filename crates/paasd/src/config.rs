@@ -1,6 +1,10 @@
 //! Settings: the commented defaults, a file, the environment, flags, in that order; all of it checked before anything
 //! starts. Here and in `main.rs` alone the environment is read.
 
+mod router;
+
+pub use self::router::Router;
+
 use anyhow::{Context as _, bail};
 use model::Secret;
 use serde::{Deserialize, Serialize};
@@ -94,24 +98,6 @@ impl std::fmt::Debug for Hidden {
 impl Serialize for Hidden {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if self.get().is_some() { "(hidden)" } else { "" })
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Router {
-    pub listen: SocketAddr,
-    pub workers: usize,
-    pub drain_seconds: u64,
-}
-
-impl Router {
-    /// How many threads it has: as set, or one for each CPU.
-    pub fn threads(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            workers => workers,
-        }
     }
 }
 

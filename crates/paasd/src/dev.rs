@@ -73,9 +73,10 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     let Sockets { api, edge } = sockets;
     let (listeners, api, own) = listen(api, caller.is_some()).await?;
     let controllers = cell::Controllers::new([own.as_str()])?;
-    let router = router_config(&config, &secrets, controllers.clone());
+    let router = router_config(&config, &state, &secrets, controllers.clone())?;
     let router = router::Router::on(router, edge, shutdown.clone())?;
     let edge = router.address();
+    let drain = config.router.drain();
 
     let blobs = blobs(&config, &state).await?;
     let settings = controller_config(&config, &state, &secrets, &install, &api, edge)?;
@@ -101,7 +102,7 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     until_ready(&mut roles, router_ready).await?;
     write_login(&state, &secrets, &api)?;
     announce(&config, &api, edge, caller.unwrap_or_else(std::process::id), json)?;
-    supervise(roles, shutdown, Duration::from_secs(config.router.drain_seconds) + STOP).await
+    supervise(roles, shutdown, drain + STOP).await
 }
 
 /// Where the API is served: for people the address of the socket that was opened first, for our own roles that too, or,
@@ -162,16 +163,17 @@ pub async fn supervise(
     result
 }
 
-pub fn router_config(config: &Config, secrets: &Secrets, controllers: cell::Controllers) -> router::Config {
-    router::Config {
-        id: secrets.router,
-        listen: config.router.listen,
-        controllers,
-        machine_token: secrets.machine_token.clone(),
-        workers: config.router.threads(),
-        drain_timeout: Duration::from_secs(config.router.drain_seconds),
-        limits: router::Limits::default(),
-    }
+/// Of a router that talks to `controllers`.
+pub fn router_config(
+    config: &Config,
+    state: &State,
+    secrets: &Secrets,
+    controllers: cell::Controllers,
+) -> anyhow::Result<router::Config> {
+    let kept = state.path("routes.json");
+    config
+        .router
+        .told(secrets.router, controllers, &secrets.machine_token, kept)
 }
 
 /// Of a controller that people reach at `api`.

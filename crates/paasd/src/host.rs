@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use cell::Controllers;
 use controller::Bootstrap;
 use std::net::SocketAddr;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -56,7 +55,7 @@ pub async fn router(config: Config, json: bool) -> anyhow::Result<()> {
     let state = State::open(&config.state)?;
     let secrets = state.secrets_of(&config.cluster.secrets)?;
     let shutdown = CancellationToken::new();
-    let settings = dev::router_config(&config, &secrets, controllers(&config)?);
+    let settings = dev::router_config(&config, &state, &secrets, controllers(&config)?)?;
     let router = router::Router::bind(settings, shutdown.clone())?;
     let address = router.address();
     let (ready, is_ready) = oneshot::channel();
@@ -67,7 +66,7 @@ pub async fn router(config: Config, json: bool) -> anyhow::Result<()> {
     });
     until_ready(&mut roles, is_ready).await?;
     say("router", &address.to_string(), json)?;
-    let drain = Duration::from_secs(config.router.drain_seconds);
+    let drain = config.router.drain();
     supervise(roles, shutdown, drain + STOP).await
 }
 

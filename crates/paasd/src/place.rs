@@ -11,8 +11,8 @@ use std::net::TcpListener;
 pub struct Sockets {
     /// Of the API.
     pub api: TcpListener,
-    /// Of the router, one for each of its threads.
-    pub edge: Vec<TcpListener>,
+    /// Of the router.
+    pub edge: router::Sockets,
 }
 
 /// What a platform begins with.
@@ -41,7 +41,7 @@ impl Sockets {
             format!("failed to listen on {address}: is another platform running? --set controller.listen=")
         })?;
         api.set_nonblocking(true).context("failed to set up the API's socket")?;
-        let edge = router::listen(config.router.listen, config.router.threads())?;
+        let edge = router::Sockets::open(config.router.addresses()?, config.router.threads())?;
         Ok(Self { api, edge })
     }
 }
@@ -104,9 +104,10 @@ mod tests {
         ];
         let mut config = crate::config::load(None, std::iter::empty(), &free.map(str::to_owned)).expect("sound");
         let sockets = Sockets::open(&config).expect("free");
-        assert_eq!(sockets.edge.len(), 2);
+        assert_eq!(sockets.edge.plain.len(), 2);
         let ports: Vec<u16> = sockets
             .edge
+            .plain
             .iter()
             .map(|s| s.local_addr().expect("bound").port())
             .collect();

@@ -4,14 +4,28 @@
 //! counts itself in before it looks at `removed`, the table sets `removed` before it looks at the count. So either the
 //! request sees that it has to choose again, or the table sees that the endpoint is in use.
 
-use crate::proxy::upstream::Idle;
-use model::id::{AppId, WorkId};
+use crate::proxy::upstream::{Idle, Shared};
+use api::edge::Protocol;
+use model::id::{AppId, ProcessId, WorkId};
 use parking_lot::Mutex;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
+
+/// Requests in a row that have to break off for an endpoint to be passed over.
+const BREAKS: u32 = 5;
+/// How often the time that an endpoint is passed over doubles.
+const DOUBLINGS: u32 = 3;
+
+/// Connections of one worker.
+#[derive(Default)]
+struct Pool {
+    idle: Mutex<Vec<Idle>>,
+    /// One of HTTP/2, which all requests share.
+    shared: Mutex<Option<Shared>>,
+}
 
 /// One instance.
 pub struct Endpoint {
@@ -23,10 +37,19 @@ pub struct Endpoint {
     pub index: u32,
     /// Where it listens.
     pub address: SocketAddrV4,
+    /// The process that it is an instance of.
+    pub process: Option<ProcessId>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it runs.
+    pub zone: Option<Box<str>>,
     in_flight: AtomicU32,
     removed: AtomicBool,
     failed_until_ms: AtomicU64,
-    idle: Box<[Mutex<Vec<Idle>>]>,
+    /// How often it was put out of use in a row, and how often in a row a request of it broke off.
+    ejections: AtomicU32,
+    breaks: AtomicU32,
+    pools: Box<[Pool]>,
     drained: Arc<Notify>,
 }
 
@@ -38,11 +61,30 @@ impl Endpoint {
             app: endpoint.app,
             index: endpoint.index,
             address: endpoint.address,
+            process: endpoint.process,
+            protocol: endpoint.protocol,
+            zone: endpoint.zone.as_deref().map(Into::into),
             in_flight: AtomicU32::new(0),
             removed: AtomicBool::new(false),
             failed_until_ms: AtomicU64::new(0),
-            idle: (0..workers).map(|_| Mutex::new(Vec::new())).collect(),
+            ejections: AtomicU32::new(0),
+            breaks: AtomicU32::new(0),
+            pools: (0..workers).map(|_| Pool::default()).collect(),
             drained,
+        }
+    }
+
+    /// As controllers send it, with the weight that a route gives it.
+    pub fn wire(&self, weight: Option<u16>) -> api::edge::Endpoint {
+        api::edge::Endpoint {
+            work: self.work,
+            app: self.app,
+            index: self.index,
+            address: self.address,
+            process: self.process,
+            protocol: self.protocol,
+            weight,
+            zone: self.zone.as_deref().map(ToOwned::to_owned),
         }
     }
 
@@ -56,13 +98,32 @@ impl Endpoint {
         self.failed_until_ms.load(Ordering::Relaxed) > now_ms
     }
 
-    /// It could not be connected to: pass it over until `until_ms`.
-    pub fn fail(&self, until_ms: u64) {
-        self.failed_until_ms.store(until_ms, Ordering::Relaxed);
+    /// It could not be connected to: it is passed over at once, for `base_ms`, twice that the next time and so on.
+    pub fn fail(&self, now_ms: u64, base_ms: u64) {
+        // Requests that were under way together count once.
+        if self.is_failed(now_ms) {
+            return;
+        }
+        let times = self.ejections.fetch_add(1, Ordering::Relaxed).min(DOUBLINGS);
+        self.failed_until_ms
+            .store(now_ms.saturating_add(base_ms << times), Ordering::Relaxed);
+    }
+
+    /// A request of it broke off before it was answered. One may be the request's fault; several in a row are not.
+    pub fn broke_off(&self, now_ms: u64, base_ms: u64) {
+        if self.breaks.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS {
+            self.breaks.store(0, Ordering::Relaxed);
+            self.fail(now_ms, base_ms);
+        }
     }
 
     /// It answered.
     pub fn succeed(&self) {
+        for counter in [&self.ejections, &self.breaks] {
+            if counter.load(Ordering::Relaxed) != 0 {
+                counter.store(0, Ordering::Relaxed);
+            }
+        }
         if self.failed_until_ms.load(Ordering::Relaxed) != 0 {
             self.failed_until_ms.store(0, Ordering::Relaxed);
         }
@@ -71,8 +132,9 @@ impl Endpoint {
     /// Takes it out of use: no request takes it any more, its idle connections close.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::SeqCst);
-        for pool in &self.idle {
-            pool.lock().clear();
+        for pool in &self.pools {
+            pool.idle.lock().clear();
+            pool.shared.lock().take();
         }
     }
 
@@ -91,14 +153,31 @@ impl Endpoint {
 
     /// The youngest idle connection of `worker`: the one the instance is least likely to have closed.
     pub fn take_idle(&self, worker: usize) -> Option<Idle> {
-        self.idle[worker].lock().pop()
+        self.pools[worker].idle.lock().pop()
+    }
+
+    /// The connection of HTTP/2 that requests of `worker` share, if it is open.
+    pub fn shared(&self, worker: usize) -> Option<Shared> {
+        let mut shared = self.pools[worker].shared.lock();
+        if shared.as_ref().is_some_and(Shared::is_closed) {
+            shared.take();
+        }
+        shared.clone()
+    }
+
+    /// Makes a connection the one that requests of `worker` share.
+    pub fn share(&self, worker: usize, connection: Shared) {
+        let mut shared = self.pools[worker].shared.lock();
+        if !self.is_removed() {
+            *shared = Some(connection);
+        }
     }
 
     /// Keeps a connection for the next request, unless there are `max` or the endpoint left the table.
     ///
     /// Connections that have become too old on the way are closed; the oldest stand first.
     pub fn keep_idle(&self, worker: usize, connection: Idle, max: usize, max_age: Duration) {
-        let mut pool = self.idle[worker].lock();
+        let mut pool = self.pools[worker].idle.lock();
         let fresh = pool.iter().position(|idle| idle.age() <= max_age).unwrap_or(pool.len());
         pool.drain(..fresh);
         if pool.len() < max && !self.is_removed() {
@@ -131,18 +210,21 @@ pub(crate) mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    pub fn endpoint(index: u32) -> Arc<Endpoint> {
-        let wire = api::edge::Endpoint {
+    pub fn wire(index: u32) -> api::edge::Endpoint {
+        api::edge::Endpoint {
             work: WorkId(uuid::Uuid::from_u128(u128::from(index) + 1)),
             app: AppId(uuid::Uuid::from_u128(7)),
             index,
             address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
-            process: None,
-            protocol: api::edge::Protocol::default(),
+            process: Some(ProcessId(uuid::Uuid::from_u128(70))),
+            protocol: Protocol::Http1,
             weight: None,
             zone: None,
-        };
-        Arc::new(Endpoint::new(&wire, 1, Arc::new(Notify::new())))
+        }
+    }
+
+    pub fn endpoint(index: u32) -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(&wire(index), 1, Arc::new(Notify::new())))
     }
 
     #[test]
@@ -161,13 +243,36 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn failures_pass() {
+    fn failures_pass_later_each_time_until_it_answers() {
         let endpoint = endpoint(0);
-        endpoint.fail(1_000);
+        endpoint.fail(0, 1_000);
+        endpoint.fail(1, 1_000);
         assert!(endpoint.is_failed(999));
         assert!(!endpoint.is_failed(1_000));
-        endpoint.fail(2_000);
+        endpoint.fail(1_000, 1_000);
+        assert!(endpoint.is_failed(2_999) && !endpoint.is_failed(3_000));
+        for _ in 0..10 {
+            endpoint.fail(10_000, 1_000);
+            endpoint.fail(30_000, 1_000);
+        }
+        assert!(!endpoint.is_failed(38_000));
         endpoint.succeed();
-        assert!(!endpoint.is_failed(1_500));
+        endpoint.fail(50_000, 1_000);
+        assert!(endpoint.is_failed(50_999) && !endpoint.is_failed(51_000));
+    }
+
+    #[test]
+    fn several_requests_in_a_row_that_break_off_put_it_out() {
+        let endpoint = endpoint(0);
+        for _ in 1..BREAKS {
+            endpoint.broke_off(0, 10);
+        }
+        endpoint.succeed();
+        for _ in 1..BREAKS {
+            endpoint.broke_off(0, 10);
+        }
+        assert!(!endpoint.is_failed(1));
+        endpoint.broke_off(0, 10);
+        assert!(endpoint.is_failed(1) && !endpoint.is_failed(10));
     }
 }

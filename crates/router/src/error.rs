@@ -23,6 +23,13 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// TLS is not set up right.
+    #[error("failed to set up TLS")]
+    Tls {
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// There is no way to call controllers.
     #[error("failed to set up calls to controllers")]
     Client(#[source] reqwest::Error),

@@ -3,11 +3,14 @@
 //! While no controller answers, the table stays as it is.
 
 use crate::Config;
+use crate::metrics::Metrics;
 use crate::table::{Table, Writer};
 use api::edge::{ACK, Ack, FEED, Table as Message};
 use futures_util::StreamExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The feed is taken to be cut off after this long without a message; controllers send one every 10 s.
@@ -36,19 +39,27 @@ enum FeedError {
     OutOfStep(#[source] crate::table::OutOfStep),
 }
 
+impl FeedError {
+    /// Whether no controller answered at all.
+    fn is_nobody_there(&self) -> bool {
+        matches!(self, Self::Http(error) if error.is_connect() || error.is_timeout())
+    }
+}
+
 /// Keeps the table up to date until `shutdown`; calls `ready` once, when the first message was applied.
 pub async fn follow(
     client: reqwest::Client,
     config: &Config,
     table: &Arc<Table>,
-    workers: usize,
+    told: Told<'_>,
     shutdown: &CancellationToken,
     ready: impl FnOnce(),
 ) {
     let mut feed = Feed {
         config,
         client,
-        writer: Writer::new(Arc::clone(table), workers),
+        writer: Writer::new(Arc::clone(table), told.workers),
+        told,
         ready: Some(ready),
     };
     let mut pause = PAUSES.0;
@@ -66,6 +77,9 @@ pub async fn follow(
         if let Err(error) = result {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(%error, cause, retry_ms = pause.as_millis(), "edge feed lost, the table stays");
+            if error.is_nobody_there() {
+                feed.fall_back().await;
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -74,7 +88,18 @@ pub async fn follow(
     }
 }
 
+/// What else the feed has to do with.
+pub struct Told<'a> {
+    /// Workers of the router.
+    pub workers: usize,
+    /// Where things are counted.
+    pub metrics: &'a Metrics,
+    /// Told when the table changed.
+    pub changed: &'a Notify,
+}
+
 struct Feed<'a, R> {
+    told: Told<'a>,
     config: &'a Config,
     client: reqwest::Client,
     writer: Writer,
@@ -82,6 +107,23 @@ struct Feed<'a, R> {
 }
 
 impl<R: FnOnce()> Feed<'_, R> {
+    /// Takes the table that was kept, where no controller ever answered.
+    async fn fall_back(&mut self) {
+        let Some(path) = self.config.state.clone().filter(|_| self.ready.is_some()) else {
+            return;
+        };
+        let Some(message) = crate::kept::read(path).await else {
+            return;
+        };
+        // A snapshot always applies.
+        if self.writer.apply(message).is_ok()
+            && let Some(ready) = self.ready.take()
+        {
+            tracing::warn!("no controller answers: the router serves the table that it had before");
+            ready();
+        }
+    }
+
     /// One connection, from snapshot to its end.
     async fn run(&mut self) -> Result<(), FeedError> {
         let response = self
@@ -127,6 +169,14 @@ impl<R: FnOnce()> Feed<'_, R> {
             self.writer.apply(message).map_err(FeedError::OutOfStep)?;
         }
         buffer.drain(..=end);
+        if changed {
+            self.told.metrics.table_changes.fetch_add(1, Ordering::Relaxed);
+            self.told
+                .metrics
+                .revision
+                .store(self.writer.revision(), Ordering::Relaxed);
+            self.told.changed.notify_one();
+        }
         if changed && let Some(ready) = self.ready.take() {
             ready();
         }

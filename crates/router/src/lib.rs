@@ -1,43 +1,58 @@
 //! The edge: takes requests for apps and carries each to one of the app's instances.
 //!
 //! One writer (`feed`) keeps the table that the controllers send; a worker thread per core, each with its own
-//! listener and connection pools, reads it (`table`, `proxy`). It knows nothing of apps beyond that table, and goes on
+//! listeners and connection pools (`listener`, `worker`), reads it (`table`, `choice`) and carries requests (`proxy`). It knows nothing of apps beyond that table, and goes on
 //! with the last one while every controller is away.
 //!
 //! Invariant: a request reaches only an endpoint that its route lists. Invariant: an endpoint that left the table gets
 //! no new request, and is reported as draining while one is in flight (`endpoint`).
 
 mod access;
+mod admin;
 mod choice;
 mod config;
 mod endpoint;
 mod error;
 mod feed;
+mod kept;
+mod listener;
+mod metrics;
 mod proxy;
 mod table;
+mod tls;
 mod worker;
 
+pub use access::{Query, Settings as AccessSettings};
 pub use api::Controllers;
-pub use config::{Config, Limits};
+pub use api::edge::LoadBalancing;
+pub use config::{ClientAuth, ClientCert, Config, ForwardedProto, Limits, TlsSettings};
 pub use error::Error;
-pub use worker::listen;
+pub use listener::{Addresses, Sockets};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Longest time to connect to a controller.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time for the last access lines to be delivered.
+const LAST_LINES: Duration = Duration::from_secs(6);
 
 /// A router whose workers listen. Requests are answered from an empty table until [`Router::run`] follows the feed.
 pub struct Router {
     config: Config,
     shutdown: CancellationToken,
-    table: Arc<table::Table>,
+    /// Told to close listeners, some time after the shutdown.
+    closing: CancellationToken,
+    common: worker::Common,
     workers: worker::Workers,
-    access: access::Access,
+    certificates: Option<Arc<tls::Certificates>>,
+    admin: Option<std::net::TcpListener>,
+    admin_address: Option<SocketAddr>,
     sink: access::Sink,
     client: reqwest::Client,
 }
@@ -46,66 +61,119 @@ impl Router {
     /// Binds and starts the workers, which serve until `shutdown`.
     ///
     /// # Errors
-    /// Where the address can't be bound, or a worker can't be started.
+    /// Where an address can't be bound, TLS is not set up right, or a worker can't be started.
     pub fn bind(config: Config, shutdown: CancellationToken) -> Result<Self, Error> {
-        let listeners = listen(config.listen, config.workers)?;
-        Self::on(config, listeners, shutdown)
+        let sockets = Sockets::open(config.listen, config.workers)?;
+        Self::on(config, sockets, shutdown)
     }
 
-    /// The same on sockets that [`listen`] opened before, a worker each.
+    /// The same on sockets that were opened before.
     ///
     /// # Errors
-    /// Where a worker can't be started.
-    pub fn on(
-        config: Config,
-        listeners: Vec<std::net::TcpListener>,
-        shutdown: CancellationToken,
-    ) -> Result<Self, Error> {
+    /// Where TLS is not set up right, or a worker can't be started.
+    pub fn on(config: Config, mut sockets: Sockets, shutdown: CancellationToken) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .build()
             .map_err(Error::Client)?;
-        let table = Arc::new(table::Table::default());
-        let (access, sink) = access::channel();
-        let workers = worker::Workers::start(&config, listeners, &table, &access, &shutdown)?;
-        tracing::info!(listen = %workers.address(), workers = workers.count(), "router listens");
+        let metrics = Arc::new(metrics::Metrics::default());
+        let (access, sink) = access::channel(&metrics);
+        let folder = config.tls.as_ref().map(|settings| settings.certificates.clone());
+        let certificates = folder.map(|folder| Arc::new(tls::Certificates::new(folder)));
+        let acceptor = config.tls.as_ref().zip(certificates.as_ref());
+        let common = worker::Common {
+            table: Arc::new(table::Table::default()),
+            access,
+            metrics,
+            tls: acceptor
+                .map(|(settings, certificates)| tls::acceptor(settings, certificates))
+                .transpose()?,
+        };
+        let admin = sockets.admin.take();
+        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+        let closing = CancellationToken::new();
+        let workers = worker::Workers::start(&config, sockets, &common, &closing)?;
+        let (listen, listen_tls) = workers.addresses();
+        tracing::info!(%listen, ?listen_tls, ?admin_address, workers = workers.count(), "router listens");
         Ok(Self {
             config,
             shutdown,
-            table,
+            closing,
+            common,
             workers,
-            access,
+            certificates,
+            admin,
+            admin_address,
             sink,
             client,
         })
     }
 
-    /// The bound address.
+    /// The bound address for plain HTTP.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.workers.address()
+        self.workers.addresses().0
     }
 
-    /// Follows the controllers until the shutdown, then drains: listeners close at once, open requests get
-    /// `Config::drain_timeout`. `ready` is told when the first table was taken over.
+    /// The bound address for TLS.
+    #[must_use]
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.workers.addresses().1
+    }
+
+    /// The bound address for health and metrics.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Follows the controllers until the shutdown, then drains: health is denied for `Config::drain_wait`, listeners
+    /// close, open requests and tunnels get `Config::drain_timeout`.
     pub async fn run(self, ready: oneshot::Sender<()>) {
-        let Self {
-            config,
-            shutdown,
-            table,
-            workers,
-            access,
-            sink,
-            client,
-        } = self;
-        let logs = tokio::spawn(access::deliver(sink, client.clone(), config.clone(), shutdown.clone()));
-        feed::follow(client, &config, &table, workers.count(), &shutdown, move || {
+        let admin = Arc::new(admin::Admin {
+            healthy: AtomicBool::new(false),
+            metrics: Arc::clone(&self.common.metrics),
+            table: Arc::clone(&self.common.table),
+        });
+        let changed = Arc::new(Notify::new());
+        // Ends what has to go on until the last request has ended.
+        let ended = CancellationToken::new();
+        let _ends = ended.clone().drop_guard();
+        if let Some(listener) = self.admin.and_then(|listener| TcpListener::from_std(listener).ok()) {
+            tokio::spawn(admin::serve(Arc::clone(&admin), listener, ended.clone()));
+        }
+        if let Some(certificates) = self.certificates {
+            tokio::spawn(tls::follow(certificates, ended.clone()));
+        }
+        let kept = self.config.state.clone().map(|path| {
+            let (table, shutdown) = (Arc::clone(&self.common.table), self.shutdown.clone());
+            tokio::spawn(kept::follow(path, table, Arc::clone(&changed), shutdown))
+        });
+        let logs = access::deliver(self.sink, self.client.clone(), self.config.clone(), ended.clone());
+        let logs = tokio::spawn(logs);
+        let told = feed::Told {
+            workers: self.workers.count(),
+            metrics: &self.common.metrics,
+            changed: &changed,
+        };
+        let table = Arc::clone(&self.common.table);
+        let healthy = Arc::clone(&admin);
+        feed::follow(self.client, &self.config, &table, told, &self.shutdown, move || {
+            healthy.healthy.store(true, Ordering::Relaxed);
             // The receiver may be gone where nobody waits for readiness.
             let _ = ready.send(());
         })
         .await;
-        workers.join(config.drain_timeout).await;
-        drop(access);
-        let _ = logs.await;
+        admin.healthy.store(false, Ordering::Relaxed);
+        if !self.config.drain_wait.is_zero() {
+            tokio::time::sleep(self.config.drain_wait).await;
+        }
+        self.closing.cancel();
+        self.workers.join(self.config.drain_timeout).await;
+        drop(self.common);
+        if let Some(kept) = kept {
+            let _ = kept.await;
+        }
+        let _ = tokio::time::timeout(LAST_LINES, logs).await;
     }
 }

@@ -2,30 +2,99 @@
 //!
 //! The usual change, other endpoints of a known route, swaps that route's list and touches nothing else.
 
+use crate::choice::{self, Members};
 use crate::endpoint::Endpoint;
-use api::edge::{RouteEntry, RouteKey, Table as Message};
+use crate::metrics::RouteCounts;
+use api::edge::{LoadBalancing, Protocol, RouteEntry, RouteKey, RouteOptions, Table as Message};
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use model::id::{RouteId, WorkId};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddrV4;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Longest host name that is looked up; DNS allows no longer one.
 const MAX_HOST: usize = 253;
 
-/// A route and the endpoints that it has now.
+/// A route and where it leads now.
 pub struct Route {
     /// Its id.
     pub id: RouteId,
     /// What it is matched by.
     pub key: RouteKey,
-    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// Begun with the first request: most routes of a large platform have none for long.
+    counts: OnceLock<Box<RouteCounts>>,
+    now: ArcSwap<Destinations>,
+}
+
+/// What changes of a route while it is there.
+#[derive(Default)]
+pub struct Destinations {
+    /// The instances.
+    pub members: Members,
+    /// What holds for this route alone.
+    pub options: Options,
+}
+
+/// Options as requests need them.
+#[derive(Default)]
+pub struct Options {
+    /// How an instance is chosen; `None` is the router's default.
+    pub policy: Option<LoadBalancing>,
+    /// The field that is hashed.
+    pub hash_header: Option<HeaderName>,
+    /// Times the mean load that a hashed instance may have; 0 is no bound.
+    pub balance: f64,
+    /// From the end of a request to the head of its response.
+    pub timeout: Option<Duration>,
+    /// Largest body of a request, in bytes.
+    pub max_body: Option<u64>,
+    /// As they came, where there are any.
+    wire: Option<Box<RouteOptions>>,
+}
+
+impl Options {
+    /// What can't be understood is as if it were not set: controllers check what users write.
+    fn new(wire: &RouteOptions) -> Self {
+        Self {
+            policy: wire.loadbalancing,
+            hash_header: wire.hash_header.as_deref().and_then(|name| name.parse().ok()),
+            balance: choice::balance(wire),
+            timeout: wire
+                .request_timeout_seconds
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(u64::from(seconds))),
+            max_body: wire.max_body_bytes,
+            wire: (!wire.is_default()).then(|| Box::new(wire.clone())),
+        }
+    }
 }
 
 impl Route {
-    /// The endpoints now.
-    pub fn endpoints(&self) -> arc_swap::Guard<Arc<Vec<Arc<Endpoint>>>> {
-        self.endpoints.load()
+    fn new(entry: &RouteEntry, now: Destinations) -> Self {
+        Self {
+            id: entry.route,
+            key: entry.key.clone(),
+            counts: OnceLock::new(),
+            now: ArcSwap::from_pointee(now),
+        }
+    }
+
+    /// Where it leads now.
+    pub fn now(&self) -> arc_swap::Guard<Arc<Destinations>> {
+        self.now.load()
+    }
+
+    /// What its requests are counted in.
+    pub fn counts(&self) -> &RouteCounts {
+        self.counts.get_or_init(Box::default)
+    }
+
+    /// The same, if there was a request.
+    pub fn counted(&self) -> Option<&RouteCounts> {
+        self.counts.get().map(AsRef::as_ref)
     }
 }
 
@@ -39,6 +108,35 @@ pub struct Table {
 }
 
 impl Table {
+    /// How many hosts there are.
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Every route, as controllers send it.
+    pub fn entries(&self) -> Vec<RouteEntry> {
+        let hosts = self.hosts.pin();
+        let routes = hosts.values().flat_map(|routes| routes.iter());
+        routes
+            .map(|route| {
+                let now = route.now();
+                RouteEntry {
+                    key: route.key.clone(),
+                    route: route.id,
+                    endpoints: now.members.wire(),
+                    options: now.options.wire.as_deref().cloned().unwrap_or_default(),
+                }
+            })
+            .collect()
+    }
+
+    /// Every route that had a request.
+    pub fn counted(&self) -> Vec<Arc<Route>> {
+        let hosts = self.hosts.pin();
+        let routes = hosts.values().flat_map(|routes| routes.iter());
+        routes.filter(|route| route.counted().is_some()).cloned().collect()
+    }
+
     /// The route for a host name (without port) and a path: the longest path of the host, else of `*.parent` and so on.
     pub fn lookup(&self, host: &str, path: &str) -> Option<Arc<Route>> {
         if host.is_empty() || host.len() > MAX_HOST {
@@ -92,14 +190,18 @@ pub struct OutOfStep {
     pub revision: u64,
 }
 
+/// What makes an endpoint another one.
+type Place = (WorkId, SocketAddrV4, Protocol);
+
 /// The one that changes a table.
 pub struct Writer {
     table: Arc<Table>,
     workers: usize,
     revision: u64,
     routes: HashMap<RouteKey, Arc<Route>>,
-    /// Endpoints with the number of routes that list them; one instance is one endpoint, whichever route leads there.
-    endpoints: HashMap<WorkId, (Arc<Endpoint>, usize)>,
+    /// Endpoints with the number of routes that list them; what listens at one port of an instance is one endpoint,
+    /// whichever route leads there.
+    endpoints: HashMap<Place, (Arc<Endpoint>, usize)>,
     draining: Vec<Arc<Endpoint>>,
     drained: Arc<Notify>,
 }
@@ -131,7 +233,8 @@ impl Writer {
     /// Endpoints that left the table and still have requests in flight.
     pub fn draining(&mut self) -> Vec<WorkId> {
         self.draining.retain(|endpoint| endpoint.outstanding() > 0);
-        self.draining.iter().map(|endpoint| endpoint.work).collect()
+        let works: BTreeSet<WorkId> = self.draining.iter().map(|endpoint| endpoint.work).collect();
+        works.into_iter().collect()
     }
 
     /// Applies a message.
@@ -171,19 +274,20 @@ impl Writer {
     }
 
     fn upsert(&mut self, entry: RouteEntry) {
-        let fresh: Vec<_> = entry.endpoints.iter().map(|endpoint| self.acquire(endpoint)).collect();
+        let wire = entry.endpoints.iter();
+        let members = wire.map(|endpoint| (self.acquire(endpoint), endpoint.weight)).collect();
+        let fresh = Destinations {
+            members: Members::new(members),
+            options: Options::new(&entry.options),
+        };
         match self.routes.get(&entry.key) {
             Some(route) if route.id == entry.route => {
-                let old = route.endpoints.swap(Arc::new(fresh));
+                let old = route.now.swap(Arc::new(fresh));
                 self.release(&old);
             }
             _ => {
                 self.remove(&entry.key);
-                let route = Arc::new(Route {
-                    id: entry.route,
-                    key: entry.key.clone(),
-                    endpoints: ArcSwap::from_pointee(fresh),
-                });
+                let route = Arc::new(Route::new(&entry, fresh));
                 self.routes.insert(entry.key.clone(), Arc::clone(&route));
                 self.change_host(&entry.key.host, |routes| {
                     routes.push(route);
@@ -196,7 +300,7 @@ impl Writer {
     fn remove(&mut self, key: &RouteKey) {
         let Some(route) = self.routes.remove(key) else { return };
         self.change_host(&key.host, |routes| routes.retain(|other| other.key != *key));
-        let old = route.endpoints.swap(Arc::default());
+        let old = route.now.swap(Arc::default());
         self.release(&old);
     }
 
@@ -218,20 +322,21 @@ impl Writer {
         let (workers, drained) = (self.workers, &self.drained);
         let (endpoint, uses) = self
             .endpoints
-            .entry(wire.work)
+            .entry((wire.work, wire.address, wire.protocol))
             .or_insert_with(|| (Arc::new(Endpoint::new(wire, workers, Arc::clone(drained))), 0));
         *uses += 1;
         Arc::clone(endpoint)
     }
 
-    fn release(&mut self, endpoints: &[Arc<Endpoint>]) {
-        for endpoint in endpoints {
-            let Some((_, uses)) = self.endpoints.get_mut(&endpoint.work) else {
+    fn release(&mut self, old: &Destinations) {
+        for endpoint in old.members.endpoints() {
+            let place = (endpoint.work, endpoint.address, endpoint.protocol);
+            let Some((_, uses)) = self.endpoints.get_mut(&place) else {
                 continue;
             };
             *uses -= 1;
             if *uses == 0 {
-                self.endpoints.remove(&endpoint.work);
+                self.endpoints.remove(&place);
                 endpoint.remove();
                 if endpoint.outstanding() > 0 {
                     self.draining.push(Arc::clone(endpoint));
@@ -245,7 +350,7 @@ impl Writer {
 mod tests {
     use super::*;
     use model::id::AppId;
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::Ipv4Addr;
     use uuid::Uuid;
 
     fn entry(host: &str, path: &str, works: &[u128]) -> RouteEntry {
@@ -314,7 +419,16 @@ mod tests {
     #[test]
     fn one_instance_is_one_endpoint_and_leaves_with_its_last_route() {
         let (table, mut writer) = filled(vec![entry("a.test", "", &[1]), entry("b.test", "", &[1, 2])]);
-        let endpoint = Arc::clone(&table.lookup("a.test", "/").expect("there").endpoints()[0]);
+        let endpoint = Arc::clone(
+            &table
+                .lookup("a.test", "/")
+                .expect("there")
+                .now()
+                .members
+                .endpoints()
+                .next()
+                .expect("one"),
+        );
         let request = endpoint.enter().expect("in the table");
         let delta = |revision, upserts, removes| Message::Delta {
             revision,
@@ -353,7 +467,16 @@ mod tests {
     #[test]
     fn a_snapshot_replaces_what_is_not_in_it_and_keeps_what_is() {
         let (table, mut writer) = filled(vec![entry("a.test", "", &[1]), entry("b.test", "", &[2])]);
-        let kept = Arc::clone(&table.lookup("b.test", "/").expect("there").endpoints()[0]);
+        let kept = Arc::clone(
+            &table
+                .lookup("b.test", "/")
+                .expect("there")
+                .now()
+                .members
+                .endpoints()
+                .next()
+                .expect("one"),
+        );
         writer
             .apply(Message::Snapshot {
                 revision: 7,
@@ -361,7 +484,16 @@ mod tests {
             })
             .expect("applies");
         assert!(found(&table, "a.test", "/").is_none());
-        let now = Arc::clone(&table.lookup("b.test", "/").expect("there").endpoints()[0]);
+        let now = Arc::clone(
+            &table
+                .lookup("b.test", "/")
+                .expect("there")
+                .now()
+                .members
+                .endpoints()
+                .next()
+                .expect("one"),
+        );
         assert!(Arc::ptr_eq(&kept, &now) && !kept.is_removed());
         assert_eq!(writer.revision(), 7);
     }

@@ -1,8 +1,11 @@
 //! Body of a response on its way to the client; when it ends, so does the request.
 
+use super::refusal::Refusal;
+use super::request_body::Progress;
 use super::upstream::Connection;
 use crate::access::Record;
 use crate::endpoint::InFlight;
+use crate::table::Route;
 use crate::worker::Worker;
 use bytes::{Buf as _, Bytes};
 use http_body::{Body, Frame, SizeHint};
@@ -16,9 +19,14 @@ use std::time::Instant;
 /// What a request holds until it has ended: its place on the endpoint, its connection, its record.
 pub struct Ending {
     worker: Arc<Worker>,
-    record: Record,
+    /// Here until the request has ended.
+    record: Option<Record>,
     started: Instant,
+    route: Option<Arc<Route>>,
+    progress: Option<Arc<Progress>>,
     connection: Option<(Connection, InFlight)>,
+    /// When the instance that answered got the request.
+    sent: Option<Instant>,
     whole: bool,
 }
 
@@ -27,16 +35,35 @@ impl Ending {
     pub fn new(worker: Arc<Worker>, record: Record, started: Instant) -> Self {
         Self {
             worker,
-            record,
+            record: Some(record),
             started,
+            route: None,
+            progress: None,
             connection: None,
+            sent: None,
             whole: false,
         }
     }
 
     /// The record, to be filled in.
     pub fn record(&mut self) -> &mut Record {
-        &mut self.record
+        self.record.as_mut().expect("taken by drop alone")
+    }
+
+    /// The request goes to this route.
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        route.counts().begin();
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// The request has a body, whose bytes are counted there.
+    pub fn receives(&mut self, progress: Option<Arc<Progress>>) {
+        self.progress = progress;
+    }
+
+    /// The request is sent to an instance now.
+    pub fn sent(&mut self, at: Instant) {
+        self.sent = Some(at);
     }
 
     /// The connection to keep when the body was read to its end.
@@ -52,8 +79,20 @@ impl Drop for Ending {
         {
             connection.keep(request.endpoint(), self.worker.index, &self.worker.limits);
         }
-        self.record.duration = self.started.elapsed();
-        self.worker.access.record(self.record.clone());
+        let Some(mut record) = self.record.take() else { return };
+        record.duration = self.started.elapsed();
+        record.backend = self.sent.map(|sent| sent.elapsed());
+        record.received_bytes = self.progress.as_ref().map_or(0, |progress| progress.bytes());
+        if record.status == 0 {
+            // Nobody waited for the answer.
+            record.status = super::refusal::CLIENT_GONE;
+            record.refusal = Some(Refusal::ClientGone.name());
+        }
+        self.worker.metrics.end(&record);
+        if let Some(route) = &self.route {
+            route.counts().end(&record);
+        }
+        self.worker.access.record(record);
     }
 }
 
@@ -89,7 +128,7 @@ impl Body for ResponseBody {
                 let polled = Pin::new(&mut *body).poll_frame(context);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => {
-                        ending.record.sent_bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                        ending.record().sent_bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
                         ending.whole = body.is_end_stream();
                     }
                     Poll::Ready(None) => ending.whole = true,

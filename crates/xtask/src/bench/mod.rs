@@ -33,6 +33,21 @@ pub enum What {
         #[arg(long, default_value = "quick", value_parser = ["quick", "release"])]
         profile: String,
     },
+    /// The router beside nginx and haproxy
+    Router {
+        /// Seconds of each run
+        #[arg(long, default_value_t = 5)]
+        seconds: u32,
+        /// Runs of each; medians are told
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Cargo profile to build with; an unoptimised build says nothing
+        #[arg(long, default_value = "quick", value_parser = ["quick", "release"])]
+        profile: String,
+        /// Build, but do not measure
+        #[arg(long)]
+        no_run: bool,
+    },
     /// Starts of sandboxes, beside runc, crun, bubblewrap and the bare app
     Sandbox(Sandbox),
 }
@@ -75,6 +90,12 @@ pub fn run(what: &What) -> Result<()> {
         What::Push { rounds } => platform("bench-push", *rounds),
         What::Staging { rounds } => platform("bench-staging", *rounds),
         What::Api { apps, rounds, profile } => api(*apps, *rounds, profile),
+        What::Router {
+            seconds,
+            rounds,
+            profile,
+            no_run,
+        } => router(*seconds, *rounds, profile, *no_run),
         What::Sandbox(options) => sandbox(options),
     }
 }
@@ -113,6 +134,55 @@ fn api(apps: u32, rounds: u32, profile: &str) -> Result<()> {
     ]);
     command
         .arg(format!("--apps={apps}"))
+        .arg(format!("--rounds={rounds}"))
+        .arg(format!("--out={}", out.display()));
+    shell::run(&mut command)
+}
+
+/// In a network of its own, so that nothing else comes by.
+fn router(seconds: u32, rounds: u32, profile: &str, no_run: bool) -> Result<()> {
+    if !shell::is_root() {
+        bail!(
+            "it needs a network of its own, which only root may make: run `sudo env \"PATH=$PATH\" cargo xtask bench router`"
+        );
+    }
+    // Nothing else needs these.
+    for program in ["nginx", "haproxy", "wrk"] {
+        let there = std::process::Command::new(program).arg("-v").output();
+        if there.is_err() {
+            bail!("{program} is not there: run `sudo apt-get install --no-install-recommends nginx haproxy wrk`");
+        }
+    }
+    let build = [
+        "bench",
+        "--quiet",
+        "--profile",
+        profile,
+        "--package",
+        "router",
+        "--bench",
+        "router",
+    ];
+    shell::run(cargo(&root()).args(build).arg("--no-run"))?;
+    if no_run {
+        return Ok(());
+    }
+    let out = root().join("target/bench-router.json");
+    let mut command = std::process::Command::new("unshare");
+    command.args([
+        "--net",
+        "sh",
+        "-c",
+        "ip link set lo up && ulimit -n \"$(ulimit -Hn)\" && exec \"$@\"",
+        "sh",
+    ]);
+    command
+        .arg(cargo(&root()).get_program())
+        .current_dir(root())
+        .args(build)
+        .arg("--");
+    command
+        .arg(format!("--seconds={seconds}"))
         .arg(format!("--rounds={rounds}"))
         .arg(format!("--out={}", out.display()));
     shell::run(&mut command)
