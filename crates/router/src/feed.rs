@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use crate::table::{Table, Writer};
 use api::edge::{ACK, Ack, FEED, Table as Message};
 use futures_util::StreamExt as _;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub async fn follow(
         ready: Some(ready),
     };
     let mut pause = PAUSES.0;
+    // Controllers that did not answer, since one did.
+    let mut silent = BTreeSet::new();
     while !shutdown.is_cancelled() {
         let revision = feed.writer.revision();
         let result = tokio::select! {
@@ -73,11 +76,16 @@ pub async fn follow(
             pause = PAUSES.0;
         }
         // Whatever ended it, another controller may know more.
-        config.controllers.failed(config.controllers.current().0);
+        let number = config.controllers.current().0;
+        config.controllers.failed(number);
+        if !matches!(&result, Err(error) if error.is_nobody_there()) {
+            silent.clear();
+        }
         if let Err(error) = result {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(%error, cause, retry_ms = pause.as_millis(), "edge feed lost, the table stays");
-            if error.is_nobody_there() {
+            // All were asked once it is the first one's turn again.
+            if error.is_nobody_there() && !silent.insert(number) {
                 feed.fall_back().await;
             }
         }
