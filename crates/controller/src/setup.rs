@@ -16,6 +16,8 @@ use telemetry::applog::{Limits, LogStore};
 
 /// Connections that a controller keeps to PostgreSQL.
 const CONNECTIONS: u32 = 32;
+/// Setting that is written first by whoever sets up a database.
+const TURN: &str = "setup_turn";
 /// Setting that says that the first security groups were made.
 const SECURITY_GROUPS: &str = "first_security_groups";
 
@@ -78,8 +80,15 @@ pub async fn bootstrap(store: &Store, wanted: &Bootstrap, now: Timestamp) -> Res
         None => Some(hash(wanted.admin_password.clone()).await.map_err(|_| Error::Password)?),
     };
     let tx = store.begin().await.map_err(failed)?;
+    take_turn(&tx, now).await.map_err(failed)?;
     fill(&tx, wanted, hashed, now).await.map_err(failed)?;
     tx.commit().await.map_err(failed)
+}
+
+/// Waits until no other controller sets up the same database, up to the end of the transaction: what it made is seen
+/// then, and not made again.
+pub(crate) async fn take_turn(tx: &Tx, now: Timestamp) -> Result<(), StoreError> {
+    tx.setting_set(TURN, &true, now).await
 }
 
 async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestamp) -> Result<(), StoreError> {

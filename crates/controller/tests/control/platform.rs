@@ -63,7 +63,7 @@ pub fn policy() -> Policy {
     }
 }
 
-fn config(folders: &Folders, address: SocketAddr) -> Config {
+pub fn config(folders: &Folders, address: SocketAddr) -> Config {
     Config {
         public_url: "http://127.0.0.1:8181".to_owned(),
         router_port: 8080,

@@ -276,6 +276,17 @@ async fn one_controller_schedules_and_another_takes_over(store: &TestStore) {
     assert!(!lost.iter().any(|event| event.kind == "instance.lost"), "{lost:?}");
 }
 
+async fn controllers_that_start_at_once_set_up_once(store: &TestStore) {
+    let folders = Folders::new();
+    let wanted = crate::platform::config(&folders, ([127, 0, 0, 1], 1).into()).bootstrap;
+    let stores = [store.again().await, store.again().await, store.again().await];
+    let now = crate::platform::now();
+    let starts = stores.iter().map(|store| controller::bootstrap(store, &wanted, now));
+    for outcome in futures_util::future::join_all(starts).await {
+        outcome.expect("none stands in the other's way");
+    }
+}
+
 async fn strangers_are_refused(store: &TestStore) {
     let folders = Folders::new();
     let controller = Controller::start(store.store.clone(), &folders, None).await;
@@ -321,5 +332,6 @@ on_both_engines!(
     what_a_full_report_lacks_is_lost,
     a_router_that_is_gone_blocks_nothing,
     one_controller_schedules_and_another_takes_over,
+    controllers_that_start_at_once_set_up_once,
     strangers_are_refused,
 );
