@@ -44,9 +44,7 @@ const PROCESS_KEYS: &[&str] = &[
     "user",
 ];
 /// What manifests may say and this platform does not do yet, and what to do about it.
-const REFUSED: &[(&str, &str)] = &[
-    ("user", "apps run as vcap: remove the key"),
-];
+const REFUSED: &[(&str, &str)] = &[("user", "apps run as vcap: remove the key")];
 
 /// Reads a manifest.
 ///
