@@ -52,6 +52,7 @@ async fn sweep(context: &Context) -> Result<(), Failure> {
     let now = context.now();
     let tx = context.store.begin().await?;
     tx.events_prune(now - KEEP_EVENTS).await?;
+    tx.usage_prune(now - KEEP_EVENTS).await?;
     tx.jobs_prune(now - KEEP_JOBS).await?;
     tx.works_prune(now - KEEP_WORK).await?;
     tx.superseded_prune(&KEEP_PER_APP, now - GRACE).await?;

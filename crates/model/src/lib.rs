@@ -17,6 +17,7 @@ pub mod secret;
 pub mod security;
 pub mod sidecar;
 pub mod staging;
+pub mod usage;
 pub mod work;
 pub mod yaml;
 

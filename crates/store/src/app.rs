@@ -152,14 +152,17 @@ impl Tx {
         .arg(word(&app.lifecycle)?)
         .arg(app.id);
         self.touch(Topic::Desired);
+        self.touch_usage(app.id);
         Ok(self.execute(query).await? > 0)
     }
 
     /// Removes an app with its processes, packages, builds, droplets and destinations. Its work goes on until the
     /// scheduler sees that nothing wants it.
     pub async fn app_delete(&self, id: AppId) -> Result<bool> {
+        self.usage_of_leaving(id).await?;
         let query = Query::new("app_delete", id, "DELETE FROM apps WHERE id = $1").arg(id);
         self.touch(Topic::Desired);
+        self.touch_usage(id);
         self.touch(Topic::Routes);
         Ok(self.execute(query).await? > 0)
     }

@@ -115,6 +115,7 @@ impl Tx {
         .arg(word(&build.lifecycle)?);
         self.touch(Topic::Desired);
         self.execute(query).await?;
+        self.usage_of_build(build).await?;
         self.metadata_keep(Carrier::Build, build.id.0, &build.metadata).await
     }
 
@@ -132,7 +133,11 @@ impl Tx {
         .arg(build.updated_at)
         .arg(build.id);
         self.touch(Topic::Desired);
-        Ok(self.execute(query).await? > 0)
+        let done = self.execute(query).await? > 0;
+        if done {
+            self.usage_of_build(build).await?;
+        }
+        Ok(done)
     }
 
     /// What the next build of the app on this stack gets.

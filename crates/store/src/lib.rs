@@ -41,6 +41,7 @@ mod task;
 pub mod testing;
 mod token;
 mod tx;
+mod usage;
 mod user;
 mod work;
 mod writer;
@@ -71,6 +72,7 @@ pub use service::{BindingFilter, ServiceFilter};
 pub use task::TaskFilter;
 pub use token::RefreshToken;
 pub use tx::Tx;
+pub use usage::{UsageEvent, UsageFilter, UsageKind};
 pub use user::{StoredUser, UserFilter, UserKind};
 pub use work::{Observed, Placement};
 

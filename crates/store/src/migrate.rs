@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(9, "0009_sidecars"),
     migration!(10, "0010_own_sidecars"),
     migration!(15, "0015_images"),
+    migration!(17, "0017_usage_events"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

@@ -153,6 +153,7 @@ impl Tx {
         .arg(process.created_at)
         .arg(process.updated_at);
         self.touch(Topic::Desired);
+        self.touch_usage(process.app);
         self.execute(query).await.map(drop)
     }
 
@@ -172,6 +173,7 @@ impl Tx {
         .arg(process.updated_at)
         .arg(process.id);
         self.touch(Topic::Desired);
+        self.touch_usage(process.app);
         Ok(self.execute(query).await? > 0)
     }
 

@@ -166,11 +166,16 @@ impl Tx {
         .arg(json(&instance.metadata)?)
         .arg(instance.created_at)
         .arg(instance.updated_at);
-        self.execute(query).await.map(drop)
+        self.execute(query).await?;
+        self.usage_of_service(instance, "CREATED").await
     }
 
     /// Everything but its space as given. Taken: `service instance name`.
     pub async fn service_update(&self, instance: &ServiceInstance) -> Result<bool> {
+        let before = self.service_fetch(instance.id).await?;
+        if before.is_some_and(|before| before.name != instance.name) {
+            self.usage_of_service(instance, "UPDATED").await?;
+        }
         let query = Query::new(
             "service_update",
             instance.id,
@@ -189,6 +194,9 @@ impl Tx {
 
     /// Removes a service instance with its bindings. What runs keeps the credentials until it is started anew.
     pub async fn service_delete(&self, id: ServiceInstanceId) -> Result<bool> {
+        if let Some(instance) = self.service_fetch(id).await? {
+            self.usage_of_service(&instance, "DELETED").await?;
+        }
         let query = Query::new("service_delete", id, "DELETE FROM service_instances WHERE id = $1").arg(id);
         Ok(self.execute(query).await? > 0)
     }

@@ -118,6 +118,7 @@ impl Tx {
         .arg(task.updated_at);
         self.touch(Topic::Desired);
         self.execute(query).await?;
+        self.usage_of_task(task, true).await?;
         self.metadata_keep(Carrier::Task, task.id.0, &task.metadata).await
     }
 
@@ -134,6 +135,10 @@ impl Tx {
         .arg(task.updated_at)
         .arg(task.id);
         self.touch(Topic::Desired);
-        Ok(self.execute(query).await? > 0)
+        let done = self.execute(query).await? > 0;
+        if done && matches!(task.state, TaskState::Succeeded | TaskState::Failed) {
+            self.usage_of_task(task, false).await?;
+        }
+        Ok(done)
     }
 }

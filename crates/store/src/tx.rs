@@ -8,7 +8,9 @@ use crate::error::{Result, StoreError};
 use crate::event::NewEvent;
 use crate::notify::{Bus, CHANNEL, Topic};
 use crate::sql::Query;
-use model::id::CellId;
+use crate::usage::NewUsage;
+use model::Timestamp;
+use model::id::{AppId, CellId};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -18,6 +20,18 @@ struct Gathered {
     events: Vec<NewEvent>,
     cells: BTreeSet<CellId>,
     topics: BTreeSet<Topic>,
+    usage: Vec<NewUsage>,
+    /// Apps whose processes may take something else than before.
+    apps: BTreeSet<AppId>,
+}
+
+impl Gathered {
+    /// When it happens: when its last event does. What is told without one is told as of the beginning of time, which
+    /// no transaction of a user's is.
+    fn at(&self) -> Timestamp {
+        let newest = self.events.iter().map(|event| event.created_at).max();
+        newest.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
 }
 
 /// An open transaction. Dropped without [`Tx::commit`] it is rolled back.
@@ -61,6 +75,16 @@ impl Tx {
         gathered.topics.insert(Topic::Events);
     }
 
+    /// Holds what the app takes against what was told of it, at commit.
+    pub(crate) fn touch_usage(&self, app: AppId) {
+        self.gathered.lock().apps.insert(app);
+    }
+
+    /// Writes a usage event with this transaction; it gets its sequence at commit.
+    pub(crate) fn usage(&self, usage: NewUsage) {
+        self.gathered.lock().usage.push(usage);
+    }
+
     /// Says at commit that `topic` changed.
     pub fn touch(&self, topic: Topic) {
         self.gathered.lock().topics.insert(topic);
@@ -78,7 +102,9 @@ impl Tx {
     /// # Errors
     /// Nothing of the transaction was done.
     pub async fn commit(self) -> Result<()> {
-        let gathered = self.gathered.into_inner();
+        let mut gathered = self.gathered.into_inner();
+        let at = gathered.at();
+        gathered.usage.extend(self.db.usage_news(&gathered.apps).await?);
         for cell in &gathered.cells {
             let query = Query::new(
                 "cell_touch",
@@ -89,6 +115,7 @@ impl Tx {
             self.db.execute(query).await?;
         }
         self.db.events_insert(&gathered.events).await?;
+        self.db.usage_insert(&gathered.usage, at).await?;
         let failed = |source| StoreError::Failed {
             operation: "commit",
             subject: "transaction".into(),

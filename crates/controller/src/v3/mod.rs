@@ -35,6 +35,7 @@ mod stats;
 mod tasks;
 mod upload;
 mod usage;
+mod usage_events;
 mod users;
 
 use crate::context::Context;
@@ -71,6 +72,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(metadata::routes())
         .merge(quotas::routes())
         .merge(usage::routes())
+        .merge(usage_events::routes())
         .merge(feature_flags::routes())
         .merge(isolation::routes())
         .merge(logcache::routes())

@@ -28,5 +28,6 @@ mod sidecars;
 mod tasks;
 mod tenants;
 mod uploads;
+mod usage;
 mod users;
 mod world;

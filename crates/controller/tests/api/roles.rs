@@ -60,6 +60,8 @@ fn subject(first: &str) -> &'static str {
         "processes" => "process",
         "tasks" => "task",
         "sidecars" => "sidecar",
+        "app_usage_events" => "app_usage",
+        "service_usage_events" => "service_usage",
         "packages" => "package",
         "builds" => "build",
         "droplets" => "droplet",

@@ -56,6 +56,7 @@ async fn app(admin: &Client<'_>, role: &str, world: &mut World) {
         ("revision", format!("/v3/apps/{app}/revisions")),
         ("event", format!("/v3/audit_events?target_guids={app}")),
         ("stack", "/v3/stacks".to_owned()),
+        ("app_usage", "/v3/app_usage_events".to_owned()),
     ] {
         world.insert(name, first(admin, &path).await);
     }
@@ -86,6 +87,8 @@ async fn routes_and_services(admin: &Client<'_>, role: &str, world: &mut World) 
     let body = json!({"type": "app", "relationships": {"app": to(&app), "service_instance": to(&instance)}});
     world.insert("binding", made(admin, "/v3/service_credential_bindings", body).await);
     world.insert("instance", instance);
+    let usage = "/v3/service_usage_events?order_by=-created_at";
+    world.insert("service_usage", first(admin, usage).await);
 }
 
 async fn people(admin: &Client<'_>, role: &str, world: &mut World) {

@@ -1,0 +1,20 @@
+-- What operators bill by: one sequence of commits, as events have. `process_usage` is what was told last of each process
+-- that runs; what ran before this migration is told with its next change, or when the events are made anew.
+
+CREATE TABLE usage_events (
+    sequence BIGINT PRIMARY KEY,
+    id UUID NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    data TEXT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX usage_events_id ON usage_events (id);
+CREATE INDEX usage_events_kind ON usage_events (kind, sequence);
+CREATE TABLE process_usage (
+    process_id UUID PRIMARY KEY,
+    app_id UUID NOT NULL,
+    data TEXT NOT NULL
+);
+CREATE INDEX process_usage_app ON process_usage (app_id);
+INSERT INTO counters (name, value) VALUES ('usage_events', 0);
