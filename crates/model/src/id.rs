@@ -78,6 +78,8 @@ ids! {
     ServiceInstanceId,
     /// What gives an app the credentials of a service instance.
     BindingId,
+    /// An isolation segment.
+    SegmentId,
     /// A security group.
     SecurityGroupId,
     /// A buildpack known to the platform.

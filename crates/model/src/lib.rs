@@ -7,6 +7,7 @@ pub mod digest;
 pub mod health;
 pub mod id;
 pub mod image;
+pub mod isolation;
 pub mod labels;
 pub mod limits;
 pub mod manifest;

@@ -47,6 +47,8 @@ pub struct Needs {
     pub disk_mb: u32,
     /// Root file system.
     pub stack: StackName,
+    /// Isolation segment that it is to be in; `None`: cells that are of none.
+    pub segment: Option<String>,
     /// Layers it mounts: a cell that has them is preferred.
     pub layers: Vec<Digest>,
 }
@@ -165,6 +167,8 @@ pub struct CellView {
     pub zone: String,
     /// Stacks it can run.
     pub stacks: BTreeSet<StackName>,
+    /// Isolation segments that it is of: it takes nothing of others, nor what is in none.
+    pub segments: BTreeSet<String>,
     /// Memory for work, in MiB.
     pub memory_mb: u64,
     /// Disk for work, in MiB.

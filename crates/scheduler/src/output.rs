@@ -139,6 +139,8 @@ pub enum Refusal {
     Cordoned,
     /// It does not have the stack.
     Stack,
+    /// It is of other isolation segments, or of some where none is asked for.
+    Segment,
     /// Too little memory is free.
     Memory {
         /// MiB free.
@@ -219,6 +221,10 @@ impl Unplaced {
                 "add stack {} to cell {name}, or add a cell that has it",
                 self.needs.stack
             ),
+            Refusal::Segment => match &self.needs.segment {
+                Some(segment) => format!("give cell {name} the tag isolation-segment:{segment}, or add a cell with it"),
+                None => "add a cell that is of no isolation segment".to_owned(),
+            },
         }
     }
 
@@ -240,6 +246,10 @@ impl Unplaced {
             Refusal::NotSynced => "joining".to_owned(),
             Refusal::Cordoned => "cordoned".to_owned(),
             Refusal::Stack => format!("without stack {}", self.needs.stack),
+            Refusal::Segment => match &self.needs.segment {
+                Some(segment) => format!("not of isolation segment {segment}"),
+                None => "kept for isolation segments".to_owned(),
+            },
             Refusal::Memory { .. } => format!(
                 "not enough memory (needs {} MiB, most free {} MiB)",
                 self.needs.memory_mb,
@@ -272,6 +282,7 @@ impl Refusal {
             Self::Cordoned => (4, 0),
             Self::NotAlive => (5, 0),
             Self::Stack => (6, 0),
+            Self::Segment => (7, 0),
         }
     }
 }

@@ -124,6 +124,8 @@ impl Planner<'_> {
             Some(Refusal::Cordoned)
         } else if !cell.stacks.contains(&needs.stack) {
             Some(Refusal::Stack)
+        } else if !is_in_segment(cell, needs) {
+            Some(Refusal::Segment)
         } else if !cell.synced {
             Some(Refusal::NotSynced)
         } else if free_memory < u64::from(needs.memory_mb) {
@@ -163,6 +165,13 @@ impl Planner<'_> {
             cell.name.clone(),
             cell.id,
         )
+    }
+}
+
+fn is_in_segment(cell: &CellView, needs: &Needs) -> bool {
+    match &needs.segment {
+        Some(segment) => cell.segments.contains(segment),
+        None => cell.segments.is_empty(),
     }
 }
 

@@ -27,6 +27,7 @@ fn needs() -> Needs {
         memory_mb: 10,
         disk_mb: 10,
         stack: "base".parse().expect("valid"),
+        segment: None,
         layers: Vec::new(),
     }
 }
@@ -86,6 +87,7 @@ impl World {
             name: "cell".to_owned(),
             zone: "a".to_owned(),
             stacks: BTreeSet::from([needs().stack]),
+            segments: BTreeSet::new(),
             memory_mb: 100_000,
             disk_mb: 100_000,
             max_work: 10_000,

@@ -28,6 +28,7 @@ fn needs(memory_mb: u32) -> Needs {
         memory_mb,
         disk_mb: 10,
         stack: stack(),
+        segment: None,
         layers: Vec::new(),
     }
 }
@@ -38,6 +39,7 @@ fn cell(n: u128, zone: &str, memory_mb: u64) -> CellView {
         name: format!("cell-{n}"),
         zone: zone.to_owned(),
         stacks: BTreeSet::from([stack()]),
+        segments: BTreeSet::new(),
         memory_mb,
         disk_mb: 1000,
         max_work: 100,
@@ -494,4 +496,36 @@ proptest! {
             prop_assert!(ended || beyond.is_none(), "{beyond:?} is beyond the canary");
         }
     }
+}
+
+#[test]
+fn work_goes_to_cells_of_its_isolation_segment_and_of_no_other() {
+    let cells = [
+        cell(1, "a", 1000),
+        CellView {
+            segments: BTreeSet::from(["gold".to_owned()]),
+            ..cell(2, "a", 1000)
+        },
+    ];
+    let place = |segment: Option<&str>| {
+        let mut wanted = process(1, 1, OLD);
+        for needs in wanted.needs.values_mut() {
+            needs.segment = segment.map(ToOwned::to_owned);
+        }
+        let desired = Desired {
+            processes: vec![wanted],
+            ..Desired::default()
+        };
+        plan(&desired, &Observed::default(), &cells, &Policy::default(), at(0))
+    };
+    let on = |segment| place(segment).placements.first().map(|placement| placement.cell);
+    assert_eq!(on(None), Some(id(1)));
+    assert_eq!(on(Some("gold")), Some(id(2)));
+    let nowhere = place(Some("silver"));
+    assert_eq!(nowhere.unplaced[0].reason(), "2 cells: not of isolation segment silver");
+    assert!(
+        nowhere.unplaced[0]
+            .smallest_change()
+            .contains("isolation-segment:silver")
+    );
 }

@@ -115,7 +115,7 @@ impl Tx {
         .arg(word(&build.lifecycle)?);
         self.touch(Topic::Desired);
         self.execute(query).await?;
-        self.usage_of_build(build).await?;
+        self.usage_of_build(build, Some(build.created_at)).await?;
         self.metadata_keep(Carrier::Build, build.id.0, &build.metadata).await
     }
 
@@ -135,7 +135,7 @@ impl Tx {
         self.touch(Topic::Desired);
         let done = self.execute(query).await? > 0;
         if done {
-            self.usage_of_build(build).await?;
+            self.usage_of_build(build, Some(build.updated_at)).await?;
         }
         Ok(done)
     }

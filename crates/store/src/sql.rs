@@ -80,6 +80,7 @@ id_args!(
     DeploymentId,
     RevisionId,
     QuotaId,
+    SegmentId,
     SidecarId,
     TaskId,
     RouteId,

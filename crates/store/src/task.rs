@@ -118,7 +118,7 @@ impl Tx {
         .arg(task.updated_at);
         self.touch(Topic::Desired);
         self.execute(query).await?;
-        self.usage_of_task(task, true).await?;
+        self.usage_of_task(task, true, Some(task.created_at)).await?;
         self.metadata_keep(Carrier::Task, task.id.0, &task.metadata).await
     }
 
@@ -137,7 +137,7 @@ impl Tx {
         self.touch(Topic::Desired);
         let done = self.execute(query).await? > 0;
         if done && matches!(task.state, TaskState::Succeeded | TaskState::Failed) {
-            self.usage_of_task(task, false).await?;
+            self.usage_of_task(task, false, Some(task.updated_at)).await?;
         }
         Ok(done)
     }

@@ -10,7 +10,7 @@ use crate::page::{Order, Page, Paged};
 use crate::sql::{Arg, Query, Row, json};
 use crate::tx::Tx;
 use model::Timestamp;
-use model::id::{AppId, ProcessId, ServiceInstanceId, TaskId};
+use model::id::{AppId, EventId, ProcessId, ServiceInstanceId, TaskId};
 use model::limits::Limits;
 use model::resource::{AppState, Build, BuildState, ServiceInstance, Task};
 use model::staging::UsedBuildpack;
@@ -39,7 +39,7 @@ impl UsageKind {
 /// A usage event.
 #[derive(Debug, Clone)]
 pub struct UsageEvent {
-    pub id: Uuid,
+    pub id: EventId,
     /// An [`AppUsage`] or a [`ServiceUsage`], as it travels.
     pub data: serde_json::Value,
     pub created_at: Timestamp,
@@ -48,7 +48,7 @@ pub struct UsageEvent {
 /// Which events a list holds; `None` does not filter.
 #[derive(Debug, Clone, Default)]
 pub struct UsageFilter {
-    pub ids: Option<Vec<Uuid>>,
+    pub ids: Option<Vec<EventId>>,
     /// Only those after this number.
     pub after: Option<i64>,
     /// Of services: of which types their instances are.
@@ -92,7 +92,7 @@ fn event(_: &Db, row: &Row) -> Result<UsageEvent> {
 
 impl Db {
     /// An event of this kind by id.
-    pub async fn usage_event_fetch(&self, kind: UsageKind, id: Uuid) -> Result<Option<UsageEvent>> {
+    pub async fn usage_event_fetch(&self, kind: UsageKind, id: EventId) -> Result<Option<UsageEvent>> {
         let query = Query::new("usage_event_fetch", id, "")
             .push(&format!("SELECT {EVENT} FROM usage_events t WHERE t.id = "))
             .push_arg(id)
@@ -102,7 +102,7 @@ impl Db {
     }
 
     /// The number in the sequence of an event of this kind.
-    pub async fn usage_event_number(&self, kind: UsageKind, id: Uuid) -> Result<Option<i64>> {
+    pub async fn usage_event_number(&self, kind: UsageKind, id: EventId) -> Result<Option<i64>> {
         let query = Query::new(
             "usage_event_number",
             id,
@@ -138,9 +138,9 @@ impl Db {
     }
 
     /// What the processes of these apps take, of those that run; of all apps where none are named.
-    async fn running(&self, apps: Option<&[AppId]>) -> Result<BTreeMap<ProcessId, Running>> {
+    async fn running(&self, apps: Option<&[AppId]>) -> Result<BTreeMap<ProcessId, (Running, Timestamp)>> {
         let mut query = Query::new("usage_running", "apps", "").push(
-            "SELECT p.id, p.app_id, p.type, p.instances, p.limits, a.name, a.space_id, s.name AS space_name, s.org_id, \
+            "SELECT p.id, p.app_id, p.type, p.instances, p.limits, p.updated_at, a.updated_at AS app_updated_at, a.name, a.space_id, s.name AS space_name, s.org_id, \
              d.buildpacks FROM processes p JOIN apps a ON a.id = p.app_id JOIN spaces s ON s.id = a.space_id \
              LEFT JOIN droplets d ON d.id = a.droplet_id WHERE a.state = ",
         );
@@ -148,8 +148,9 @@ impl Db {
         if let Some(apps) = apps {
             query = query.and_in("p.app_id", apps.iter().copied());
         }
-        let all = self.map(query, |_, row| running(row)).await?;
-        Ok(all.into_iter().map(|one| (one.process, one)).collect())
+        let since = |row: &Row| Ok(row.time("updated_at")?.max(row.time("app_updated_at")?));
+        let all = self.map(query, |_, row| Ok((running(row)?, since(row)?))).await?;
+        Ok(all.into_iter().map(|one| (one.0.process, one)).collect())
     }
 
     /// What was told last.
@@ -169,11 +170,15 @@ impl Db {
             let both: BTreeSet<ProcessId> = told.keys().chain(now.keys()).copied().collect();
             for process in both {
                 let (before, now) = (told.get(&process), now.get(&process));
-                let Some(usage) = usage::news(before, now) else {
-                    continue;
-                };
-                news.push(NewUsage::app(&usage, None)?);
-                self.usage_tell(process, now).await?;
+                let at = now.map(|(_, since)| *since);
+                let now = now.map(|(running, _)| running);
+                if let Some(usage) = usage::news(before, now) {
+                    news.push(NewUsage::app(&usage, at)?);
+                }
+                // Also what is only named otherwise: its end is told by its name of then.
+                if before != now {
+                    self.usage_tell(process, now).await?;
+                }
             }
         }
         Ok(news)
@@ -216,7 +221,7 @@ impl Db {
                 sequence += 1;
                 rows.push(vec![
                     sequence.into(),
-                    Uuid::now_v7().into(),
+                    EventId(Uuid::now_v7()).into(),
                     event.kind.word().into(),
                     event.subject.as_str().into(),
                     event.data.as_str().into(),
@@ -279,8 +284,8 @@ fn once(owner: Owner, state: &str, previous: &str, memory_mb: u32) -> AppUsage {
 }
 
 impl Tx {
-    /// A task began or ended.
-    pub(crate) async fn usage_of_task(&self, task: &Task, started: bool) -> Result<()> {
+    /// A task began or ended; at no time of its own where it went with its app.
+    pub(crate) async fn usage_of_task(&self, task: &Task, started: bool, at: Option<Timestamp>) -> Result<()> {
         let Some(owner) = self.app_owner(task.app).await? else {
             return Ok(());
         };
@@ -291,20 +296,20 @@ impl Tx {
         };
         let mut usage = once(owner, state, previous, task.limits.memory_mb);
         usage.task = Named::<TaskId>::of(task.id, task.name.clone());
-        self.usage(NewUsage::app(&usage, Some(task.updated_at))?);
+        self.usage(NewUsage::app(&usage, at)?);
         Ok(())
     }
 
-    /// A build began or ended.
-    pub(crate) async fn usage_of_build(&self, build: &Build) -> Result<()> {
+    /// A build began or ended, as [`Tx::usage_of_task`].
+    pub(crate) async fn usage_of_build(&self, build: &Build, at: Option<Timestamp>) -> Result<()> {
         let Some(owner) = self.app_owner(build.app).await? else {
             return Ok(());
         };
         let named = buildpack(build.buildpacks.first().cloned());
-        let mut tell = |state: &str, previous: &str| -> Result<()> {
+        let tell = |state: &str, previous: &str| -> Result<()> {
             let mut usage = once(owner.clone(), state, previous, build.limits.memory_mb);
             usage.buildpack = named.clone();
-            self.usage(NewUsage::app(&usage, Some(build.updated_at))?);
+            self.usage(NewUsage::app(&usage, at)?);
             Ok(())
         };
         match build.state {
@@ -320,12 +325,12 @@ impl Tx {
     /// What goes with an app: its tasks and builds that are not over.
     pub(crate) async fn usage_of_leaving(&self, app: AppId) -> Result<()> {
         for task in self.tasks_live().await?.into_iter().filter(|task| task.app == app) {
-            self.usage_of_task(&task, false).await?;
+            self.usage_of_task(&task, false, None).await?;
         }
         for pending in self.builds_pending().await?.into_iter().filter(|one| one.app.id == app) {
             let mut build = pending.build;
             build.state = BuildState::Failed;
-            self.usage_of_build(&build).await?;
+            self.usage_of_build(&build, None).await?;
         }
         Ok(())
     }
@@ -365,7 +370,7 @@ impl Tx {
             UsageKind::App => {
                 let query = Query::new("usage_begin_anew", "told", "DELETE FROM process_usage");
                 self.execute(query).await?;
-                for (process, running) in self.running(None).await? {
+                for (process, (running, _)) in self.running(None).await? {
                     if let Some(usage) = usage::anew(&running) {
                         self.usage(NewUsage::app(&usage, Some(now))?);
                     }

@@ -7,6 +7,7 @@ pub mod app;
 pub mod build;
 pub mod buildpack;
 pub mod droplet;
+pub mod isolation;
 pub mod manifest;
 pub mod package;
 pub mod quota;

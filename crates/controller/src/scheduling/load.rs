@@ -3,12 +3,16 @@
 use super::{CycleError, Loop, failed};
 use model::Timestamp;
 use model::canary::Canary;
-use model::id::{ProcessId, TaskId, WorkId};
+use model::id::{ProcessId, SpaceId, TaskId, WorkId};
+use model::isolation;
 use model::resource::{Buildpack, Cell, Deployment, DeploymentState, Droplet, Task, TaskState};
 use model::work::{Outcome, Owner, Wanted, Work, WorkKind, WorkState};
 use scheduler::{CellView, Desired, Job, JobRef, Needs, Observed, Process, Slot};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use store::{DesiredProcess, PendingBuild};
+
+/// Isolation segments by space, where they are other than the shared one.
+type Segments = HashMap<SpaceId, String>;
 
 /// A task with what its work is made of.
 pub(super) struct PendingTask {
@@ -60,14 +64,22 @@ impl Loop {
         self.histories.look(&store, &works, &self.policy.crash, now).await?;
         let wanted: HashSet<ProcessId> = processes.iter().map(|process| process.process.id).collect();
         self.histories.retain(&wanted);
-        let jobs = self.jobs(&builds, &tasks).await?;
+        let segments = store
+            .segments_by_space()
+            .await
+            .map_err(failed("read isolation segments"))?;
+        let segments = segments
+            .iter()
+            .map(|(space, name)| (*space, isolation::key(name)))
+            .collect();
+        let jobs = self.jobs(&builds, &tasks, &segments).await?;
         self.remember(&works, now);
         let observed = Observed {
             works: works.iter().map(|work| self.work(work)).collect(),
             history: self.histories.of.clone(),
         };
         let desired = Desired {
-            processes: desired_processes(&processes, &deployments),
+            processes: desired_processes(&processes, &deployments, &segments),
             deployments: deployments.iter().map(desired_deployment).collect(),
             jobs,
         };
@@ -112,7 +124,12 @@ impl Loop {
         Ok(pending)
     }
 
-    async fn jobs(&self, builds: &[PendingBuild], tasks: &[PendingTask]) -> Result<Vec<Job>, CycleError> {
+    async fn jobs(
+        &self,
+        builds: &[PendingBuild],
+        tasks: &[PendingTask],
+        segments: &Segments,
+    ) -> Result<Vec<Job>, CycleError> {
         let mut jobs = Vec::with_capacity(builds.len() + tasks.len());
         for pending in builds {
             let build = &pending.build;
@@ -123,6 +140,7 @@ impl Loop {
                     memory_mb: build.limits.memory_mb,
                     disk_mb: build.limits.disk_mb,
                     stack: build.stack.clone(),
+                    segment: segments.get(&pending.owner.space).cloned(),
                     layers: pending.cache.layers.iter().map(|layer| layer.digest.clone()).collect(),
                 },
                 cancel: false,
@@ -130,7 +148,10 @@ impl Loop {
                 created_at: build.created_at,
             });
         }
-        for PendingTask { task, droplet, .. } in tasks {
+        for PendingTask {
+            task, droplet, owner, ..
+        } in tasks
+        {
             jobs.push(Job {
                 id: JobRef::Task(task.id),
                 app: task.app,
@@ -138,6 +159,7 @@ impl Loop {
                     memory_mb: task.limits.memory_mb,
                     disk_mb: task.limits.disk_mb,
                     stack: droplet.stack.clone(),
+                    segment: segments.get(&owner.space).cloned(),
                     layers: droplet.layers.iter().map(|layer| layer.digest.clone()).collect(),
                 },
                 cancel: task.state == TaskState::Canceling,
@@ -199,6 +221,7 @@ impl Loop {
             name: cell.info.name.clone(),
             zone: cell.info.zone.clone(),
             stacks: cell.info.stacks.iter().cloned().collect(),
+            segments: isolation::of_cell(&cell.info),
             memory_mb: cell.info.memory_mb,
             disk_mb: cell.info.disk_mb,
             max_work: cell.info.max_work,
@@ -232,7 +255,7 @@ fn deployments_of(mut deployments: Vec<Deployment>, processes: &[DesiredProcess]
     deployments
 }
 
-fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment]) -> Vec<Process> {
+fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment], segments: &Segments) -> Vec<Process> {
     let mut desired: Vec<Process> = processes
         .iter()
         .map(|of| Process {
@@ -244,7 +267,7 @@ fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment]) -
             needs: of
                 .versions
                 .iter()
-                .map(|version| (version.version.id, needs(version)))
+                .map(|version| (version.version.id, needs(version, segments.get(&of.owner.space))))
                 .collect(),
         })
         .collect();
@@ -266,11 +289,12 @@ fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment]) -
     desired
 }
 
-fn needs(version: &store::DesiredVersion) -> Needs {
+fn needs(version: &store::DesiredVersion, segment: Option<&String>) -> Needs {
     Needs {
         memory_mb: version.version.limits.memory_mb,
         disk_mb: version.version.limits.disk_mb,
         stack: version.droplet.stack.clone(),
+        segment: segment.cloned(),
         layers: version
             .droplet
             .layers

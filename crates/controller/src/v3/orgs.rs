@@ -18,7 +18,7 @@ use model::id::{OrgId, QuotaId, RoleId};
 use model::name::TenantName;
 use model::resource::{Metadata, Org, Role, RoleType, Target};
 use serde_json::json;
-use store::OrgFilter;
+use store::{OrgFilter, Paged};
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -88,12 +88,21 @@ async fn list(
         .store
         .org_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let ids: Vec<OrgId> = listed.items.iter().map(|org| org.id).collect();
+    self::listed(&context, &query, listed).await
+}
+
+/// A page of organisations as it travels.
+pub(super) async fn listed(
+    context: &Context,
+    query: &Query,
+    orgs: Paged<Org>,
+) -> Answer<Json<v3::List<v3::Organization>>> {
+    let ids: Vec<OrgId> = orgs.items.iter().map(|org| org.id).collect();
     let quotas = context.store.quotas_of_orgs(&ids).await?;
     query
-        .list(&context, listed, |org| {
+        .list(context, orgs, |org| {
             let quota = quotas.get(&org.id).copied();
-            present(&context, org, quota)
+            present(context, org, quota)
         })
         .map(Json)
 }

@@ -11,6 +11,7 @@ mod flags;
 mod fuzzed;
 mod heavy;
 mod images;
+mod isolation;
 mod lists;
 mod malformed;
 mod manifests;

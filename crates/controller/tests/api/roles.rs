@@ -60,6 +60,7 @@ fn subject(first: &str) -> &'static str {
         "processes" => "process",
         "tasks" => "task",
         "sidecars" => "sidecar",
+        "isolation_segments" => "segment",
         "app_usage_events" => "app_usage",
         "service_usage_events" => "service_usage",
         "packages" => "package",
@@ -99,6 +100,7 @@ pub fn path(route: &str, world: &World) -> String {
         .replace("{source}", &world["app"])
         .replace("{destination}", &world["destination"])
         .replace("{space}", &world["space"])
+        .replace("{org}", &world["org"])
         .replace("{group}", "cloud_controller.admin")
 }
 
@@ -118,6 +120,15 @@ pub fn body(method: &str, route: &str, world: &World) -> Value {
         ("POST", "/v3/organization_quotas/{guid}/relationships/organizations") => {
             json!({"data": [{"guid": world["org"]}]})
         }
+        ("POST", "/v3/isolation_segments") => json!({"name": format!("{}-new", world["org"])}),
+        ("POST", "/v3/isolation_segments/{guid}/relationships/organizations") => {
+            json!({"data": [{"guid": world["org"]}]})
+        }
+        (
+            "PATCH",
+            "/v3/organizations/{guid}/relationships/default_isolation_segment"
+            | "/v3/spaces/{guid}/relationships/isolation_segment",
+        ) => json!({"data": null}),
         ("POST", "/v3/space_quotas") => json!({"name": "new", "relationships": {"organization": to("org")}}),
         ("POST", "/v3/security_groups") => json!({"name": format!("{}-new", world["org"])}),
         (

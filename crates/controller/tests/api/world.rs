@@ -114,6 +114,11 @@ async fn bounds(admin: &Client<'_>, role: &str, world: &mut World) {
     world.insert("group", made(admin, "/v3/security_groups", body).await);
     let body = json!({"name": role, "relationships": {"organizations": orgs}});
     world.insert("quota", made(admin, "/v3/organization_quotas", body).await);
+    let segment = made(admin, "/v3/isolation_segments", json!({"name": role})).await;
+    let path = format!("/v3/isolation_segments/{segment}/relationships/organizations");
+    let entitled = json!({"data": [{"guid": world["org"]}]});
+    admin.post(&path, entitled).await.expect(200);
+    world.insert("segment", segment);
     let relationships = json!({"organization": to(&world["org"]), "spaces": spaces});
     let body = json!({"name": role, "relationships": relationships});
     world.insert("space_quota", made(admin, "/v3/space_quotas", body).await);

@@ -69,6 +69,7 @@ impl World {
             name: cell.name.clone(),
             zone: cell.zone.clone(),
             stacks: BTreeSet::from([crate::world::stack()]),
+            segments: BTreeSet::new(),
             memory_mb: cell.memory_mb,
             disk_mb: 1 << 20,
             max_work: 250,

@@ -223,6 +223,7 @@ impl World {
             memory_mb,
             disk_mb: 64,
             stack: stack(),
+            segment: None,
             layers: Vec::new(),
         }
     }

@@ -1,4 +1,4 @@
--- Undoes 0011. What was in use when is forgotten.
+-- Undoes 0017. What was in use when is forgotten.
 DELETE FROM counters WHERE name = 'usage_events';
 DROP TABLE process_usage;
 DROP TABLE usage_events;

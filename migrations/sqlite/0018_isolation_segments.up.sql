@@ -1,0 +1,29 @@
+-- Isolation segments: which organisations may use them, and whose work is placed in them. The shared one is there from
+-- the start: work in it is placed where no other segment is.
+
+CREATE TABLE isolation_segments (
+    id BLOB PRIMARY KEY,
+    name TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX isolation_segments_name ON isolation_segments (lower(name));
+CREATE TABLE entitled_orgs (
+    segment_id BLOB NOT NULL REFERENCES isolation_segments (id),
+    org_id BLOB NOT NULL REFERENCES orgs (id) ON DELETE CASCADE,
+    PRIMARY KEY (segment_id, org_id)
+);
+CREATE INDEX entitled_orgs_org ON entitled_orgs (org_id);
+CREATE TABLE org_segments (
+    org_id BLOB PRIMARY KEY REFERENCES orgs (id) ON DELETE CASCADE,
+    segment_id BLOB NOT NULL REFERENCES isolation_segments (id)
+);
+CREATE INDEX org_segments_segment ON org_segments (segment_id);
+CREATE TABLE space_segments (
+    space_id BLOB PRIMARY KEY REFERENCES spaces (id) ON DELETE CASCADE,
+    segment_id BLOB NOT NULL REFERENCES isolation_segments (id)
+);
+CREATE INDEX space_segments_segment ON space_segments (segment_id);
+INSERT INTO isolation_segments (id, name, metadata, created_at, updated_at)
+VALUES (x'933b4c58120b499ab85d4b6fc9e2903b', 'shared', '{}', 0, 0);
