@@ -11,6 +11,9 @@
 #[path = "../../../crates/controller/tests/api/client.rs"]
 #[allow(dead_code, unused_imports, reason = "what the tests of the API share")]
 mod client;
+#[path = "../../../crates/controller/tests/api/conform.rs"]
+#[allow(dead_code, unused_imports, reason = "what the tests of the API share")]
+mod conform;
 mod reads;
 mod seed;
 

@@ -127,8 +127,8 @@ async fn update(
     Path(guid): Path<String>,
     Body(body): Body<Write>,
 ) -> Answer<Json<Value>> {
-    operators_only(&caller)?;
     let mut segment = segment_for(&context, &caller, &guid).await?;
+    operators_only(&caller)?;
     let by = By::caller(&caller, &context);
     if let Some(name) = body.name {
         check_name(&name).map_err(Failure::refused)?;
@@ -141,8 +141,8 @@ async fn update(
 }
 
 async fn remove(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<StatusCode> {
-    operators_only(&caller)?;
     let segment = segment_for(&context, &caller, &guid).await?;
+    operators_only(&caller)?;
     actions::delete(&context, &segment).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -210,8 +210,8 @@ async fn entitle(
     Path(guid): Path<String>,
     Body(body): Body<ToMany<String>>,
 ) -> Answer<Json<Value>> {
-    operators_only(&caller)?;
     let segment = segment_for(&context, &caller, &guid).await?;
+    operators_only(&caller)?;
     let guids: Vec<String> = body.data.into_iter().map(|one| one.guid).collect();
     actions::entitle(&context, &segment, &guids).await?;
     let ids = context.store.segment_orgs(segment.id, Scope::All).await?;
@@ -228,8 +228,8 @@ async fn revoke(
     caller: Caller,
     Path((guid, org)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
-    operators_only(&caller)?;
     let segment = segment_for(&context, &caller, &guid).await?;
+    operators_only(&caller)?;
     let org = org_for(&context.store, &caller, id(&org, "Organization")?, Need::Read).await?;
     actions::revoke(&context, &segment, &org).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -11,6 +11,14 @@ store::on_both_engines!(
     usage_is_for_operators,
 );
 
+/// A stopped app with a droplet.
+async fn ready(admin: &Client<'_>) -> (String, String) {
+    let (app, droplet) = admin.staged("shop").await;
+    let path = format!("/v3/apps/{app}/relationships/current_droplet");
+    admin.patch(&path, json!({"data": {"guid": droplet}})).await.expect(200);
+    (app, droplet)
+}
+
 async fn events(admin: &Client<'_>, path: &str) -> Vec<Value> {
     let listed = admin.get(&format!("/v3/{path}")).await.expect(200);
     listed.body["resources"].as_array().expect("a list").clone()
@@ -36,7 +44,7 @@ async fn of_web(admin: &Client<'_>) -> Vec<String> {
 async fn whatever_starts_sizes_or_stops_a_process_is_told(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
-    let (app, _) = admin.staged("shop").await;
+    let (app, _) = ready(&admin).await;
     assert_eq!(
         of_web(&admin).await,
         Vec::<String>::new(),
@@ -90,7 +98,7 @@ async fn whatever_starts_sizes_or_stops_a_process_is_told(store: &TestStore) {
 async fn tasks_builds_and_services_are_told(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
-    let (app, _) = admin.staged("shop").await;
+    let (app, _) = ready(&admin).await;
     let path = format!("/v3/apps/{app}/tasks");
     let task = admin
         .post(&path, json!({"command": "true", "name": "once"}))
@@ -162,7 +170,7 @@ async fn tasks_builds_and_services_are_told(store: &TestStore) {
 async fn reading_goes_on_after_an_event_and_begins_anew(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
-    let (app, _) = admin.staged("shop").await;
+    let (app, _) = ready(&admin).await;
     admin
         .post(&format!("/v3/apps/{app}/actions/start"), json!({}))
         .await
@@ -223,7 +231,7 @@ async fn reading_goes_on_after_an_event_and_begins_anew(store: &TestStore) {
 async fn usage_is_for_operators(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
-    let (app, _) = admin.staged("shop").await;
+    let (app, _) = ready(&admin).await;
     admin
         .post(&format!("/v3/apps/{app}/actions/start"), json!({}))
         .await
