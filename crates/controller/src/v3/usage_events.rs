@@ -4,14 +4,17 @@ use super::links::links;
 use crate::auth::Caller;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::request::{Query, id};
+use crate::request::{Body, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::{Paged, UsageEvent, UsageFilter, UsageKind};
 use time::format_description::well_known::Rfc3339;
+
+/// A body that is not needed is read all the same, so that one that makes no sense is refused.
+type Nothing = Map<String, Value>;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -136,10 +139,10 @@ async fn service(State(context): State<Context>, caller: Caller, Path(guid): Pat
     fetch(&context, &caller, &guid, UsageKind::Service).await
 }
 
-async fn apps_anew(State(context): State<Context>, caller: Caller) -> Answer<Json<Value>> {
+async fn apps_anew(State(context): State<Context>, caller: Caller, Body(_): Body<Nothing>) -> Answer<Json<Value>> {
     anew(&context, &caller, UsageKind::App).await
 }
 
-async fn services_anew(State(context): State<Context>, caller: Caller) -> Answer<Json<Value>> {
+async fn services_anew(State(context): State<Context>, caller: Caller, Body(_): Body<Nothing>) -> Answer<Json<Value>> {
     anew(&context, &caller, UsageKind::Service).await
 }
