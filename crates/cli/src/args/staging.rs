@@ -1,8 +1,22 @@
 //! Arguments of the commands about buildpacks, builds and droplets. Names and order are those of `cf` where it has them.
 
 use super::Listing;
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum StagingCommand {
+    Builds(Builds),
+    CancelBuild(CancelBuild),
+    #[command(visible_alias = "clear-buildpack-cache")]
+    ClearCache(ClearCache),
+    DownloadDroplet(DownloadDroplet),
+    Buildpacks(Buildpacks),
+    CreateBuildpack(CreateBuildpack),
+    UpdateBuildpack(Box<UpdateBuildpack>),
+    DeleteBuildpack(DeleteBuildpack),
+}
 
 /// List the buildpacks of the platform, in the order in which they are tried.
 #[derive(Debug, Args)]

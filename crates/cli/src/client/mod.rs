@@ -11,6 +11,7 @@ mod trace;
 pub mod upload;
 pub mod v3;
 pub mod wire;
+pub mod wire_staging;
 
 pub use http::Client;
 

@@ -4,7 +4,7 @@ use super::show_list;
 use crate::actor::{Cx, missing};
 use crate::args::staging::{Buildpacks, CreateBuildpack, DeleteBuildpack, UpdateBuildpack, Which};
 use crate::client::Client;
-use crate::client::wire::Buildpack;
+use crate::client::wire_staging::Buildpack;
 use crate::errors::Error;
 use crate::source::{scan, zip};
 use crate::ui::table::Table;
@@ -191,13 +191,14 @@ pub async fn delete(cx: &Cx, args: DeleteBuildpack) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::staging::StagingCommand;
     use crate::args::{Cli, Command};
     use clap::Parser as _;
 
     fn update(arguments: &[&str]) -> (Map<String, Value>, Map<String, Value>) {
         let all = ["paas", "update-buildpack", "b"].iter().chain(arguments);
         match Cli::try_parse_from(all).expect("parses").command {
-            Command::UpdateBuildpack(args) => changes(&args),
+            Command::Staging(StagingCommand::UpdateBuildpack(args)) => changes(&args),
             other => panic!("{other:?}"),
         }
     }

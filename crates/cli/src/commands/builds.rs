@@ -3,7 +3,8 @@
 use super::show_list;
 use crate::actor::{Cx, Target, missing};
 use crate::args::staging::{Builds, CancelBuild, ClearCache};
-use crate::client::wire::{App, Build, BuildHistory, parse_time};
+use crate::client::wire::{App, Build, parse_time};
+use crate::client::wire_staging::BuildHistory;
 use crate::errors::Error;
 use crate::ui::format;
 use crate::ui::table::Table;

@@ -34,6 +34,7 @@ mod why;
 use self::security_groups::set_globally;
 use crate::actor::Cx;
 use crate::args::security::Lifecycle;
+use crate::args::staging::StagingCommand;
 use crate::args::{Command, Listing, Output};
 use crate::errors::Error;
 use crate::ui::Ui;
@@ -71,10 +72,7 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Tasks(args) => tasks::tasks(cx, args).await,
         Command::Revisions(args) => revisions::list(cx, args).await,
         Command::Rollback(args) => revisions::rollback(cx, args).await,
-        Command::Builds(args) => builds::run(cx, args).await,
-        Command::CancelBuild(args) => builds::cancel(cx, args).await,
-        Command::ClearCache(args) => builds::clear_cache(cx, args).await,
-        Command::DownloadDroplet(args) => droplets::download(cx, args).await,
+        Command::Staging(command) => staging(cx, command).await,
         Command::Deploy(args) => deploy::run(cx, args).await,
         Command::ContinueDeployment(args) => deploy::go_on(cx, &args.app, args.detach, args.timeout).await,
         Command::CancelDeployment(args) => deploy::cancel(cx, &args.app).await,
@@ -83,10 +81,6 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Spaces(args) => tenants::spaces(cx, args).await,
         Command::CreateOrg(args) => tenants::create_org(cx, args).await,
         Command::CreateSpace(args) => tenants::create_space(cx, args).await,
-        Command::Buildpacks(args) => buildpacks::list(cx, args).await,
-        Command::CreateBuildpack(args) => buildpacks::create(cx, args).await,
-        Command::UpdateBuildpack(args) => buildpacks::update(cx, *args).await,
-        Command::DeleteBuildpack(args) => buildpacks::delete(cx, args).await,
         Command::SecurityGroups(args) => security_groups::list(cx, args).await,
         Command::SecurityGroup(args) => security_groups::one(cx, args).await,
         Command::CreateSecurityGroup(args) => security_groups::create(cx, args).await,
@@ -115,6 +109,19 @@ pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
         Command::Completion(args) => completion::run(cx, args),
     }
     .map(|()| 0)
+}
+
+async fn staging(cx: &Cx, command: StagingCommand) -> Result<(), Error> {
+    match command {
+        StagingCommand::Builds(args) => builds::run(cx, args).await,
+        StagingCommand::CancelBuild(args) => builds::cancel(cx, args).await,
+        StagingCommand::ClearCache(args) => builds::clear_cache(cx, args).await,
+        StagingCommand::DownloadDroplet(args) => droplets::download(cx, args).await,
+        StagingCommand::Buildpacks(args) => buildpacks::list(cx, args).await,
+        StagingCommand::CreateBuildpack(args) => buildpacks::create(cx, args).await,
+        StagingCommand::UpdateBuildpack(args) => buildpacks::update(cx, *args).await,
+        StagingCommand::DeleteBuildpack(args) => buildpacks::delete(cx, args).await,
+    }
 }
 
 /// The form in which a list is shown.

@@ -1,7 +1,8 @@
 //! Buildpacks, stacks, how builds went, and droplets as archives.
 
 use super::super::http::{Call, Client};
-use super::super::wire::{App, Build, BuildHistory, Buildpack, Droplet, Stack};
+use super::super::wire::{App, Build, Droplet};
+use super::super::wire_staging::{BuildHistory, Buildpack, Stack};
 use crate::errors::Error;
 use ::http::Method;
 use serde_json::{Value, json};

@@ -47,8 +47,7 @@ pub(super) fn router(fake: FakeController) -> Router {
             "/v3/jobs/{guid}",
             get(async || document(json!({"guid": "job", "state": "COMPLETE", "errors": [], "warnings": []}))),
         )
-        .merge(super::security::routes())
-        .merge(super::staging::routes())
+        .merge(super::security::routes().merge(super::staging::routes()))
         .route("/v3/resource_matches", post(match_resources))
         .route("/v3/packages", post(create_package))
         .route("/v3/packages/{guid}", get(package))
