@@ -5,6 +5,7 @@
 use crate::core::Core;
 use crate::error::{Error, blocking, kernel};
 use crate::unpack::Form;
+use futures_util::future::join_all;
 use model::Digest;
 use model::id::WorkId;
 use model::staging::{BuildFailure, BuildResult, DropletLayer, FailureClass, LayerKind};
@@ -52,8 +53,13 @@ pub(crate) async fn collect(
     let files: Vec<(Digest, Form, String)> = written
         .filter_map(|layer| Some((layer.digest.clone(), Form::of(layer.kind), layer.file.clone()?)))
         .collect();
-    for (digest, form, name) in files {
+    // At once, as far as there are turns; all of them end before a failure is told, so that none goes on unseen.
+    let adopted = files.into_iter().map(async |(digest, form, name)| {
         let size = adopt(core, work, sandbox, (&digest, form), name).await?;
+        Ok::<_, Error>((digest, size))
+    });
+    for adopted in join_all(adopted).await {
+        let (digest, size) = adopted?;
         sizes.insert(digest, size);
     }
     let size = |digest: &Digest| sizes.get(digest).copied();

@@ -24,7 +24,7 @@ async fn buildpacks_are_listed_made_changed_and_deleted() {
     let refused = user
         .run(&["create-buildpack", "odd", text.to_str().expect("text"), "1"])
         .await;
-    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
     assert!(refused.stderr.contains("it is no archive"), "{}", refused.stderr);
     assert_eq!(
         fake.count("DELETE /v3/buildpacks/made"),
