@@ -220,12 +220,11 @@ async fn reading_goes_on_after_an_event_and_begins_anew(store: &TestStore) {
     assert_eq!((services.len(), &services[0]["state"]), (1, &json!("CREATED")));
     let tx = store.begin().await.expect("begins");
     let later = time::OffsetDateTime::now_utc() + time::Duration::days(1);
-    assert_eq!(
-        tx.usage_prune(later).await.expect("pruned"),
-        1,
-        "the newest of each kind stays"
-    );
+    assert!(tx.usage_prune(later).await.expect("pruned") > 0);
     tx.commit().await.expect("commits");
+    for path in ["app_usage_events", "service_usage_events"] {
+        assert_eq!(events(&admin, path).await.len(), 1, "the newest of each kind stays");
+    }
 }
 
 async fn usage_is_for_operators(store: &TestStore) {
