@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
 mod churn;
+mod cold;
 mod confine;
 mod copy;
 mod crashes;

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,8 @@ pub struct Inner {
     /// The namespace of the host's name.
     uts: File,
     pub boot: String,
+    /// Whether the kernel mounts roots of sandboxes out of mounts that are attached nowhere, as far as is known.
+    mounts_roots: AtomicBool,
     _lock: File,
 }
 
@@ -97,6 +100,7 @@ impl Runtime {
             // There the app's user is part of what a sandbox is born with, so that nothing fits everything.
             parking.blanks = 0;
         }
+        let pool = Pool::new(parking, disk.can_stock());
         let inner = Inner {
             config,
             folders,
@@ -108,10 +112,11 @@ impl Runtime {
             ranges: Mutex::new(ranges),
             network: Mutex::new(None),
             adopted: Mutex::new(HashSet::new()),
-            pool: Arc::new(Pool::new(parking)),
+            pool: Arc::new(pool),
             reaper: Reaper::default(),
             uts: File::open(UTS).at("open", UTS)?,
             boot: record::boot_id(),
+            mounts_roots: AtomicBool::new(true),
             _lock: lock,
         };
         inner.settle_spawner()?;
@@ -281,7 +286,10 @@ impl Inner {
             Err(e) => return Err(e).at("make folder", dir),
         }
         let ground = Ground::from(&ParkSpec::shape(spec));
-        let seat = self.lay(&spec.id, &dir, &ground, &mut clock)?;
+        // Memory is divided before the app runs and after its process is there, which only one that waits tells.
+        let divided = spec.sidecars.iter().any(|sidecar| sidecar.memory_bytes.is_some());
+        let known = Some(spec).filter(|_| !divided);
+        let seat = self.lay((&spec.id, &dir), &ground, known, &mut clock)?;
         self.go(seat, ground.limits(), spec, Made::Anew, clock)
     }
 
@@ -305,7 +313,7 @@ impl Inner {
         };
         let mut seat = seat.moved(dir);
         clock.step("blank taken");
-        self.furnish_blank(&mut seat, (spec.disk_bytes, spec.inodes), &mut clock)?;
+        self.furnish_blank(&mut seat, spec, &mut clock)?;
         let ground = Ground::blank(seat.lease.is_some());
         self.go(seat, ground.limits(), spec, Made::Blank, clock)
     }

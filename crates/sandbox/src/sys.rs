@@ -213,6 +213,23 @@ pub fn mount_change(
     .map(drop)
 }
 
+/// Sets the parameter `key` of the file system that is being configured in `fs` to a descriptor.
+pub fn fsconfig_set_fd(fs: BorrowedFd<'_>, key: &CStr, fd: BorrowedFd<'_>) -> io::Result<()> {
+    const FSCONFIG_SET_FD: libc::c_uint = 5;
+    // SAFETY: `key` is a C string that lives through the call, and this command takes no value.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            fs.as_raw_fd(),
+            FSCONFIG_SET_FD,
+            key.as_ptr(),
+            0usize,
+            fd.as_raw_fd(),
+        )
+    })
+    .map(drop)
+}
+
 /// Which kind of namespace `fd` stands for, as its `CLONE_NEW*` bit.
 pub fn namespace_kind(fd: BorrowedFd<'_>) -> io::Result<i32> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xB703;

@@ -32,8 +32,8 @@ pub enum Ask {
     /// First message on a connection.
     Hello { protocol: u32 },
     /// Start an init. Descriptors: plan, report socket, control listener, the socket of the app's
-    /// first process, then the v2 group,
-    /// the network namespace and the private layer's root (as with `Keep`) where announced.
+    /// first process, the other end of that, then the v2 group, the network namespace and the private layer's root (as
+    /// with `Keep`) where announced.
     Create {
         id: String,
         uid_base: u32,
@@ -61,7 +61,7 @@ pub enum Ask {
 pub enum Answer {
     /// To `Hello`; with which program it is.
     Hello { protocol: u32, pid: i32, program: Program },
-    /// To `Create`; with the pidfd.
+    /// To `Create`; with the user namespace and the pidfd.
     Created { pid: i32 },
     /// To `Status`: unknown, running, or how it ended.
     Status { known: bool, ended: Option<Ended> },
@@ -102,16 +102,21 @@ pub struct Ended {
 /// Agent to init and to the app's first process while they set themselves up. Besides it they
 /// get, as large messages, init its [`crate::Spec`] and the app's process its [`crate::Process`].
 /// Either ends if the agent goes away before.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Take the descriptor that comes along: init the private layer as a detached mount, the
-    /// app's process its terminal.
+    /// Take what comes along: init the private layer as a detached mount, and perhaps the whole root with it as
+    /// another; the app's process its terminal.
     Take,
     /// To init: the group in which the sidecar with this number in its list is to run. Descriptors: where it joins, two
     /// counters (kills for memory, times its limit was reached), and if there are such its peak and an event.
     Share { sidecar: usize, peak: bool, event: bool },
-    /// To the app's process: nothing is missing any more, execute. To an init with sidecars: start them.
+    /// To init: its groups are there, join them.
+    Join,
+    /// To init: the parts of `/dev`, three mounts.
+    Dev,
+    /// To init: let the app go as soon as it can; then, where there are sidecars, to start them. To the app's process:
+    /// nothing is missing any more, execute.
     Go,
 }
 
@@ -121,8 +126,7 @@ pub enum Order {
 pub enum Report {
     /// All that can be done without knowing the app is done; with the root, if that is up.
     Parked,
-    /// Nothing is missing but the app; with its terminal, if it has one, and with when each step
-    /// inside was done, monotonic nanoseconds.
+    /// The app was let go; with when each step inside was done, monotonic nanoseconds.
     Ready { steps: Vec<(String, u64)> },
     /// The same from the app's process; all that follows is its program, or a failure.
     Steps { steps: Vec<(String, u64)> },
@@ -306,6 +310,22 @@ pub fn wait_readable(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> 
     }
 }
 
+/// Waits until the other end of `fd` is closed, whatever it says before; false at the deadline.
+pub fn wait_closed(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = timespec(left);
+        // Both ends at once are told without being asked for; what is said wakes nobody.
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
 /// A duration in the kernel's form.
 pub fn timespec(duration: Duration) -> Timespec {
     Timespec {
@@ -346,6 +366,21 @@ mod tests {
         assert_eq!(back[0].len(), 100_000);
         drop(a);
         assert!(receive::<Ask>(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_said_wakes_nobody_who_waits_for_the_end() {
+        let (a, b) = pair().unwrap();
+        send(b.as_fd(), &Order::Go, &[]).unwrap();
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert!(!wait_closed(a.as_fd(), soon).unwrap());
+        drop(b);
+        let late = Instant::now() + Duration::from_secs(60);
+        assert!(wait_closed(a.as_fd(), late).unwrap());
+        assert!(
+            matches!(receive::<Order>(a.as_fd()), Ok(Some((Order::Go, _)))),
+            "it can still be heard"
+        );
     }
 
     #[test]

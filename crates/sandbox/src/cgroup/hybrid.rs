@@ -127,6 +127,14 @@ impl Groups for Hybrid {
         self.set_limits(id, limits)
     }
 
+    fn begin(&self, id: &str, _limits: &Limits) -> Result<bool> {
+        // Nothing in the v2 group limits anything, and the others can be joined later.
+        if let Some(folder) = self.unified.as_ref().map(|unified| unified.join(id)) {
+            files::make(&folder).at("make group", folder)?;
+        }
+        Ok(false)
+    }
+
     fn update(&self, id: &str, from: &Limits, to: &Limits, devices: &[Device]) -> Result<()> {
         if from.cpu_quota.is_none() && to.cpu_quota.is_some() {
             let period = self.cpu.join(id).join("cpu.cfs_period_us");

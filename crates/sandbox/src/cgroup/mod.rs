@@ -65,6 +65,11 @@ pub trait Groups: Send + Sync + std::fmt::Debug {
     fn layout(&self) -> &'static str;
     /// Makes the groups of `id` and sets the limits.
     fn create(&self, id: &str, limits: &Limits) -> Result<()>;
+    /// Makes what a process of `id` has to be born in; whether that was everything. If not, `create` has to follow
+    /// before that process goes on.
+    fn begin(&self, id: &str, limits: &Limits) -> Result<bool> {
+        self.create(id, limits).map(|()| true)
+    }
     /// Replaces limits by others, all or none; lower memory than what is in use is an error.
     /// Limits of I/O hold for `devices`.
     fn update(&self, id: &str, from: &Limits, to: &Limits, devices: &[Device]) -> Result<()>;

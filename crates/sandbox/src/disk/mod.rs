@@ -77,6 +77,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn name(&self) -> &'static str;
     /// Prepares a layer of `bytes` and `inodes` in the sandbox's folder `dir`.
     fn prepare(&self, dir: &Path, bytes: u64, inodes: u64) -> Result<DiskPlan>;
+    /// Whether there is anything that can be prepared before it has a sandbox, with [`Disk::stock`].
+    fn can_stock(&self) -> bool;
+    /// Writes an empty image for such a layer, which [`Layer::of_stock`] makes one of, to the new file `image`.
+    fn stock(&self, image: &Path, bytes: u64, inodes: u64) -> Result<()>;
 }
 
 /// A private layer ready for a sandbox.
@@ -95,6 +99,23 @@ impl Layer {
     pub fn make(disk: &dyn Disk, dir: &Path, bytes: u64, inodes: u64) -> Result<Layer> {
         let plan = disk.prepare(dir, bytes, inodes)?;
         let (mount, upper) = ready(&plan).at("mount the private layer in", dir)?;
+        Ok(Layer { plan, mount, upper })
+    }
+
+    /// Makes one of an empty image that was in stock, which goes to the folder `dir`; consumes it in any case.
+    pub fn of_stock(image: &Path, dir: &Path) -> Result<Layer> {
+        let stocked = DiskPlan::LoopExt4 {
+            image: image.to_owned(),
+        };
+        let plan = DiskPlan::LoopExt4 {
+            image: dir.join(loop_ext4::IMAGE),
+        };
+        let made = ready(&stocked).at("mount the private layer in", dir).and_then(|made| {
+            // Only now: whatever changes an image has to be on the disk before it can be attached.
+            std::fs::rename(image, dir.join(loop_ext4::IMAGE)).at("take image", image)?;
+            Ok(made)
+        });
+        let (mount, upper) = made.inspect_err(|_| drop(std::fs::remove_file(image)))?;
         Ok(Layer { plan, mount, upper })
     }
 

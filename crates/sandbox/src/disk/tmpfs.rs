@@ -9,6 +9,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use super::{Disk, DiskPlan};
 use crate::Result;
+use crate::error::Context;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +22,14 @@ impl Disk for Tmpfs {
 
     fn prepare(&self, _dir: &Path, bytes: u64, inodes: u64) -> Result<DiskPlan> {
         Ok(DiskPlan::Tmpfs { bytes, inodes })
+    }
+
+    fn can_stock(&self) -> bool {
+        false
+    }
+
+    fn stock(&self, image: &Path, _bytes: u64, _inodes: u64) -> Result<()> {
+        Err(io::ErrorKind::Unsupported).at("make image", image)
     }
 }
 

@@ -2,7 +2,7 @@
 //! its output pipes, then waits for its program. A start has nothing left to do but to execute.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -10,7 +10,7 @@ use super::launch::{self, Image, Launch};
 use super::{Failure, Plan, Stage, Steps, seal, step};
 use crate::log::Source;
 use crate::sys::{self, Forked};
-use crate::wire::{self, Report};
+use crate::wire::{self, Order, Report};
 use crate::{Process, users};
 
 /// Pipes of the app hold this much, so that a burst does not stall it.
@@ -21,6 +21,8 @@ pub struct Bud {
     pub pid: i32,
     /// Its output.
     pub sources: Vec<Source>,
+    /// To let it go, as the agent could.
+    release: OwnedFd,
 }
 
 impl Bud {
@@ -31,11 +33,36 @@ impl Bud {
         }
         Ok(())
     }
+
+    /// Its process and its output, once it was let go.
+    pub fn into_parts(self) -> (i32, Vec<Source>) {
+        (self.pid, self.sources)
+    }
+
+    /// Lets it go, if the agent that told it what to be has not done so itself, with its terminal if it has one.
+    pub fn let_go(&self, terminal: Option<&OwnedFd>) -> std::io::Result<()> {
+        let mut sent = Ok(());
+        if let Some(terminal) = terminal {
+            sent = wire::send(self.release.as_fd(), &Order::Take, &[terminal.as_fd()]);
+        }
+        match sent.and_then(|()| wire::send(self.release.as_fd(), &Order::Go, &[])) {
+            // It has told the agent why.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
 }
 
 /// Forks it; while this process is the host's root and before it has a tree of its own. It is
-/// told what to be on `orders`.
-pub fn grow(plan: &Plan, orders: OwnedFd, userns: &OwnedFd) -> Result<Bud, Failure> {
+/// told what to be on `orders`, whose other end is `release`.
+pub fn grow(plan: &Plan, (orders, release): (OwnedFd, OwnedFd), userns: &OwnedFd) -> Result<Bud, Failure> {
     let mut sources = Vec::new();
     let mut streams = Vec::new();
     for tag in *b"OE" {
@@ -46,7 +73,12 @@ pub fn grow(plan: &Plan, orders: OwnedFd, userns: &OwnedFd) -> Result<Bud, Failu
     // SAFETY: init has one thread.
     match unsafe { sys::fork() }.stage("start a process")? {
         Forked::Child => {
-            drop(sources);
+            let keep = [orders.as_fd(), userns.as_fd(), streams[0].as_fd(), streams[1].as_fd()];
+            // SAFETY: this process never returns to the owners of the others, init's, so nothing uses or closes them
+            // again. Among them are folders, which its working folder could be, and the other end of its orders.
+            if unsafe { sys::close_all_except(3, &keep.map(|fd| fd.as_raw_fd())) }.is_err() {
+                sys::exit_now(125);
+            }
             let Err(failure) = live(&orders, &streams, userns);
             if let Some(failure) = failure {
                 let errno = failure.errno();
@@ -59,7 +91,7 @@ pub fn grow(plan: &Plan, orders: OwnedFd, userns: &OwnedFd) -> Result<Bud, Failu
             }
             sys::exit_now(127)
         }
-        Forked::Parent(pid, _) => Ok(Bud { pid, sources }),
+        Forked::Parent(pid, _) => Ok(Bud { pid, sources, release }),
     }
 }
 
@@ -78,7 +110,7 @@ fn live(orders: &OwnedFd, streams: &[OwnedFd], userns: &OwnedFd) -> Result<Infal
         None
     };
     // It is awake by now, while the agent does the rest.
-    super::allowed(orders)?.ok_or(None::<Failure>)?;
+    super::ordered(orders, &Order::Go)?.ok_or(None::<Failure>)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).stage("open null")?;
     let command = Launch {
         argv: &process.argv,

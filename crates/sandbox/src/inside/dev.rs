@@ -1,7 +1,7 @@
 //! `/dev`: six harmless nodes, terminals, shared memory, message queues, and nothing else.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
@@ -15,30 +15,65 @@ use crate::users;
 /// Name, major, minor.
 type Node = (&'static str, u32, u32);
 
-/// Builds it below `root`.
-pub fn build(root: &Root, memory_bytes: u64) -> io::Result<()> {
-    let base = root.uid_base.to_string();
-    let owner = [("uid", base.as_str()), ("gid", base.as_str())];
-    let options = [DEV.options, &owner].concat();
-    let dev = new_fs(DEV.kind, &options, DEV.attributes)?;
-    let borrowed = populate(&dev, root.uid_base)?;
-    sys::mount_setattr(dev.as_fd(), attr::RDONLY, None, false)?;
-    let point = root.mount_point(Path::new("/dev"))?;
-    attach(dev.as_fd(), point.as_fd())?;
-    for node in borrowed {
-        borrow(root, node)?;
+/// The file systems of `/dev` that belong to no namespace, attached nowhere; the agent can make them as well as init.
+pub struct Parts {
+    dev: OwnedFd,
+    pts: OwnedFd,
+    shm: OwnedFd,
+    /// Nodes that could not be made.
+    borrowed: Vec<Node>,
+}
+
+impl Parts {
+    /// For a sandbox whose ids begin at `uid_base`.
+    pub fn make(uid_base: u32, memory_bytes: u64) -> io::Result<Parts> {
+        let base = uid_base.to_string();
+        let owner = [("uid", base.as_str()), ("gid", base.as_str())];
+        let dev = new_fs(DEV.kind, &[DEV.options, &owner].concat(), DEV.attributes)?;
+        let borrowed = populate(&dev, uid_base)?;
+        sys::mount_setattr(dev.as_fd(), attr::RDONLY, None, false)?;
+        let tty = users::outer(uid_base, TTY_GROUP).to_string();
+        let options = [PTS.options, &[("gid", tty.as_str())]].concat();
+        let pts = new_fs(PTS.kind, &options, PTS.attributes)?;
+        let shm_bytes = layout::shm_bytes(memory_bytes).to_string();
+        let options = [SHM.options, &[("size", shm_bytes.as_str())], &owner].concat();
+        let shm = new_fs(SHM.kind, &options, SHM.attributes)?;
+        Ok(Parts {
+            dev,
+            pts,
+            shm,
+            borrowed,
+        })
     }
 
-    let tty = users::outer(root.uid_base, TTY_GROUP).to_string();
-    let options = [PTS.options, &[("gid", tty.as_str())]].concat();
-    let pts = new_fs(PTS.kind, &options, PTS.attributes)?;
-    attach(pts.as_fd(), root.existing(Path::new(PTS.target), true)?.as_fd())?;
-    let shm_bytes = layout::shm_bytes(memory_bytes).to_string();
-    let options = [SHM.options, &[("size", shm_bytes.as_str())], &owner].concat();
-    let shm = new_fs(SHM.kind, &options, SHM.attributes)?;
-    attach(shm.as_fd(), root.existing(Path::new(SHM.target), true)?.as_fd())?;
-    let queues = new_fs(QUEUES.kind, QUEUES.options, QUEUES.attributes)?;
-    attach(queues.as_fd(), root.existing(Path::new(QUEUES.target), true)?.as_fd())
+    /// The same from what [`Parts::fds`] gave.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> io::Result<Parts> {
+        let [dev, pts, shm] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Parts {
+            dev,
+            pts,
+            shm,
+            borrowed: Vec::new(),
+        })
+    }
+
+    /// To send them.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 3] {
+        [self.dev.as_fd(), self.pts.as_fd(), self.shm.as_fd()]
+    }
+
+    /// Puts them below `root`, and what belongs to this process's namespaces with them.
+    pub fn place(self, root: &Root) -> io::Result<()> {
+        attach(self.dev.as_fd(), root.mount_point(Path::new(DEV.target))?.as_fd())?;
+        for node in self.borrowed {
+            borrow(root, node)?;
+        }
+        for (part, target) in [(self.pts, PTS.target), (self.shm, SHM.target)] {
+            attach(part.as_fd(), root.existing(Path::new(target), true)?.as_fd())?;
+        }
+        let queues = new_fs(QUEUES.kind, QUEUES.options, QUEUES.attributes)?;
+        attach(queues.as_fd(), root.existing(Path::new(QUEUES.target), true)?.as_fd())
+    }
 }
 
 /// Fits the size of shared memory to another limit than it was built for.

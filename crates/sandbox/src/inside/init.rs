@@ -16,10 +16,10 @@ use super::control::{Connection, MAX_CONNECTIONS, Next};
 use super::launch;
 use super::meters::Meters;
 use super::shares::Shares;
-use super::{Failure, Stage};
+use super::{Failure, Stage, ordered};
 use crate::log::{Pump, Source};
 use crate::record::EXIT;
-use crate::wire::{self, Ended, Report, timespec};
+use crate::wire::{self, Ended, Order, Report, timespec};
 use crate::{Exit, Oom, Spec, sys};
 
 /// After the app's end, what it left behind must be gone by then.
@@ -93,21 +93,25 @@ pub fn run(spec: Spec, hands: Hands) -> Result<(), Failure> {
     let log_copy = hands.log.try_clone().stage("open log")?;
     let pump = Pump::new(log_copy, &spec.log, sys::now_ns());
     let started_ns = sys::now_ns();
-    let Bud { pid: app, mut sources } = hands.bud;
+    let mut bud = hands.bud;
     let terminal = if spec.process.terminal {
         let (ours, theirs) = open_terminal(spec.process.uid).stage("open a terminal")?;
-        sources = vec![Source::new(ours, b'O')];
+        bud.sources = vec![Source::new(ours, b'O')];
         Some(theirs)
     } else {
         None
     };
     if let Some(mut steps) = hands.steps {
         steps.push(("ready".to_owned(), sys::monotonic_ns()));
-        let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
-        // If the agent is gone, the app ends, and init with it.
-        let _ = wire::send(hands.agent.as_fd(), &Report::Ready { steps }, &fds);
+        if ordered(&hands.agent, &Order::Go)?.is_none() {
+            return Ok(());
+        }
+        bud.let_go(terminal.as_ref()).stage("let the app go")?;
+        // If the agent is gone by now, it is the next one's.
+        let _ = wire::send(hands.agent.as_fd(), &Report::Ready { steps }, &[]);
     }
     drop(terminal);
+    let (app, sources) = bud.into_parts();
     let shares = if spec.sidecars.is_empty() {
         Shares::default()
     } else {

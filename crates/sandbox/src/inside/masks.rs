@@ -7,20 +7,33 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::layout::{MASKED, READ_ONLY};
+use super::layout::{MASKED, READ_ONLY, SYS};
 use super::tree::{attach, new_fs};
 use super::{Failure, Stage};
 use crate::sys::{self, attr};
 
 const CPUS: &str = "/sys/devices/system/cpu";
 
-/// Applies the platform's below `root`; what this kernel does not have is skipped.
-pub fn apply(root: BorrowedFd<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Applies the platform's below `root`, except those in `/sys` if that is `masked` already; what this kernel does not
+/// have is skipped.
+pub fn apply(root: BorrowedFd<'_>, dev_null: BorrowedFd<'_>, masked: bool) -> Result<(), Failure> {
     let all = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     protect(root, &READ_ONLY, all)?;
-    let mut masked: Vec<String> = MASKED.iter().map(|&path| path.to_owned()).collect();
-    masked.extend(thermal());
-    hide(root, &masked, dev_null)
+    let paths: Vec<String> = hidden()
+        .filter(|path| !masked || !path.starts_with(SYS.target))
+        .collect();
+    hide(root, &paths, dev_null)
+}
+
+/// Applies those in `/sys` to one that is attached nowhere, which Linux permits from 6.15 on.
+pub fn apply_to_sys(sys: BorrowedFd<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
+    let inside = |path: String| path.strip_prefix(SYS.target).map(str::to_owned);
+    let paths: Vec<String> = hidden().filter_map(inside).collect();
+    hide(sys, &paths, dev_null)
+}
+
+fn hidden() -> impl Iterator<Item = String> {
+    MASKED.iter().map(|&path| path.to_owned()).chain(thermal())
 }
 
 /// Mounts each of `paths` that is there over itself with the attributes `set`.
@@ -103,6 +116,10 @@ fn copy_host(dev_null: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// Where the heat of this host's CPUs can be seen.
 pub fn thermal() -> Vec<String> {
+    // Either all of them tell it or none.
+    if !Path::new(CPUS).join("cpu0/thermal_throttle").exists() {
+        return Vec::new();
+    }
     let Ok(entries) = std::fs::read_dir(CPUS) else {
         return Vec::new();
     };

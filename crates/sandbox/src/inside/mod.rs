@@ -14,12 +14,13 @@ mod beside;
 mod bud;
 mod control;
 mod copy;
-mod dev;
+pub(crate) mod dev;
 mod init;
 mod launch;
 pub(crate) mod layout;
 pub(crate) mod masks;
 mod meters;
+pub(crate) mod overlay;
 pub(crate) mod seal;
 pub(crate) mod seccomp;
 mod shares;
@@ -47,8 +48,12 @@ pub struct Birth {
     pub control: OwnedFd,
     /// Where the app's first process is told what to be.
     pub program: OwnedFd,
+    /// The other end of that, which the agent has too: to let the app go.
+    pub release: OwnedFd,
     /// Its user namespace.
     pub userns: OwnedFd,
+    /// Its `/sys`, masks and all, if there is one already.
+    pub sys: Option<OwnedFd>,
 }
 
 /// Where an init is to wait, and what is known of what it will be; host paths are trusted,
@@ -69,6 +74,15 @@ pub struct Plan {
     pub networked: bool,
     /// Its root, if that is known.
     pub root: Option<ParkedRoot>,
+    /// Whether nobody knows yet what it will be.
+    pub waits: bool,
+}
+
+impl Plan {
+    /// Whether the agent makes the parts of `/dev`. Root of a user namespace makes no nodes that could be sent.
+    pub(crate) fn brings_dev(&self) -> bool {
+        !self.waits && self.uid_base != 0
+    }
 }
 
 /// A step that failed.
@@ -103,6 +117,8 @@ impl<T, E: Into<io::Error>> Stage<T> for Result<T, E> {
     }
 }
 
+pub(crate) use tree::masked_sys;
+
 /// Prepares in the spawner what every init needs, so that it is done once.
 pub fn warm_up() {
     // Before there is a sandbox whose own map would answer.
@@ -112,14 +128,19 @@ pub fn warm_up() {
 
 /// The whole life of an init. Never returns into the spawner's code.
 pub fn live(birth: Birth) -> ! {
-    let keep = [
+    let born_with = [
         &birth.plan,
         &birth.report,
         &birth.control,
         &birth.program,
+        &birth.release,
         &birth.userns,
-    ]
-    .map(AsRawFd::as_raw_fd);
+    ];
+    let keep: Vec<_> = born_with
+        .into_iter()
+        .chain(&birth.sys)
+        .map(AsRawFd::as_raw_fd)
+        .collect();
     // SAFETY: this process never returns to the owners of the other descriptors (connections
     // and pidfds of the spawner), so nothing uses or closes them again.
     if unsafe { sys::close_all_except(3, &keep) }.is_err() {
@@ -156,33 +177,34 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         report,
         control,
         program,
+        release,
         userns,
+        sys,
     } = birth;
     let _ = rustix::thread::set_name(c"paas-init");
     let mut steps = Steps::new();
     step(&mut steps, "born");
     let plan: Plan = wire::from_memfd(plan).stage("read plan")?;
-    for tasks in &plan.groups.tasks {
-        // Writing 0 moves the writer itself, which spares the kernel a grace period.
-        std::fs::write(tasks, "0").stage("join group")?;
+    if !settle(&plan, &report)? {
+        return Ok(());
     }
     step(&mut steps, "in its groups");
-    seal::standard_streams().stage("close the spawner's streams")?;
-    // Before the app's process is there: it has the same.
-    seal::namespaces(&plan).stage("set up namespaces")?;
-    let bud = bud::grow(&plan, program, &userns)?;
+    // It has the same.
+    let bud = bud::grow(&plan, (program, release), &userns)?;
     step(&mut steps, "app forked");
     let meters = meters::Meters::open(&plan.groups).stage("watch groups")?;
-    let mut bed = tree::Bed::lay(&plan, &userns)?;
+    let mut bed = tree::Bed::lay(&plan, &userns, sys, || dev_parts(&plan, &report))?;
     step(&mut steps, "bed laid");
-    if plan.root.is_none() {
+    if plan.waits && plan.root.is_none() {
         wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
     }
-    let Some(disk) = given(&report)? else { return Ok(()) };
+    let Some(fds) = ordered(&report, &Order::Take)? else {
+        return Ok(());
+    };
     step(&mut steps, "disk given");
-    bed.attach_disk(disk)?;
+    let mounted = take(&mut bed, fds)?;
     let (spec, log) = if let Some(root) = &plan.root {
-        bed.raise(&root.layers, &root.binds)?;
+        bed.raise(&root.layers, &root.binds, mounted)?;
         seal_all(&userns)?;
         let root = bed.root().stage("find the root")?;
         wire::send(report.as_fd(), &Report::Parked, &[root]).stage("report")?;
@@ -198,7 +220,7 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         step(&mut steps, "told");
         bud.belong_to(users::outer(plan.uid_base, spec.process.uid))
             .stage("own the app's streams")?;
-        bed.raise(&spec.layers, &spec.binds)?;
+        bed.raise(&spec.layers, &spec.binds, mounted)?;
         step(&mut steps, "root raised");
         bed.fit(&spec)?;
         nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
@@ -220,6 +242,47 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
     )
 }
 
+/// What this process and all that come from it have in common, and their groups as soon as they are there; false if the
+/// agent is gone before.
+fn settle(plan: &Plan, report: &OwnedFd) -> Result<bool, Failure> {
+    seal::standard_streams().stage("close the spawner's streams")?;
+    seal::own(plan).stage("set up namespaces")?;
+    if ordered(report, &Order::Join)?.is_none() {
+        return Ok(false);
+    }
+    for tasks in &plan.groups.tasks {
+        // Writing 0 moves the writer itself, which spares the kernel a grace period.
+        std::fs::write(tasks, "0").stage("join group")?;
+    }
+    seal::groups().stage("set up namespaces")?;
+    Ok(true)
+}
+
+/// The parts of `/dev`: from the agent, where it knows from the beginning what this will be.
+fn dev_parts(plan: &Plan, report: &OwnedFd) -> io::Result<dev::Parts> {
+    if !plan.brings_dev() {
+        return dev::Parts::make(plan.uid_base, plan.limits.memory_bytes);
+    }
+    match ordered(report, &Order::Dev).map_err(|failure| failure.error)? {
+        Some(fds) => dev::Parts::from_fds(fds),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Attaches the private layer, unless it comes with the root around it: that root.
+fn take(bed: &mut tree::Bed<'_>, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, Failure> {
+    let mut fds = fds.into_iter();
+    let disk = fds
+        .next()
+        .ok_or(io::ErrorKind::InvalidInput)
+        .stage("take a descriptor")?;
+    let mounted = fds.next();
+    if mounted.is_none() {
+        bed.attach_disk(disk)?;
+    }
+    Ok(mounted)
+}
+
 /// Gives everything up, in a tree of its own.
 fn seal_all(userns: &OwnedFd) -> Result<(), Failure> {
     seal::standard_streams().stage("close the host's streams")?;
@@ -230,22 +293,18 @@ fn seal_all(userns: &OwnedFd) -> Result<(), Failure> {
 /// A descriptor that was ordered to be taken; `None` if the agent is gone, and with it the
 /// reason to live.
 fn given(socket: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
-    match order(socket)? {
-        None => Ok(None),
-        Some((Order::Take, mut fds)) => fds
-            .pop()
-            .ok_or(io::ErrorKind::InvalidInput)
-            .stage("take a descriptor")
-            .map(Some),
-        Some(_) => Err(io::ErrorKind::InvalidInput).stage("take a descriptor"),
-    }
+    let Some(mut fds) = ordered(socket, &Order::Take)? else {
+        return Ok(None);
+    };
+    let given = fds.pop().ok_or(io::ErrorKind::InvalidInput);
+    given.stage("take a descriptor").map(Some)
 }
 
-/// Waits until it may execute; `None` as above.
-fn allowed(socket: &OwnedFd) -> Result<Option<()>, Failure> {
+/// Waits for this order, which may have descriptors with it; `None` as above.
+fn ordered(socket: &OwnedFd, wanted: &Order) -> Result<Option<Vec<OwnedFd>>, Failure> {
     match order(socket)? {
         None => Ok(None),
-        Some((Order::Go, _)) => Ok(Some(())),
+        Some((order, fds)) if order == *wanted => Ok(Some(fds)),
         Some(_) => Err(io::ErrorKind::InvalidInput).stage("wait for orders"),
     }
 }

@@ -24,10 +24,14 @@ pub fn standard_streams() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
-/// What can only be set as the host's root: groups' root, keyring, loopback.
-pub fn namespaces(plan: &Plan) -> io::Result<()> {
-    // Its root is where this process is now, so it comes after joining.
-    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)?;
+/// What can only be set as the host's root: the root of what it sees of control groups. That is where this process is
+/// now, so it comes after joining.
+pub fn groups() -> io::Result<()> {
+    Ok(nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)?)
+}
+
+/// The rest that can only be set as the host's root: keyring, loopback, domain.
+pub fn own(plan: &Plan) -> io::Result<()> {
     sys::new_session_keyring()?;
     if !plan.networked {
         sys::loopback_up()?;

@@ -17,7 +17,7 @@ use rustix::mount::{
 };
 
 use super::layout::{KernelMount, PROC, SYS};
-use super::{Failure, Plan, Stage, dev, masks};
+use super::{Failure, Plan, Stage, dev, masks, overlay};
 use crate::record::{LOG, SCRATCH};
 use crate::sys::{self, attr};
 use crate::{Bind, Limits, Spec, users};
@@ -43,8 +43,14 @@ pub struct Bed<'a> {
 
 impl<'a> Bed<'a> {
     /// Builds what needs no knowledge of the app, in a scratch file system that becomes the
-    /// working folder.
-    pub fn lay(plan: &'a Plan, userns: &'a OwnedFd) -> Result<Bed<'a>, Failure> {
+    /// working folder. `sys` is its `/sys`, if that was made with its network namespace, `dev` the parts of its `/dev`
+    /// if the agent makes them.
+    pub fn lay(
+        plan: &'a Plan,
+        userns: &'a OwnedFd,
+        sys: Option<OwnedFd>,
+        dev: impl FnOnce() -> io::Result<dev::Parts>,
+    ) -> Result<Bed<'a>, Failure> {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).stage("separate mounts")?;
         let log = clone_tree(&plan.dir.join(LOG), false).stage("open log folder")?;
         let scratch = plan.dir.join(SCRATCH);
@@ -64,10 +70,11 @@ impl<'a> Bed<'a> {
         };
         let dev_null = open_null().stage("open /dev/null")?;
         stage.kernel_fs(&PROC).stage("mount /proc")?;
-        stage.kernel_fs(&SYS).stage("mount /sys")?;
+        let masked = sys.is_some();
+        stage.place_sys(sys).stage("mount /sys")?;
         show_groups(plan, &stage).stage("show control groups")?;
-        dev::build(&stage, plan.limits.memory_bytes).stage("build /dev")?;
-        masks::apply(stage.fd.as_fd(), dev_null.as_fd())?;
+        masks::apply(stage.fd.as_fd(), dev_null.as_fd(), masked)?;
+        dev().and_then(|parts| parts.place(&stage)).stage("build /dev")?;
         Ok(Bed {
             plan,
             userns: userns.as_fd(),
@@ -84,10 +91,16 @@ impl<'a> Bed<'a> {
         attach(disk.as_fd(), point.as_fd()).stage("attach private layer")
     }
 
-    /// Mounts the root, moves what was staged into it, and makes it the only thing there is.
-    pub fn raise(&mut self, layers: &[PathBuf], binds: &[Bind]) -> Result<(), Failure> {
-        attach_layers(layers, self.stage.shift(self.userns))?;
-        overlay(layers.len(), self.plan.uid_base == 0).stage("mount layers")?;
+    /// Mounts the root (or takes over `mounted`), moves what was staged into it, and makes it the only thing there is.
+    pub fn raise(&mut self, layers: &[PathBuf], binds: &[Bind], mounted: Option<OwnedFd>) -> Result<(), Failure> {
+        std::fs::create_dir("root").stage("make folder")?;
+        if let Some(mounted) = mounted {
+            let point = open_dir("root").stage("open folder")?;
+            attach(mounted.as_fd(), point.as_fd()).stage("attach root")?;
+        } else {
+            overlay::attach_layers(layers, self.stage.shift(self.userns))?;
+            overlay::mount_attached(layers.len(), self.plan.uid_base == 0).stage("mount layers")?;
+        }
         let root = Root {
             fd: open_dir("root").stage("open root")?,
             uid_base: self.plan.uid_base,
@@ -136,44 +149,6 @@ impl<'a> Bed<'a> {
     pub fn finish(self) -> OwnedFd {
         self.log
     }
-}
-
-/// Attaches each layer, read-only and with its owners shifted into the range, at `l0`, `l1`…
-fn attach_layers(layers: &[PathBuf], shift: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
-    for (at, layer) in layers.iter().enumerate() {
-        let stage = |what: &str| format!("{what} layer {}", layer.display());
-        let tree = clone_tree(layer, false).stage(stage("open"))?;
-        let set = attr::RDONLY | attr::NOSUID | attr::NODEV;
-        sys::mount_setattr(tree.as_fd(), set, shift, false).stage(stage("shift owners of"))?;
-        let point = format!("l{at}");
-        std::fs::create_dir(&point).stage("make folder")?;
-        let point = open_dir(&point).stage("open folder")?;
-        attach(tree.as_fd(), point.as_fd()).stage(stage("attach"))?;
-    }
-    Ok(())
-}
-
-/// Mounts layers and private layer together at `root`. Names are relative, so that the
-/// sandbox's own mount table tells nothing about the host.
-fn overlay(layers: usize, as_user: bool) -> io::Result<()> {
-    std::fs::create_dir("root")?;
-    let lower: Vec<String> = (0..layers).map(|at| format!("l{at}")).collect();
-    // Volatile: no fsync inside waits for the host's disk. The layer ends with the sandbox, or
-    // before it with the host, so there is nothing it could promise.
-    let options = format!(
-        "lowerdir={},upperdir=disk/upper,workdir=disk/work,volatile{}",
-        lower.join(":"),
-        // Whoever is not the host's root may not write the attributes that are for it alone.
-        if as_user { ",userxattr" } else { "" }
-    );
-    let options = std::ffi::CString::new(options)?;
-    Ok(mount(
-        "overlay",
-        "root",
-        "overlay",
-        MountFlags::NOSUID | MountFlags::NODEV,
-        options.as_c_str(),
-    )?)
 }
 
 fn show_groups(plan: &Plan, root: &Root) -> io::Result<()> {
@@ -248,6 +223,13 @@ impl Root {
     pub fn kernel_fs(&self, mount: &KernelMount) -> io::Result<()> {
         let fs = new_fs(mount.kind, mount.options, mount.attributes)?;
         attach(fs.as_fd(), self.mount_point(Path::new(mount.target))?.as_fd())
+    }
+
+    fn place_sys(&self, made: Option<OwnedFd>) -> io::Result<()> {
+        match made {
+            Some(made) => attach(made.as_fd(), self.mount_point(Path::new(SYS.target))?.as_fd()),
+            None => self.kernel_fs(&SYS),
+        }
     }
 
     fn bind(&self, bind: &Bind, userns: BorrowedFd<'_>) -> io::Result<()> {
@@ -368,6 +350,15 @@ pub fn new_fs(kind: &str, options: &[(&str, &str)], attributes: u64) -> io::Resu
     Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// The `/sys` of this process's network namespace with everything hidden in it that is hidden in sandboxes, attached
+/// nowhere; `None` where the kernel cannot mount anything in it before it is attached.
+pub fn masked_sys() -> Option<OwnedFd> {
+    let null = open_null().ok()?;
+    let sys = new_fs(SYS.kind, SYS.options, SYS.attributes).ok()?;
+    masks::apply_to_sys(sys.as_fd(), null.as_fd()).ok()?;
+    Some(sys)
+}
+
 /// A copy of the mount at `path`, attached nowhere.
 pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -399,7 +390,8 @@ fn refuse_kernel_fs(folder: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-fn open_dir(path: &str) -> io::Result<OwnedFd> {
+/// Opens the folder `path` as a place only.
+pub fn open_dir(path: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

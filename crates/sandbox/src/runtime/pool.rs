@@ -2,6 +2,7 @@
 //! makes the one the other. It works only while no start is in progress.
 
 mod blank;
+mod disks;
 mod wanted;
 
 use std::collections::VecDeque;
@@ -21,6 +22,8 @@ use crate::{Error, ParkSpec, Parking, Result, Spec, check, sys};
 const MAX_WISHES: usize = 64;
 /// Sizes of private layers that are kept ready.
 const MAX_SIZES: usize = 4;
+/// Empty images kept for each of these sizes; each takes a few hundred KiB of disk.
+const IMAGES: usize = 4;
 /// After the last start, before anything is built.
 const CALM: Duration = Duration::from_millis(3);
 /// If starts never cease, something is built all the same after this long.
@@ -45,6 +48,10 @@ struct State {
     ready: Vec<Parked>,
     sizes: Vec<(u64, u64)>,
     disks: VecDeque<(u64, u64, Layer, PathBuf)>,
+    /// Empty images for further layers.
+    images: Vec<(u64, u64, PathBuf)>,
+    /// Whether there can be any.
+    can_stock: bool,
     /// Whether blanks with an address, without one or both are wanted; the latest wish first.
     kinds: Vec<bool>,
     blanks: Vec<Blank>,
@@ -81,9 +88,11 @@ pub struct Blank {
 enum Task {
     Park(ParkSpec),
     Disk(u64, u64),
+    Image(u64, u64),
     Blank(bool),
     Clear(Box<Seat>),
     DropDisk(Layer, PathBuf),
+    DropImage(PathBuf),
 }
 
 /// While it lives a start is in progress.
@@ -164,10 +173,15 @@ impl Runtime {
 }
 
 impl Pool {
-    pub fn new(parking: Parking) -> Pool {
+    /// Without anything. `can_stock`: whether private layers begin as images.
+    pub fn new(parking: Parking, can_stock: bool) -> Pool {
+        let state = State {
+            can_stock,
+            ..State::default()
+        };
         Pool {
             parking,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             count: AtomicU64::new(sys::now_ns()),
         }
@@ -278,32 +292,6 @@ impl Pool {
         });
         self.changed.notify_all();
     }
-
-    /// A private layer of the size wanted, if one is ready.
-    pub fn take_disk(&self, size: (u64, u64)) -> Option<(Layer, PathBuf)> {
-        if self.parking.disks == 0 {
-            return None;
-        }
-        let mut state = self.lock();
-        state.sizes.retain(|known| *known != size);
-        state.sizes.insert(0, size);
-        state.sizes.truncate(MAX_SIZES);
-        let at = state
-            .disks
-            .iter()
-            .position(|(bytes, inodes, ..)| (*bytes, *inodes) == size)?;
-        state.disks.remove(at).map(|(_, _, layer, dir)| (layer, dir))
-    }
-
-    /// Puts a layer that was ready into a sandbox's folder.
-    pub fn move_disk(&self, (layer, from): (Layer, PathBuf), dir: &Path) -> Result<Layer> {
-        let plan = layer.plan.clone().moved(dir);
-        if let (Some(old), Some(new)) = (layer.plan.image(), plan.image()) {
-            std::fs::rename(old, new).at("take the private layer", new)?;
-        }
-        std::fs::remove_dir(&from).at("remove folder", from)?;
-        Ok(Layer { plan, ..layer })
-    }
 }
 
 impl Inner {
@@ -356,14 +344,8 @@ impl Inner {
                 self.pool.lock().ready.push(parked);
                 Ok(())
             }
-            Task::Disk(bytes, inodes) => {
-                let dir = self.folders.disks().join(self.pool.name());
-                std::fs::create_dir(&dir).at("make folder", &dir)?;
-                let layer = Layer::make(&*self.disk, &dir, bytes, inodes);
-                let layer = layer.inspect_err(|_| drop(std::fs::remove_dir_all(&dir)))?;
-                self.pool.lock().disks.push_back((bytes, inodes, layer, dir));
-                Ok(())
-            }
+            Task::Disk(bytes, inodes) => self.make_disk(bytes, inodes),
+            Task::Image(bytes, inodes) => self.make_image(bytes, inodes),
             Task::Blank(networked) => {
                 let blank = self.make_blank(networked)?;
                 self.pool.lock().blanks.push(blank);
@@ -374,6 +356,7 @@ impl Inner {
                 drop(layer);
                 std::fs::remove_dir_all(&dir).at("remove folder", dir)
             }
+            Task::DropImage(image) => std::fs::remove_file(&image).at("remove image", image),
         }
     }
 
@@ -394,7 +377,7 @@ impl Inner {
         let name = self.pool.name();
         let dir = self.folders.parked().join(&name);
         std::fs::create_dir(&dir).at("make folder", &dir)?;
-        let mut seat = self.lay(&name, &dir, ground, &mut Clock::start())?;
+        let mut seat = self.lay((&name, &dir), ground, None, &mut Clock::start())?;
         if let Err(error) = self.settle_seat(&mut seat) {
             let remains = seat.remains();
             drop(seat);
@@ -422,7 +405,7 @@ impl Inner {
                 .wait(state, deadline.saturating_duration_since(Instant::now()));
         }
         let (ready, disks) = (std::mem::take(&mut state.ready), std::mem::take(&mut state.disks));
-        let blanks = std::mem::take(&mut state.blanks);
+        let (blanks, images) = (std::mem::take(&mut state.blanks), std::mem::take(&mut state.images));
         drop(state);
         let mut first_error = None;
         let seats = ready.into_iter().map(|parked| parked.seat);
@@ -432,6 +415,9 @@ impl Inner {
         for (_, _, layer, dir) in disks {
             drop(layer);
             first_error = first_error.or(std::fs::remove_dir_all(&dir).at("remove folder", dir).err());
+        }
+        for (_, _, image) in images {
+            first_error = first_error.or(std::fs::remove_file(&image).at("remove image", image).err());
         }
         first_error.map_or(Ok(()), Err)
     }

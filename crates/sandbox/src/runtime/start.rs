@@ -1,6 +1,7 @@
 //! One start: the seat is laid (groups, private layer, network, an init that waits), then it is
 //! told what to be. A parked sandbox is a seat that was laid before it was needed.
 
+mod born;
 mod clock;
 mod go;
 
@@ -14,9 +15,10 @@ use crate::disk::{DiskPlan, Layer};
 use crate::error::Context;
 use crate::inside::Plan;
 use crate::net::Lease;
-use crate::record::{self, CONTROL, LOG, Record, SCRATCH};
-use crate::wire::{self, Answer, Ask, Order, Report};
+use crate::record::{self, LOG, Record, SCRATCH};
+use crate::wire::{self, Ask, Report};
 use crate::{IoLimits, Limits, ParkSpec, ParkedRoot, Result, Spec, sys};
+use born::Cradle;
 pub use clock::Clock;
 use go::{next_report, unless_gone};
 
@@ -39,6 +41,10 @@ pub struct Seat {
     program: OwnedFd,
     /// What it takes to finish a root that is up, once it is parked.
     inside: Option<Inside>,
+    /// Its user namespace.
+    userns: OwnedFd,
+    /// What it was told to be, if it was told when it was laid.
+    told: Option<Spec>,
 }
 
 /// A private layer that init has.
@@ -143,33 +149,44 @@ impl Remains {
 }
 
 impl Inner {
-    /// Lays a seat in the folder `dir`, which exists. On failure nothing is left but the folder's
-    /// name, which is the caller's.
-    pub(super) fn lay(&self, name: &str, dir: &Path, ground: &Ground, clock: &mut Clock) -> Result<Seat> {
+    /// Lays a seat in the folder `dir`, which exists; one that is told at once what to be, if `spec` is known. On
+    /// failure nothing is left but the folder's name, which is the caller's.
+    pub(super) fn lay(
+        &self,
+        (name, dir): (&str, &Path),
+        ground: &Ground,
+        spec: Option<&Spec>,
+        clock: &mut Clock,
+    ) -> Result<Seat> {
         let mut remains = Remains {
             seat: name.to_owned(),
             dir: dir.to_owned(),
             uid_base: None,
             address: None,
         };
-        self.lay_in(&mut remains, ground, clock)
-            .inspect_err(|_| self.clear_or_tell(&remains))
+        self.lay_in(&mut remains, ground, spec, clock).inspect_err(|_| {
+            if let Some(spec) = spec {
+                self.lock_adopted().remove(&spec.id);
+            }
+            self.clear_or_tell(&remains);
+        })
     }
 
-    fn lay_in(&self, remains: &mut Remains, ground: &Ground, clock: &mut Clock) -> Result<Seat> {
+    fn lay_in(&self, remains: &mut Remains, ground: &Ground, spec: Option<&Spec>, clock: &mut Clock) -> Result<Seat> {
         let (name, dir) = (remains.seat.clone(), remains.dir.clone());
         let uid_base = self.take_range()?;
         remains.uid_base = Some(uid_base);
         make_folders(&dir, uid_base)?;
         clock.step("folders");
-        self.groups.create(&name, &ground.limits)?;
-        clock.step("groups");
+        let grouped = self.groups.begin(&name, &ground.limits)?;
+        clock.step("group");
         let lease = if ground.networked {
             Some(self.lease(&name)?)
         } else {
             None
         };
         remains.address = lease.as_ref().map(|lease| lease.address);
+        let told = spec.map(|spec| self.told(spec, lease.as_ref())).transpose()?;
         let ready = match ground.disk {
             Some(size) => self.ready_layer(size, &dir)?,
             None => None,
@@ -184,37 +201,42 @@ impl Inner {
             limits: ground.limits,
             networked: ground.networked,
             root: ground.root.clone(),
+            waits: spec.is_none(),
         };
         clock.step("plan");
-        let missing = ground.disk.filter(|_| ready.is_none());
-        let bear = || {
-            let upper = ready.as_ref().map(|layer| layer.upper.as_fd());
-            self.bear(&plan, &name, (theirs, its_program), lease.as_ref(), upper)
+        let kept = ready.is_some();
+        let (born, layer) = {
+            let cradle = Cradle {
+                plan: &plan,
+                name: &name,
+                ground,
+                lease: lease.as_ref(),
+                told: told.as_ref(),
+                socket: ours.as_fd(),
+                program: program.as_fd(),
+            };
+            self.bear_and_furnish(&cradle, (theirs, its_program), ready, grouped)?
         };
-        let folder = &dir;
-        let (born, made) = meanwhile(bear, missing.map(|size| move || self.new_layer(folder, size)));
-        let ((pid, pidfd), made) = (born?, made.transpose()?);
-        clock.step("init born");
-        let mut seat = Seat {
-            start_ticks: record::start_ticks(pid).unwrap_or(0),
+        clock.step("init born, private layer");
+        Ok(Seat {
+            start_ticks: record::start_ticks(born.pid).unwrap_or(0),
             name,
             dir,
             uid_base,
-            pidfd,
+            pidfd: born.pidfd,
+            userns: born.userns,
             lease,
-            pid,
-            layer: None,
+            pid: born.pid,
+            layer: layer.map(|layer| OwnLayer {
+                plan: layer.plan,
+                upper: layer.upper,
+                kept,
+            }),
             socket: ours,
             program,
             inside: None,
-        };
-        let kept = ready.is_some();
-        if let Some(layer) = ready.or(made) {
-            self.furnish(&mut seat, layer)?;
-            seat.layer.iter_mut().for_each(|layer| layer.kept = kept);
-            clock.step("private layer");
-        }
-        Ok(seat)
+            told,
+        })
     }
 
     /// A private layer that was kept ready, now in the folder `dir`.
@@ -223,69 +245,33 @@ impl Inner {
         ready.map(|disk| self.pool.move_disk(disk, dir)).transpose()
     }
 
-    fn new_layer(&self, dir: &Path, (bytes, inodes): (u64, u64)) -> Result<Layer> {
-        Layer::make(&*self.disk, dir, bytes, inodes)
+    /// The private layer of a blank one, whose folder is the sandbox's by now, and what it is to be.
+    pub(super) fn furnish_blank(&self, seat: &mut Seat, spec: &Spec, clock: &mut Clock) -> Result<()> {
+        let furnished = self.furnish_seat(seat, spec);
+        clock.step("private layer");
+        furnished.inspect_err(|_| {
+            self.lock_adopted().remove(&spec.id);
+            self.clear_or_tell(&seat.remains());
+        })
     }
 
-    /// Gives a seat its private layer.
-    fn furnish(&self, seat: &mut Seat, layer: Layer) -> Result<()> {
-        layer.own(seat.uid_base).on("own the private layer", &seat.name)?;
-        let sent = wire::send(seat.socket.as_fd(), &Order::Take, &[layer.mount.as_fd()]);
-        unless_gone(sent, &seat.name)?;
+    fn furnish_seat(&self, seat: &mut Seat, spec: &Spec) -> Result<()> {
+        let told = self.told(spec, seat.lease.as_ref())?;
+        unless_gone(wire::send_large(seat.program.as_fd(), &told.process), &spec.id)?;
+        let size = (spec.disk_bytes, spec.inodes);
+        let layer = match self.ready_layer(size, &seat.dir)? {
+            Some(layer) => layer,
+            None => self.new_layer(&seat.dir, size)?,
+        };
+        let place = (spec.id.as_str(), seat.socket.as_fd(), seat.uid_base);
+        self.furnish(place, &layer, seat.userns.as_fd(), Some(&told))?;
         seat.layer = Some(OwnLayer {
             plan: layer.plan,
             upper: layer.upper,
             kept: false,
         });
+        seat.told = Some(told);
         Ok(())
-    }
-
-    /// The private layer of a blank one, whose folder is the sandbox's by now.
-    pub(super) fn furnish_blank(&self, seat: &mut Seat, size: (u64, u64), clock: &mut Clock) -> Result<()> {
-        let dir = seat.dir.clone();
-        let layer = match self.ready_layer(size, &dir) {
-            Ok(None) => self.new_layer(&dir, size),
-            Ok(Some(layer)) => Ok(layer),
-            Err(error) => Err(error),
-        };
-        let furnished = layer.and_then(|layer| self.furnish(seat, layer));
-        clock.step("private layer");
-        furnished.inspect_err(|_| self.clear_or_tell(&seat.remains()))
-    }
-
-    /// Has the spawner fork an init.
-    fn bear(
-        &self,
-        plan: &Plan,
-        name: &str,
-        (report, program): (OwnedFd, OwnedFd),
-        lease: Option<&Lease>,
-        upper: Option<std::os::fd::BorrowedFd<'_>>,
-    ) -> Result<(i32, OwnedFd)> {
-        let control = wire::listen(&plan.dir, CONTROL).on("make control socket", name)?;
-        let plan_fd = wire::to_memfd(plan).on("write plan", name)?;
-        let group = self.groups.entry(name)?;
-        let mut fds = vec![plan_fd.as_fd(), report.as_fd(), control.as_fd(), program.as_fd()];
-        fds.extend(group.as_ref().map(AsFd::as_fd));
-        fds.extend(lease.map(|lease| lease.netns.as_fd()));
-        fds.extend(upper);
-        let ask = Ask::Create {
-            id: name.to_owned(),
-            uid_base: plan.uid_base,
-            uid: plan.uid,
-            group: group.is_some(),
-            netns: lease.is_some(),
-            upper: upper.is_some(),
-        };
-        let answer = self.spawner.ask(&ask, &fds);
-        if self.spawner.take_started() {
-            self.settle_spawner()?;
-        }
-        let (Answer::Created { pid }, mut fds) = answer? else {
-            return Err(io::ErrorKind::InvalidData).on("start", name);
-        };
-        let pidfd = fds.pop().ok_or(io::ErrorKind::InvalidData).on("start", name)?;
-        Ok((pid, pidfd))
     }
 
     /// Leaves the private layer's root with the spawner, for a later agent.
@@ -344,24 +330,6 @@ fn make_folders(dir: &Path, uid_base: u32) -> Result<()> {
     std::fs::create_dir(&log).at("make folder", &log)?;
     std::os::unix::fs::chown(&log, Some(uid_base), Some(uid_base)).at("own folder", &log)?;
     std::fs::create_dir(dir.join(SCRATCH)).at("make folder", dir.join(SCRATCH))
-}
-
-/// Does `here` and, on another thread, `there`: the kernel keeps both waiting. Without another thread, one after
-/// the other.
-fn meanwhile<A, B: Send>(here: impl FnOnce() -> A, there: Option<impl Fn() -> B + Sync>) -> (A, Option<B>) {
-    let Some(there) = &there else { return (here(), None) };
-    std::thread::scope(|scope| {
-        let other = std::thread::Builder::new()
-            .name("sandbox-start".to_owned())
-            .spawn_scoped(scope, there);
-        let done = here();
-        let other = match other.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(other)) => other,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(_no_thread) => there(),
-        };
-        (done, Some(other))
-    })
 }
 
 impl Seat {

@@ -43,12 +43,23 @@ impl Client {
     /// Asks and waits for the answer, with the descriptors that come with it. Starts a
     /// spawner if need be.
     pub fn ask(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<(Answer, Vec<OwnedFd>)> {
+        self.ask_and(ask, fds, || ())
+    }
+
+    /// The same, with something to do once it is asked and before the answer is waited for; not done if it cannot be
+    /// asked.
+    pub fn ask_and(
+        &self,
+        ask: &Ask,
+        fds: &[BorrowedFd<'_>],
+        meanwhile: impl FnOnce(),
+    ) -> Result<(Answer, Vec<OwnedFd>)> {
         let mut connection = self.lock();
         if connection.is_none() {
             *connection = Some(self.connect_or_start()?);
         }
         let answer = match &*connection {
-            Some(socket) => exchange(socket.as_fd(), ask, fds),
+            Some(socket) => exchange_and(socket.as_fd(), ask, fds, meanwhile),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         match answer {
@@ -160,7 +171,17 @@ impl Client {
 }
 
 fn exchange(socket: BorrowedFd<'_>, ask: &Ask, fds: &[BorrowedFd<'_>]) -> io::Result<(Answer, Vec<OwnedFd>)> {
+    exchange_and(socket, ask, fds, || ())
+}
+
+fn exchange_and(
+    socket: BorrowedFd<'_>,
+    ask: &Ask,
+    fds: &[BorrowedFd<'_>],
+    meanwhile: impl FnOnce(),
+) -> io::Result<(Answer, Vec<OwnedFd>)> {
     wire::send(socket, ask, fds)?;
+    meanwhile();
     let deadline = Instant::now() + Duration::from_secs(ANSWER_SECONDS);
     wire::receive_until(socket, deadline)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }

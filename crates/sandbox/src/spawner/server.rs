@@ -19,6 +19,9 @@ use crate::users;
 use crate::wire::{self, Answer, Ask, Ended, PROTOCOL, Program, timespec};
 
 const MAX_CONNECTIONS: usize = 16;
+/// After a fork, and after any other request, before anything is made that nobody has asked for. Of the end of a start
+/// the spawner hears, as a rule; it would only be in its way before.
+const CALM: (Duration, Duration) = (Duration::from_millis(12), Duration::from_millis(1));
 
 /// What is kept per sandbox.
 struct Kept {
@@ -30,6 +33,8 @@ struct Kept {
 struct Server {
     program: Program,
     spares: Spares,
+    /// The last that was asked for was a fork.
+    starting: bool,
     userns: HashMap<u32, OwnedFd>,
     kept: HashMap<String, Kept>,
     /// Inits to be reaped whose status nobody wants.
@@ -62,6 +67,7 @@ pub fn serve() -> io::Result<()> {
     let mut server = Server {
         program,
         spares: Spares::new()?,
+        starting: false,
         userns: HashMap::new(),
         kept: HashMap::new(),
         forgotten: Vec::new(),
@@ -91,7 +97,8 @@ impl Server {
         let mut connections: Vec<OwnedFd> = Vec::new();
         loop {
             // What nobody waits for is done when nobody asks for anything.
-            let patience = self.spares.wants_more().then_some(Duration::from_millis(1));
+            let calm = if self.starting { CALM.0 } else { CALM.1 };
+            let patience = self.spares.wants_more().then_some(calm);
             let Some(ready) = wait(listener, children, &connections, patience)? else {
                 self.spares.make();
                 continue;
@@ -128,9 +135,10 @@ impl Server {
             return Ok(None);
         };
         let retire = matches!(ask, Ask::Retire);
+        self.starting = matches!(ask, Ask::Create { .. });
         match self.answer(ask, fds) {
-            Ok((answer, fd)) => {
-                let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            Ok((answer, fds)) => {
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 wire::send(connection, &answer, &fds)?;
             }
             Err((stage, error)) => {
@@ -148,7 +156,7 @@ impl Server {
         Ok(Some(!retire))
     }
 
-    fn answer(&mut self, ask: Ask, mut fds: Vec<OwnedFd>) -> Result<(Answer, Option<OwnedFd>), Refused> {
+    fn answer(&mut self, ask: Ask, mut fds: Vec<OwnedFd>) -> Result<(Answer, Vec<OwnedFd>), Refused> {
         match ask {
             Ask::Hello { .. } => {
                 let pid = std::process::id() as i32;
@@ -158,7 +166,7 @@ impl Server {
                         pid,
                         program: self.program,
                     },
-                    None,
+                    Vec::new(),
                 ))
             }
             Ask::Create {
@@ -169,14 +177,14 @@ impl Server {
                 netns,
                 upper,
             } => {
-                let (pid, pidfd) = self.create(id, (uid_base, uid), (group, netns, upper), fds)?;
-                Ok((Answer::Created { pid }, Some(pidfd)))
+                let (pid, fds) = self.create(id, (uid_base, uid), (group, netns, upper), fds)?;
+                Ok((Answer::Created { pid }, fds.into()))
             }
             Ask::Keep { id } => {
                 if let Some(kept) = self.kept.get_mut(&id) {
                     kept.upper = fds.pop();
                 }
-                Ok((Answer::Done, None))
+                Ok((Answer::Done, Vec::new()))
             }
             Ask::Upper { id } => {
                 let upper = self.kept.get(&id).and_then(|kept| kept.upper.as_ref());
@@ -184,7 +192,7 @@ impl Server {
                     .map(OwnedFd::try_clone)
                     .transpose()
                     .map_err(|e| ("copy a descriptor", e))?;
-                Ok((Answer::Done, copy))
+                Ok((Answer::Done, copy.into_iter().collect()))
             }
             Ask::Status { id } => {
                 self.reap();
@@ -194,22 +202,22 @@ impl Server {
                         known: kept.is_some(),
                         ended: kept.and_then(|k| k.ended),
                     },
-                    None,
+                    Vec::new(),
                 ))
             }
             Ask::Forget { id } => {
                 self.reap();
                 let Some(kept) = self.kept.remove(&id) else {
-                    return Ok((Answer::Done, None));
+                    return Ok((Answer::Done, Vec::new()));
                 };
                 if kept.ended.is_none() {
                     self.forgotten.push(kept.pidfd);
                 }
                 // Closing the last one takes the layer's file system down, which takes milliseconds:
                 // the agent's time, not that of who wants to start something.
-                Ok((Answer::Done, kept.upper))
+                Ok((Answer::Done, kept.upper.into_iter().collect()))
             }
-            Ask::Retire => Ok((Answer::Done, None)),
+            Ask::Retire => Ok((Answer::Done, Vec::new())),
         }
     }
 
@@ -219,17 +227,23 @@ impl Server {
         (uid_base, uid): (u32, u32),
         (group, netns, upper): (bool, bool, bool),
         fds: Vec<OwnedFd>,
-    ) -> Result<(i32, OwnedFd), Refused> {
+    ) -> Result<(i32, [OwnedFd; 2]), Refused> {
         let mut fds = fds.into_iter();
         let mut next = |wanted: bool| if wanted { fds.next() } else { None };
-        let (plan, report, control, program) = (next(true), next(true), next(true), next(true));
+        let (plan, report, control) = (next(true), next(true), next(true));
+        let (program, release) = (next(true), next(true));
         let (group_fd, netns_fd, upper) = (next(group), next(netns), next(upper));
-        let (Some(plan), Some(report), Some(control), Some(program)) = (plan, report, control, program) else {
+        let (Some(plan), Some(report), Some(control), Some(program), Some(release)) =
+            (plan, report, control, program, release)
+        else {
             return Err(("take descriptors", io::ErrorKind::InvalidInput.into()));
         };
         let userns = self.userns(uid_base, uid)?;
+        let told_userns = userns.try_clone().map_err(|e| ("copy a descriptor", e))?;
         let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let netns = netns_fd.or_else(|| self.spares.take());
+        let spare = if netns { None } else { self.spares.take() };
+        let (spare, sys) = spare.map_or((None, None), |spare| (Some(spare.netns), spare.sys));
+        let netns = netns_fd.or(spare);
         match &netns {
             Some(netns) => self.spares.visit(netns).map_err(|e| ("enter network namespace", e))?,
             None => namespaces |= libc::CLONE_NEWNET,
@@ -242,7 +256,9 @@ impl Server {
                 report,
                 control,
                 program,
+                release,
                 userns,
+                sys,
             });
         }
         if netns.is_some() {
@@ -259,7 +275,7 @@ impl Server {
                         ended: None,
                     },
                 );
-                Ok((pid, copy))
+                Ok((pid, [told_userns, copy]))
             }
             _ => Err(("fork", io::ErrorKind::Other.into())),
         }

@@ -1,5 +1,5 @@
-//! Network namespaces for sandboxes without a network, made while nobody asks for anything: the
-//! kernel makes them slowly, and more so while it clears up others.
+//! Network namespaces for sandboxes without a network, each with the `/sys` that belongs to it, made while nobody asks
+//! for anything: the kernel makes them slowly, and more so while it clears up others.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::sys;
+use crate::{inside, sys};
 
 /// Kept at most.
 const MAX: usize = 4;
@@ -15,7 +15,14 @@ const MAX: usize = 4;
 /// See the module. The process must have one thread.
 pub struct Spares {
     home: OwnedFd,
-    ready: Vec<OwnedFd>,
+    ready: Vec<Spare>,
+}
+
+/// One that nobody was in.
+pub struct Spare {
+    pub netns: OwnedFd,
+    /// Its `/sys`, masked, where the kernel lets that be prepared.
+    pub sys: Option<OwnedFd>,
 }
 
 impl Spares {
@@ -28,7 +35,7 @@ impl Spares {
     }
 
     /// One that has only loopback, if there is one.
-    pub fn take(&mut self) -> Option<OwnedFd> {
+    pub fn take(&mut self) -> Option<Spare> {
         self.ready.pop()
     }
 
@@ -43,8 +50,12 @@ impl Spares {
             .map_err(io::Error::from)
             .and_then(|()| sys::loopback_up())
             .and_then(|()| File::open("/proc/self/ns/net"));
+        let made = made.map(|netns| Spare {
+            netns: netns.into(),
+            sys: inside::masked_sys(),
+        });
         self.go_home();
-        self.ready.extend(made.ok().map(OwnedFd::from));
+        self.ready.extend(made.ok());
     }
 
     /// Joins a sandbox's namespace, for the next fork.

@@ -51,7 +51,7 @@ impl Inner {
     /// Has blanks and private layers made ready from the first start on.
     pub fn keep_ready(self: &Arc<Inner>) {
         let parking = &self.pool.parking;
-        if (parking.disks > 0 || parking.blanks > 0)
+        if (parking.disks > 0 || parking.blanks > 0 || self.disk.can_stock())
             && let Err(error) = self.ensure_thread(&mut self.pool.lock())
         {
             tracing::warn!(

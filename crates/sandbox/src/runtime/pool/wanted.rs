@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{State, Task};
+use super::{IMAGES, State, Task};
 use crate::{ParkSpec, Parking};
 
 impl State {
@@ -35,7 +35,10 @@ impl State {
 
     /// Whether nothing is missing that is wanted and permitted.
     pub(super) fn is_complete(&self, parking: &Parking) -> bool {
-        self.missing(parking).is_none() && self.missing_disk(parking).is_none() && self.missing_blank(parking).is_none()
+        self.missing(parking).is_none()
+            && self.missing_disk(parking).is_none()
+            && self.missing_blank(parking).is_none()
+            && self.missing_image().is_none()
     }
 
     /// The shape that one more is wanted of.
@@ -94,6 +97,25 @@ impl State {
         unknown.or((self.disks.len() > parking.disks).then_some(0))
     }
 
+    /// The size that one more image is wanted of.
+    pub(super) fn missing_image(&self) -> Option<(u64, u64)> {
+        let count = |size| {
+            self.images
+                .iter()
+                .filter(|(bytes, inodes, _)| (*bytes, *inodes) == size)
+                .count()
+        };
+        let mut sizes = self.sizes.iter().copied().filter(|_| self.can_stock);
+        sizes.find(|size| count(*size) < IMAGES)
+    }
+
+    fn surplus_image(&self) -> Option<usize> {
+        let known = |size| self.sizes.contains(&size);
+        self.images
+            .iter()
+            .position(|(bytes, inodes, _)| !known((*bytes, *inodes)))
+    }
+
     pub(super) fn pauses(&self) -> Option<Duration> {
         let (until, _) = self.pause?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
@@ -102,6 +124,7 @@ impl State {
     pub(super) fn has_task(&self, parking: &Parking) -> bool {
         let surplus = self.surplus(parking).is_some()
             || self.surplus_disk(parking).is_some()
+            || self.surplus_image().is_some()
             || self.surplus_blank(parking).is_some();
         surplus || self.pauses().is_none() && !self.is_complete(parking)
     }
@@ -119,6 +142,9 @@ impl State {
                 .remove(at)
                 .map(|(_, _, layer, dir)| Task::DropDisk(layer, dir));
         }
+        if let Some(at) = self.surplus_image() {
+            return Some(Task::DropImage(self.images.swap_remove(at).2));
+        }
         if self.pauses().is_some() {
             return None;
         }
@@ -128,7 +154,9 @@ impl State {
         if let Some(networked) = self.missing_blank(parking) {
             return Some(Task::Blank(networked));
         }
-        self.missing_disk(parking)
-            .map(|(bytes, inodes)| Task::Disk(bytes, inodes))
+        if let Some((bytes, inodes)) = self.missing_disk(parking) {
+            return Some(Task::Disk(bytes, inodes));
+        }
+        self.missing_image().map(|(bytes, inodes)| Task::Image(bytes, inodes))
     }
 }

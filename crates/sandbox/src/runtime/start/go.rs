@@ -10,6 +10,7 @@ use super::{Clock, Inside, Made, Seat};
 use crate::cgroup::share::Share;
 use crate::error::Context;
 use crate::inside::{self, Outside};
+use crate::net::Lease;
 use crate::record::{self, Record};
 use crate::runtime::Inner;
 use crate::sandbox::Sandbox;
@@ -64,45 +65,53 @@ impl Inner {
         clock: &mut Clock,
     ) -> Result<(Record, Steps)> {
         let id = &spec.id;
-        let mut told = spec.clone();
-        unprivileged::bound(&mut told);
-        if let Some(lease) = &seat.lease {
-            told.files.extend(self.resolvers(spec)?);
-            fill_address(&mut told.process.env, lease.address);
-            for sidecar in &mut told.sidecars {
-                fill_address(&mut sidecar.env, lease.address);
-            }
-            self.lock_adopted().insert(id.clone());
-        }
+        let told = match &seat.told {
+            Some(told) => told.clone(),
+            None => self.told(spec, seat.lease.as_ref())?,
+        };
         let mut steps = Vec::new();
-        // It reads, and waits to be let go.
-        unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
-        clock.step("app told");
+        if seat.told.is_none() {
+            // It reads, and waits to be let go.
+            unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
+            clock.step("app told");
+        }
         if let Some(inside) = &seat.inside {
             self.fit(seat, inside, &told, before)?;
             clock.step("files and name");
             self.bound(seat, spec, before)?;
             clock.step("limits and policy");
         } else {
-            unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
-            clock.step("told");
+            if seat.told.is_none() {
+                unless_gone(wire::send_large(seat.socket.as_fd(), &told), id)?;
+                clock.step("told");
+            }
             // While init raises the root.
             self.bound(seat, spec, before)?;
             clock.step("limits and policy");
-            let (init, terminal) = await_ready(seat, id, made)?;
-            steps = init;
-            if let Some(terminal) = terminal {
-                unless_gone(wire::send(seat.program.as_fd(), &Order::Take, &[terminal.as_fd()]), id)?;
+            if made == Made::Anew && seat.told.is_none() {
+                await_laid(seat, id)?;
             }
         }
         // Before anything can start processes.
         let shares = self.divide(seat, &told)?;
-        unless_gone(wire::send(seat.program.as_fd(), &Order::Go, &[]), id)?;
-        clock.step("app let go");
+        let gate = if seat.inside.is_some() {
+            &seat.program
+        } else {
+            &seat.socket
+        };
+        unless_gone(wire::send(gate.as_fd(), &Order::Go, &[]), id)?;
+        clock.step("app may go");
         // Whoever finds no record, or one of a parked sandbox, knows that nobody was told of this one.
         let record = self.record(seat, id, Some(spec), clock.asked_ns);
         record::write_in(&seat.dir, &record)?;
         clock.step("recorded");
+        // Whatever goes wrong ends it, and nothing that is said before needs this thread: to be woken by it would only take
+        // a processor from the app.
+        let deadline = Instant::now() + Duration::from_secs(START_SECONDS);
+        wire::wait_closed(seat.program.as_fd(), deadline).on("start", id)?;
+        if seat.inside.is_none() {
+            steps = await_ready(seat, id)?;
+        }
         steps.extend(await_program(seat, spec)?);
         if seat.inside.is_some() {
             // Init has only to watch, and would have been in the app's way before.
@@ -124,6 +133,21 @@ impl Inner {
         }
         let made = self.groups.divide(&seat.name, spec.limits.memory_bytes, &wanted)?;
         Ok(wanted.into_iter().map(|(at, _)| at).zip(made).collect())
+    }
+
+    /// What is to be told of `spec`: with what only its host knows.
+    pub(super) fn told(&self, spec: &Spec, lease: Option<&Lease>) -> Result<Spec> {
+        let mut told = spec.clone();
+        unprivileged::bound(&mut told);
+        if let Some(lease) = lease {
+            told.files.extend(self.resolvers(spec)?);
+            fill_address(&mut told.process.env, lease.address);
+            for sidecar in &mut told.sidecars {
+                fill_address(&mut sidecar.env, lease.address);
+            }
+            self.lock_adopted().insert(spec.id.clone());
+        }
+        Ok(told)
     }
 
     fn fit(&self, seat: &Seat, inside: &Inside, spec: &Spec, before: &Limits) -> Result<()> {
@@ -174,15 +198,19 @@ fn let_go_beside(seat: &Seat, id: &str, shares: &[(usize, Share)]) -> Result<()>
     unless_gone(wire::send(seat.socket.as_fd(), &Order::Go, &[]), id)
 }
 
-/// Waits until init has done everything but the app; the app's terminal, if it has one.
-fn await_ready(seat: &Seat, id: &str, made: Made) -> Result<(Steps, Option<OwnedFd>)> {
-    let mut waits_for_parked = made == Made::Anew;
-    loop {
-        match next_report(&seat.socket, id, "")? {
-            (Report::Ready { steps }, mut fds) => return Ok((steps, fds.pop())),
-            (Report::Parked, _) if waits_for_parked => waits_for_parked = false,
-            _ => return Err(io::ErrorKind::InvalidData).on("start", id),
-        }
+/// Waits until init, which did not know what it would be, has done what needs no knowledge of that.
+fn await_laid(seat: &Seat, id: &str) -> Result<()> {
+    match next_report(&seat.socket, id, "")? {
+        (Report::Parked, _) => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData).on("start", id),
+    }
+}
+
+/// Waits until init has let the app go.
+fn await_ready(seat: &Seat, id: &str) -> Result<Steps> {
+    match next_report(&seat.socket, id, "")? {
+        (Report::Ready { steps }, _) => Ok(steps),
+        _ => Err(io::ErrorKind::InvalidData).on("start", id),
     }
 }
 
