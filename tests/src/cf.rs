@@ -30,7 +30,6 @@ pub struct Answer {
 impl Answer {
     /// Fails unless it has this status.
     #[track_caller]
-    #[must_use]
     pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}: {}", self.asked, self.body);
         self

@@ -82,7 +82,7 @@ fn a_site_with_a_sidecar() {
     };
     let path = folder.path().to_str().expect("UTF-8");
     manifest("echo beside with $MEMORY_LIMIT > public/beside.txt; exec sleep 1000");
-    platform.paas(["push", path]).ok();
+    let _ = platform.paas(["push", path]).ok();
     let mut beside = String::new();
     for _ in 0..100 {
         let (status, body) = platform.get("beside.localhost", "/beside.txt");

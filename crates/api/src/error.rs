@@ -84,6 +84,8 @@ codes! {
     UniquenessError = 422, 10016, "CF-UniquenessError";
     /// Too many requests.
     RateLimitExceeded = 429, 10013, "CF-RateLimitExceeded";
+    /// Too many requests without a log-in.
+    AddressRateLimitExceeded = 429, 10014, "CF-IPBasedRateLimitExceeded";
     /// A fault of ours.
     UnknownError = 500, 10001, "UnknownError";
     /// Not built yet.

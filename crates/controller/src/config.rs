@@ -1,5 +1,6 @@
 //! Configuration of the controller, as plain values: whoever starts it has read and checked files and environment.
 
+use crate::auth::RateLimits;
 use model::Secret;
 use model::name::{DomainName, StackName};
 use std::path::PathBuf;
@@ -31,13 +32,17 @@ pub struct Config {
     pub lifecycle_version: String,
     /// The program `paas-lifecycle`, which goes into exported images.
     pub lifecycle_path: PathBuf,
-    /// What requests are held to.
+    /// What requests and keys are held to.
     pub limits: Limits,
 }
 
-/// What requests are held to.
+/// What requests and keys are held to.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// How many requests one may make.
+    pub rate: RateLimits,
+    /// How long a key signs access tokens before a new one takes over.
+    pub key_age: Duration,
     /// Longest wait for a whole body that is no upload, and for the next bytes of an upload.
     pub body_wait: Duration,
 }
@@ -45,6 +50,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            rate: RateLimits::default(),
+            key_age: Duration::from_secs(90 * 24 * 3600),
             body_wait: Duration::from_secs(60),
         }
     }

@@ -1,6 +1,6 @@
 //! What every handler and background task works with.
 
-use crate::auth::{Keys, Lockout};
+use crate::auth::{Keys, Lockout, Rates};
 use crate::config::Config;
 use api::cell::WorkStats;
 use blobstore::Blobstore;
@@ -27,6 +27,8 @@ pub struct Context {
     pub tokens: Keys,
     /// Who tried too many passwords.
     pub lockout: Lockout,
+    /// Who asked how often.
+    pub(crate) rates: Rates,
     pub clock: Clock,
     pub config: Arc<Config>,
     pub wake: Wake,
@@ -51,6 +53,7 @@ impl Context {
             logs,
             tokens,
             lockout: Lockout::default(),
+            rates: Rates::default(),
             clock,
             config,
             wake: Wake::default(),

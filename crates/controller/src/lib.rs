@@ -29,7 +29,7 @@ mod strict;
 mod sweep;
 mod v3;
 
-pub use auth::{KeyError, Keys};
+pub use auth::{KeyError, Keys, RateLimits};
 pub use config::{Blobs, Bootstrap, BuildpackInfo, Config, Database, EncryptionKey, Limits};
 pub use context::{Clock, Context, Usage, Wake};
 pub use control::{Control, Explanation, Timing};

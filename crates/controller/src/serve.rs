@@ -106,7 +106,10 @@ async fn serve(
     // Whoever waited may have given up.
     let _ = ready.send(address);
     let serve = |listener| {
-        let server = axum::serve(listener, router.clone());
+        let server = axum::serve(
+            listener,
+            router.clone().into_make_service_with_connect_info::<SocketAddr>(),
+        );
         server
             .with_graceful_shutdown(shutdown.clone().cancelled_owned())
             .into_future()

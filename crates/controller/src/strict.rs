@@ -1,13 +1,15 @@
 //! What every request of people passes, whatever its route: limits that no handler has to think of, and one shape of
 //! errors, also of those that the framework answers before a handler is reached.
 
+use crate::auth::{RateSlot, exceeded_by_address};
 use crate::context::Context;
 use crate::error::Failure;
 use api::error::Code;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Longest path with its query, in bytes: lists of ids to filter by are long.
@@ -33,7 +35,34 @@ pub(crate) async fn check(State(context): State<Context>, mut request: Request, 
     request
         .extensions_mut()
         .insert(BodyWait(context.config.limits.body_wait));
-    shaped(next.run(request).await).await
+    let slot = RateSlot::default();
+    request.extensions_mut().insert(slot.clone());
+    let mut response = match counted(&context, &request, &slot) {
+        Ok(()) => shaped(next.run(request).await).await,
+        Err(failure) => failure.into_response(),
+    };
+    slot.write(response.headers_mut(), context.now());
+    response
+}
+
+/// Counts a request of nobody in particular by its address. Who comes with a token is counted once it is known whose.
+fn counted(context: &Context, request: &Request, slot: &RateSlot) -> Result<(), Failure> {
+    let limits = &context.config.limits.rate;
+    let path = request.uri().path();
+    // Where everything is, and whether the platform is there at all.
+    let free = ["/", "/v3", "/healthz"].contains(&path) || request.headers().contains_key(AUTHORIZATION);
+    if limits.unauthenticated == 0 || free {
+        return Ok(());
+    }
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let address = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+    let who = format!("address {address}");
+    let standing = (context.rates).take(&who, limits.unauthenticated, limits.window, context.now());
+    slot.set(standing);
+    if standing.exceeded {
+        return Err(exceeded_by_address());
+    }
+    Ok(())
 }
 
 /// An error as CF writes it. The framework's are plain text, which none of ours is.

@@ -50,6 +50,15 @@ pub(crate) async fn run(control: Control, shutdown: CancellationToken) {
 
 async fn sweep(context: &Context) -> Result<(), Failure> {
     let now = context.now();
+    let age = context.config.limits.key_age;
+    if context
+        .tokens
+        .age(&context.store, now, age)
+        .await
+        .map_err(Failure::internal)?
+    {
+        tracing::info!("a new key signs access tokens from now on");
+    }
     let tx = context.store.begin().await?;
     tx.events_prune(now - KEEP_EVENTS).await?;
     tx.usage_prune(now - KEEP_EVENTS).await?;

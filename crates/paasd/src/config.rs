@@ -38,6 +38,9 @@ pub struct Controller {
     pub url: String,
     pub advertise: String,
     pub domain: String,
+    pub requests_per_hour: u32,
+    pub anonymous_requests_per_hour: u32,
+    pub key_days: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -220,7 +220,15 @@ pub fn controller_config(
         },
         buildpacks: install.built_in()?,
         lifecycle_version: env!("CARGO_PKG_VERSION").to_owned(),
-        limits: controller::Limits::default(),
+        limits: controller::Limits {
+            rate: controller::RateLimits {
+                requests: config.controller.requests_per_hour,
+                unauthenticated: config.controller.anonymous_requests_per_hour,
+                ..controller::RateLimits::default()
+            },
+            key_age: Duration::from_secs(u64::from(config.controller.key_days.max(1)) * 24 * 3600),
+            ..controller::Limits::default()
+        },
         lifecycle_path: install.libexec.join("paas-lifecycle"),
     })
 }

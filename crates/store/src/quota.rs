@@ -182,8 +182,21 @@ impl Db {
 
     /// What is in use in an organisation, or in one space of it.
     pub async fn usage(&self, org: OrgId, space: Option<SpaceId>) -> Result<Usage> {
+        self.usage_within(Some(org), space).await
+    }
+
+    /// What is in use on the whole platform.
+    pub async fn usage_of_all(&self) -> Result<Usage> {
+        self.usage_within(None, None).await
+    }
+
+    async fn usage_within(&self, org: Option<OrgId>, space: Option<SpaceId>) -> Result<Usage> {
+        let of = org.map_or_else(|| "the platform".to_owned(), |org| org.to_string());
         let within = |query: Query| {
-            let query = query.push(" AND s.org_id = ").push_arg(org);
+            let query = match org {
+                Some(org) => query.push(" AND s.org_id = ").push_arg(org),
+                None => query,
+            };
             match space {
                 Some(space) => query.push(" AND s.id = ").push_arg(space),
                 None => query,
@@ -191,7 +204,7 @@ impl Db {
         };
         let started = within(Query::new(
             "usage",
-            org,
+            &of,
             "SELECT t.limits, t.instances FROM processes t JOIN apps a ON a.id = t.app_id \
              JOIN spaces s ON s.id = a.space_id WHERE a.state = 'STARTED' AND t.instances > 0",
         ));
@@ -206,7 +219,7 @@ impl Db {
         }
         let tasks = within(Query::new(
             "usage",
-            org,
+            &of,
             "SELECT t.limits FROM tasks t JOIN apps a ON a.id = t.app_id JOIN spaces s ON s.id = a.space_id \
              WHERE t.state IN ('PENDING', 'RUNNING', 'CANCELING')",
         ));
@@ -216,11 +229,19 @@ impl Db {
         }
         let routes = within(Query::new(
             "usage",
-            org,
+            &of,
             "SELECT count(*) AS total FROM routes t JOIN spaces s ON s.id = t.space_id WHERE 1 = 1",
         ));
         usage.routes = self.one(routes).await?.int("total")?;
-        let domains = Query::new("usage", org, "SELECT count(*) AS total FROM domains WHERE org_id = $1").arg(org);
+        let domains = Query::new(
+            "usage",
+            &of,
+            "SELECT count(*) AS total FROM domains WHERE org_id IS NOT NULL",
+        );
+        let domains = match org {
+            Some(org) => domains.push(" AND org_id = ").push_arg(org),
+            None => domains,
+        };
         usage.domains = self.one(domains).await?.int("total")?;
         Ok(usage)
     }

@@ -50,6 +50,7 @@ operations! {
     GET "/login": Nothing => 200 Json<oauth::Login>,
     POST "/oauth/token": Form<oauth::TokenRequest> => 200 Json<oauth::Token>,
     GET "/token_keys": Nothing => 200 Json<Object>,
+    GET "/v3/info/usage_summary": Nothing => 200 Json<Object>,
     GET "/v3/organizations": Nothing => 200 Json<List<Organization>>,
     POST "/v3/organizations": Json<OrganizationWrite> => 201 Json<Organization>,
     GET "/v3/organizations/{guid}": Nothing => 200 Json<Organization>,

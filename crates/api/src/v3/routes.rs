@@ -14,6 +14,7 @@ routes! {
     GET "/v3",
     GET "/v3/info",
     GET "/v3/openapi.json",
+    GET "/v3/info/usage_summary",
     GET "/login",
     POST "/oauth/token",
     GET "/token_keys",

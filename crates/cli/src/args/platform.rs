@@ -97,6 +97,14 @@ pub enum AdminCommand {
     },
     /// Replace the instances of all apps of a stack, so that they run on its newest version; nothing is built.
     RollStack(RollStack),
+    /// Sign access tokens with a new key from now on.
+    ///
+    /// The platform does so by itself now and then. Tokens by earlier keys stay valid until they are over.
+    RotateKeys {
+        /// End all tokens by earlier keys at once: everybody gets a new one, which takes no log-in.
+        #[arg(long)]
+        revoke: bool,
+    },
 }
 
 const ROLL_EXAMPLES: &str = "\

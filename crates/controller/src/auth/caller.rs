@@ -1,5 +1,6 @@
 //! The caller of a request, from its bearer token, with roles.
 
+use super::rate::{RateSlot, exceeded};
 use crate::context::Context;
 use crate::error::Failure;
 use crate::request::ActorSlot;
@@ -35,11 +36,25 @@ impl FromRequestParts<Context> for Caller {
         }
         let claims = context
             .tokens
-            .verify(token.trim(), &context.clock)
+            .verify_shared(&context.store, token.trim(), &context.clock)
+            .await
+            .map_err(Failure::internal)?
             .ok_or_else(invalid)?;
         let id = claims.sub.parse().map_err(|_| invalid())?;
         // The user may have been deleted, or be no administrator any more, since the token was made.
         let user = context.store.user_fetch(id).await?.ok_or_else(invalid)?;
+        let limits = &context.config.limits.rate;
+        if limits.requests > 0 && !user.admin {
+            let standing = context
+                .rates
+                .take(&user.id.to_string(), limits.requests, limits.window, context.now());
+            if let Some(slot) = parts.extensions.get::<RateSlot>() {
+                slot.set(standing);
+            }
+            if standing.exceeded {
+                return Err(exceeded());
+            }
+        }
         let roles = if user.admin {
             Vec::new()
         } else {

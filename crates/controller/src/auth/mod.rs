@@ -7,9 +7,12 @@ mod caller;
 mod keys;
 mod lockout;
 mod password;
+mod rate;
 
 pub use access::{Need, app_for, org_for, space_for};
 pub use caller::Caller;
 pub use keys::{ACCESS_SECONDS, KeyError, Keys, REFRESH_SECONDS};
 pub use lockout::Lockout;
 pub use password::{hash, verify};
+pub use rate::RateLimits;
+pub(crate) use rate::{RateSlot, Rates, exceeded_by_address};

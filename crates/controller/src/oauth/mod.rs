@@ -1,5 +1,6 @@
 //! The token server that `cf` expects: passwords, refresh tokens and client credentials for short-lived access tokens.
 
+mod keys;
 mod users;
 
 use crate::auth::{ACCESS_SECONDS, REFRESH_SECONDS, verify};
@@ -32,7 +33,7 @@ pub(crate) fn routes() -> Router<Context> {
     Router::new()
         .route("/oauth/token", post(token))
         .route("/login", get(login))
-        .route("/token_keys", get(token_keys))
+        .merge(keys::routes())
         .merge(users::routes())
 }
 
@@ -47,10 +48,6 @@ async fn login(State(context): State<Context>) -> Json<Login> {
             ("password".to_owned(), prompt("password", "Password")),
         ]),
     })
-}
-
-async fn token_keys(State(context): State<Context>) -> Json<serde_json::Value> {
-    Json(serde_json::json!({"keys": [context.tokens.public()]}))
 }
 
 /// OAuth2's own errors, which are not CF's envelope.

@@ -3,7 +3,7 @@
 use super::links::links;
 use crate::auth::{Caller, Need, org_for, space_for};
 use crate::context::Context;
-use crate::error::Answer;
+use crate::error::{Answer, Failure};
 use crate::request::id;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
+        .route("/v3/info/usage_summary", get(all_usage))
         .route("/v3/organizations/{guid}/usage_summary", get(org_usage))
         .route("/v3/spaces/{guid}/usage_summary", get(space_usage))
 }
@@ -27,6 +28,14 @@ fn summary(context: &Context, own: &str, usage: &Usage) -> Json<serde_json::Valu
         },
         "links": links(context, [("self", format!("{own}/usage_summary"))]),
     }))
+}
+
+/// Of the whole platform, for who sees all of it.
+async fn all_usage(State(context): State<Context>, caller: Caller) -> Answer<Json<serde_json::Value>> {
+    if !caller.admin {
+        return Err(Failure::forbidden());
+    }
+    Ok(summary(&context, "/v3/info", &context.store.usage_of_all().await?))
 }
 
 async fn org_usage(

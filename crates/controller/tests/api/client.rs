@@ -63,8 +63,13 @@ impl Answer {
 }
 
 pub async fn platform(store: &TestStore) -> Platform {
+    platform_with(store, |_| {}).await
+}
+
+/// The same with other settings.
+pub async fn platform_with(store: &TestStore, change: impl FnOnce(&mut Config)) -> Platform {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = Config {
+    let mut config = Config {
         public_url: URL.to_owned(),
         router_port: 8080,
         database: Database::Sqlite(PathBuf::from("unused")),
@@ -91,9 +96,11 @@ pub async fn platform(store: &TestStore) -> Platform {
         limits: controller::Limits {
             // Tests of what is late don't wait for a minute.
             body_wait: Duration::from_secs(2),
+            ..controller::Limits::default()
         },
         lifecycle_path: "/bin/true".into(),
     };
+    change(&mut config);
     let clock = Context::system_clock();
     controller::bootstrap(store, &config.bootstrap, clock())
         .await

@@ -193,6 +193,8 @@ async fn above_a_quota(admin: &Client<'_>, app: &str, quota: &str, scale: &str) 
         .await
         .expect(200);
     assert_eq!(used.body["usage_summary"]["memory_in_mb"], 100);
+    let all = admin.get("/v3/info/usage_summary").await.expect(200);
+    assert_eq!(all.body["usage_summary"], used.body["usage_summary"]);
     let used = admin
         .get(&format!("/v3/spaces/{space}/usage_summary"))
         .await

@@ -170,7 +170,7 @@ pub fn body(method: &str, route: &str, world: &World) -> Value {
 
 /// Whether a list's answer can be of nothing of the world at all.
 fn is_list(method: &str, route: &str) -> bool {
-    method == "GET" && !route.contains('{') && route.starts_with("/v3/") && route != "/v3/info"
+    method == "GET" && !route.contains('{') && route.starts_with("/v3/") && !route.starts_with("/v3/info")
 }
 
 async fn outcome(platform: &Platform, client: Option<&Client<'_>>, method: &str, route: &str, world: &World) -> char {

@@ -60,6 +60,12 @@ impl Client {
         })
     }
 
+    /// Makes a new key for access tokens.
+    pub async fn rotate_keys(&self, revoke: bool) -> Result<(), Error> {
+        let call = Call::new(Method::POST, "/admin/v1/token_keys/rotate").json(json!({"revoke": revoke}));
+        self.send(call).await.map(drop)
+    }
+
     /// `cordon` or `uncordon`.
     pub async fn cell_action(&self, cell: &str, action: &str) -> Result<(), Error> {
         self.send(Call::new(Method::POST, format!("/admin/v1/cells/{cell}/{action}")))

@@ -82,6 +82,45 @@ async fn ids_of_nothing_are_refused(store: &TestStore) {
     let _ = store;
 }
 
+/// Requests of a route in which something is the victim's: in the path, in the body, or what a list is narrowed by.
+async fn about(route: &Route, caller: &Client<'_>, own: &World, victim: &World) -> Vec<(String, Value)> {
+    let body = whole(route, own);
+    let mut asked = Vec::new();
+    if route.path.contains("guid}") {
+        asked.push((roles::path(route.path, victim), body.clone()));
+    }
+    let mut found = Vec::new();
+    places(&body, "", &mut found);
+    // A manager may take any user into an organisation: the answer names nobody.
+    let any = |place: &str| route.path == "/v3/roles" && place.contains("/user/");
+    for place in found.iter().filter(|place| !any(place)) {
+        let value = body.pointer(place).and_then(Value::as_str);
+        if let Some((name, _)) = own.iter().find(|(_, guid)| Some(guid.as_str()) == value) {
+            asked.push((roles::path(route.path, own), with(&body, place, json!(victim[name]))));
+        }
+    }
+    if route.method == "GET" && !route.path.contains('{') {
+        for name in parameters(caller, route.path).await {
+            let of = name.trim_end_matches("_guids");
+            let guid = victim
+                .iter()
+                .find(|(known, _)| of.contains(*known))
+                .map_or(NOBODY, |(_, guid)| guid);
+            let words = format!(
+                "{},zqvictim,zqvictim-app,zqvictim-user,zqvictim.example.org",
+                victim["app"]
+            );
+            let value = if name.ends_with("guids") {
+                format!("{guid},{}", victim["app"])
+            } else {
+                words
+            };
+            asked.push((format!("{}?{name}={value}", route.path), json!({})));
+        }
+    }
+    asked
+}
+
 async fn ids_of_others_tell_nothing(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
@@ -113,40 +152,7 @@ async fn ids_of_others_tell_nothing(store: &TestStore) {
         }
     };
     for route in guarded() {
-        let body = whole(route, &own);
-        let mut asked = Vec::new();
-        if route.path.contains("guid}") {
-            asked.push((roles::path(route.path, &victim), body.clone()));
-        }
-        let mut found = Vec::new();
-        places(&body, "", &mut found);
-        // A manager may take any user into an organisation: the answer names nobody.
-        let any = |place: &str| route.path == "/v3/roles" && place.contains("/user/");
-        for place in found.iter().filter(|place| !any(place)) {
-            let value = body.pointer(place).and_then(Value::as_str);
-            if let Some((name, _)) = own.iter().find(|(_, guid)| Some(guid.as_str()) == value) {
-                asked.push((roles::path(route.path, &own), with(&body, place, json!(victim[name]))));
-            }
-        }
-        if route.method == "GET" && !route.path.contains('{') {
-            for name in parameters(&caller, route.path).await {
-                let of = name.trim_end_matches("_guids");
-                let guid = victim
-                    .iter()
-                    .find(|(known, _)| of.contains(*known))
-                    .map_or(NOBODY, |(_, guid)| guid);
-                let words = format!(
-                    "{},zqvictim,zqvictim-app,zqvictim-user,zqvictim.example.org",
-                    victim["app"]
-                );
-                let value = if name.ends_with("guids") {
-                    format!("{guid},{}", victim["app"])
-                } else {
-                    words
-                };
-                asked.push((format!("{}?{name}={value}", route.path), json!({})));
-            }
-        }
+        let asked = about(route, &caller, &own, &victim).await;
         for (path, body) in asked {
             let case = format!("{} {path} {body}", route.method);
             let sent = format!("{path} {body}");

@@ -18,88 +18,88 @@ fn signed(header: &Value, claims: &Claims, sign: impl Fn(&str) -> String) -> Str
     format!("{text}.{}", sign(&text))
 }
 
-/// Tokens that are none of ours, or not valid any more, by what is wrong with them.
-async fn bad_tokens(platform: &Platform, good: &str) -> Vec<(&'static str, String)> {
-    let parts: Vec<&str> = good.split('.').collect();
-    let claims = URL_SAFE_NO_PAD.decode(parts[1]).expect("encoded");
-    let claims: Claims = serde_json::from_slice(&claims).expect("claims");
-    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[0]).expect("encoded")).expect("JSON");
-    let ours = |claims: &Claims| {
-        let token = platform
-            .context
-            .tokens
-            .sign(claims)
-            .unwrap_or_else(|_| panic!("signed"));
-        token.expose().to_owned()
+/// Header and claims of a token.
+fn read(token: &str) -> (Value, Claims) {
+    let part = |at: usize| {
+        let part = token.split('.').nth(at).expect("three parts");
+        URL_SAFE_NO_PAD.decode(part).expect("encoded")
     };
-    let other = TestStore::open(Engine::Sqlite).await;
-    let stranger = Keys::load(&other.store, platform.context.now()).await.expect("made");
-    let stranger = stranger.sign(&claims).unwrap_or_else(|_| panic!("signed"));
-    let stranger = stranger.expose().to_owned();
-    other.remove().await;
-    let altered = |sub: &str| Claims {
-        sub: sub.to_owned(),
-        ..claims.clone()
+    let header = serde_json::from_slice(&part(0)).expect("JSON");
+    (header, serde_json::from_slice(&part(1)).expect("claims"))
+}
+
+fn by(keys: &Keys, claims: &Claims) -> String {
+    let token = keys.sign(claims).unwrap_or_else(|_| panic!("signed"));
+    token.expose().to_owned()
+}
+
+/// Tokens by our own key that say what does not do, by what is wrong with them.
+fn unfit(platform: &Platform, claims: &Claims) -> Vec<(&'static str, String)> {
+    const HOUR: i64 = 3600;
+    let claims = |change: &dyn Fn(&mut Claims)| {
+        let mut claims = claims.clone();
+        change(&mut claims);
+        by(&platform.context.tokens, &claims)
     };
-    let public = platform.plain(Method::GET, "/token_keys").await.expect(200).body["keys"][0].clone();
-    let public = URL_SAFE_NO_PAD
-        .decode(public["x"].as_str().expect("a key"))
-        .expect("encoded");
-    let by_public = |text: &str| {
-        let key = jsonwebtoken::EncodingKey::from_secret(&public);
-        jsonwebtoken::crypto::sign(text.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).expect("signed")
-    };
-    let hour = 3600;
     vec![
         (
             "expired",
-            ours(&Claims {
-                exp: claims.iat - hour,
-                iat: claims.iat - 2 * hour,
-                ..claims.clone()
+            claims(&|claims| {
+                claims.exp = claims.iat - HOUR;
+                claims.iat -= 2 * HOUR;
             }),
         ),
         (
             "for another audience",
-            ours(&Claims {
-                aud: vec!["openid".to_owned()],
-                ..claims.clone()
-            }),
+            claims(&|claims| claims.aud = vec!["openid".to_owned()]),
         ),
+        ("for no audience", claims(&|claims| claims.aud.clear())),
+        ("of a deleted user", claims(&|claims| claims.sub = NOBODY.to_owned())),
+        ("of no user", claims(&|claims| claims.sub = "admin".to_owned())),
+    ]
+}
+
+/// Tokens that are none of ours, by what is wrong with them.
+async fn forged(platform: &Platform, good: &str) -> Vec<(&'static str, String)> {
+    let parts: Vec<&str> = good.split('.').collect();
+    let (header, claims) = read(good);
+    let other = TestStore::open(Engine::Sqlite).await;
+    let stranger = Keys::load(&other.store, platform.context.now()).await.expect("made");
+    let stranger = by(&stranger, &claims);
+    other.remove().await;
+    let theirs: Vec<&str> = stranger.split('.').collect();
+    let public = platform.plain(Method::GET, "/token_keys").await.expect(200).body["keys"][0].clone();
+    let public = public["x"].as_str().expect("a key");
+    let public = URL_SAFE_NO_PAD.decode(public).expect("encoded");
+    let by_public = |text: &str| {
+        let key = jsonwebtoken::EncodingKey::from_secret(&public);
+        jsonwebtoken::crypto::sign(text.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).expect("signed")
+    };
+    let ours = |_: &str| parts[2].to_owned();
+    let id = &header["kid"];
+    let none = json!({"alg": "none", "typ": "JWT", "kid": id});
+    let altered = Claims {
+        sub: NOBODY.to_owned(),
+        ..claims.clone()
+    };
+    vec![
         (
-            "for no audience",
-            ours(&Claims {
-                aud: Vec::new(),
-                ..claims.clone()
-            }),
+            "by another key under our name",
+            [parts[0], theirs[1], theirs[2]].join("."),
         ),
-        ("of a deleted user", ours(&altered(NOBODY))),
-        ("of no user", ours(&altered("admin"))),
         ("by another key", stranger.clone()),
-        ("by another key under our name", {
-            let theirs: Vec<&str> = stranger.split('.').collect();
-            format!("{}.{}.{}", parts[0], theirs[1], theirs[2])
-        }),
+        ("without signature", signed(&none, &claims, |_| String::new())),
+        ("by none, with a signature", signed(&none, &claims, ours)),
         (
-            "without signature",
-            signed(&json!({"alg": "none", "typ": "JWT"}), &claims, |_| String::new()),
+            "by our public key as a secret",
+            signed(&json!({"alg": "HS256", "kid": id, "typ": "JWT"}), &claims, by_public),
         ),
-        (
-            "by none, with a signature",
-            signed(&json!({"alg": "none"}), &claims, |_| parts[2].to_owned()),
-        ),
-        ("by our public key as a secret", {
-            let id = &header["kid"];
-            signed(&json!({"alg": "HS256", "kid": id, "typ": "JWT"}), &claims, by_public)
-        }),
-        (
-            "with altered claims",
-            signed(&header, &altered(NOBODY), |_| parts[2].to_owned()),
-        ),
+        ("with altered claims", signed(&header, &altered, ours)),
         (
             "with a changed algorithm",
-            signed(&json!({"alg": "ES256"}), &claims, |_| parts[2].to_owned()),
+            signed(&json!({"alg": "ES256", "kid": id}), &claims, ours),
         ),
+        ("without a key's name", signed(&json!({"alg": "EdDSA"}), &claims, ours)),
         ("without its signature", format!("{}.{}.", parts[0], parts[1])),
         ("without end", "a".repeat(20_000)),
         ("of odd parts", "a.b.c.d".to_owned()),
@@ -111,7 +111,9 @@ async fn tokens_that_are_not_ours_open_nothing(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
     let world = world(&admin, "good").await;
-    let (before, bad) = (state(&admin).await, bad_tokens(&platform, &admin.token).await);
+    let before = state(&admin).await;
+    let mut bad = unfit(&platform, &read(&admin.token).1);
+    bad.extend(forged(&platform, &admin.token).await);
     for route in guarded() {
         for (what, token) in &bad {
             let body = whole(route, &world).to_string();
