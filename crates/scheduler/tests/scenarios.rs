@@ -497,35 +497,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn work_goes_to_cells_of_its_isolation_segment_and_of_no_other() {
-    let cells = [
-        cell(1, "a", 1000),
-        CellView {
-            segments: BTreeSet::from(["gold".to_owned()]),
-            ..cell(2, "a", 1000)
-        },
-    ];
-    let place = |segment: Option<&str>| {
-        let mut wanted = process(1, 1, OLD);
-        for needs in wanted.needs.values_mut() {
-            needs.segment = segment.map(ToOwned::to_owned);
-        }
-        let desired = Desired {
-            processes: vec![wanted],
-            ..Desired::default()
-        };
-        plan(&desired, &Observed::default(), &cells, &Policy::default(), at(0))
-    };
-    let on = |segment| place(segment).placements.first().map(|placement| placement.cell);
-    assert_eq!(on(None), Some(id(1)));
-    assert_eq!(on(Some("gold")), Some(id(2)));
-    let nowhere = place(Some("silver"));
-    assert_eq!(nowhere.unplaced[0].reason(), "2 cells: not of isolation segment silver");
-    assert!(
-        nowhere.unplaced[0]
-            .smallest_change()
-            .contains("isolation-segment:silver")
-    );
-}

@@ -120,7 +120,12 @@ async fn organisations_are_entitled_before_they_use_one(store: &TestStore) {
     let path = format!("/v3/isolation_segments/{gold}");
     let spaces = admin.get(&format!("{path}/relationships/spaces")).await.expect(200);
     assert_eq!(spaces.body["data"], json!([{"guid": space}]));
-    let refused = admin.patch(&path, json!({"name": "silver"})).await.expect(422);
+    while_in_use(&admin, &path, &org, [&of_org, &of_space]).await;
+}
+
+/// What is refused as long as the organisation and its space have the segment.
+async fn while_in_use(admin: &Client<'_>, path: &str, org: &str, [of_org, of_space]: [&str; 2]) {
+    let refused = admin.patch(path, json!({"name": "silver"})).await.expect(422);
     assert!(
         refused
             .detail()
@@ -128,7 +133,7 @@ async fn organisations_are_entitled_before_they_use_one(store: &TestStore) {
         "{}",
         refused.text
     );
-    let refused = admin.delete(&path).await.expect(422);
+    let refused = admin.delete(path).await.expect(422);
     assert_eq!(
         refused.detail(),
         "Revoke the Organization entitlements for your Isolation Segment."
@@ -140,17 +145,17 @@ async fn organisations_are_entitled_before_they_use_one(store: &TestStore) {
         "{}",
         refused.text
     );
-    admin.patch(&of_org, json!({"data": null})).await.expect(200);
+    admin.patch(of_org, json!({"data": null})).await.expect(200);
     let refused = admin.delete(&revoke).await.expect(422);
     assert!(
         refused.detail().ends_with("Currently assigned to: 'dev'"),
         "{}",
         refused.text
     );
-    let reset = admin.patch(&of_space, json!({"data": null})).await.expect(200);
+    let reset = admin.patch(of_space, json!({"data": null})).await.expect(200);
     assert_eq!(reset.body["data"], Value::Null);
     admin.delete(&revoke).await.expect(204);
-    admin.delete(&path).await.expect(204);
+    admin.delete(path).await.expect(204);
 }
 
 async fn work_follows_the_space_then_the_organisation(store: &TestStore) {

@@ -9,6 +9,7 @@ use store::testing::TestStore;
 store::on_both_engines!(
     a_sidecar_is_made_changed_and_removed,
     what_cf_refuses_is_refused_in_its_words,
+    beside_a_process_is_room_for_eight,
     manifests_make_and_change_them,
     they_are_part_of_versions_and_revisions,
     those_of_buildpacks_come_and_go_with_the_droplet,
@@ -151,7 +152,13 @@ async fn what_cf_refuses_is_refused_in_its_words(store: &TestStore) {
     admin.post(&process, json!({"memory_in_mb": 255})).await.expect(202);
     let refused = admin.get(&format!("{path}?names=a")).await.expect(400);
     assert_eq!(refused.body["errors"][0]["code"], 10005);
-    for n in 0..6 {
+}
+
+async fn beside_a_process_is_room_for_eight(store: &TestStore) {
+    let platform = platform(store).await;
+    let admin = platform.admin().await;
+    let path = format!("/v3/apps/{}/sidecars", app(&admin, "shop").await);
+    for n in 0..8 {
         let body = json!({"name": format!("more-{n}"), "command": "x", "process_types": ["web"]});
         admin.post(&path, body).await.expect(201);
     }

@@ -6,7 +6,8 @@ use store::testing::TestStore;
 
 store::on_both_engines!(
     whatever_starts_sizes_or_stops_a_process_is_told,
-    tasks_builds_and_services_are_told,
+    tasks_and_builds_are_told,
+    services_are_told,
     reading_goes_on_after_an_event_and_begins_anew,
     usage_is_for_operators,
 );
@@ -95,7 +96,7 @@ async fn whatever_starts_sizes_or_stops_a_process_is_told(store: &TestStore) {
     assert_eq!(own.expect(200).body, *last);
 }
 
-async fn tasks_builds_and_services_are_told(store: &TestStore) {
+async fn tasks_and_builds_are_told(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
     let (app, _) = ready(&admin).await;
@@ -132,7 +133,11 @@ async fn tasks_builds_and_services_are_told(store: &TestStore) {
         (&of_tasks[1]["state"]["current"], &of_tasks[1]["task"]["name"]),
         (&json!("TASK_STOPPED"), &json!("once"))
     );
+}
 
+async fn services_are_told(store: &TestStore) {
+    let platform = platform(store).await;
+    let admin = platform.admin().await;
     let space = admin.space().await;
     let body = json!({"type": "user-provided", "name": "db", "relationships": {"space": {"data": {"guid": space}}}});
     let instance = admin.post("/v3/service_instances", body).await.expect(201).guid();
@@ -165,6 +170,7 @@ async fn tasks_builds_and_services_are_told(store: &TestStore) {
     )
     .await;
     assert_eq!(none, Vec::<Value>::new());
+    let _ = store;
 }
 
 async fn reading_goes_on_after_an_event_and_begins_anew(store: &TestStore) {

@@ -4,6 +4,7 @@
 //! and says what is meant; all of them are found in one pass. What Cloud Foundry's manifests have and this platform
 //! does not yet do is refused by name, never passed over. Local matters (`path`) are kept for the command line.
 
+mod beside;
 mod image;
 mod parse;
 mod read;
@@ -15,7 +16,6 @@ use crate::health::{HealthCheck, Probe};
 use crate::limits::Limits;
 use crate::name::{AppName, ProcessType, StackName};
 use crate::resource::Metadata;
-use crate::sidecar;
 use crate::staging::SidecarTemplate;
 use std::collections::BTreeMap;
 
