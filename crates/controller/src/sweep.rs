@@ -39,6 +39,13 @@ pub(crate) async fn run(control: Control, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
+        // Every controller signs tokens: with the newest key, whoever made it.
+        if let Err(error) = context.tokens.reload(&context.store).await {
+            tracing::warn!(
+                cause = telemetry::chain(&error),
+                "the keys that sign tokens were not read again"
+            );
+        }
         if !control.lead.is_here() {
             continue;
         }

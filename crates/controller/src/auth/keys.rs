@@ -27,7 +27,7 @@ const SETTING: &str = "token_signing_keys";
 const FIRST_SETTING: &str = "token_signing_key";
 /// Clocks of hosts differ.
 const LEEWAY_SECONDS: i64 = 30;
-/// For so long after a key was replaced its tokens may be under way: other controllers notice within a minute.
+/// For so long after a key was replaced its tokens may be under way: other controllers notice within ten minutes.
 const VERIFIES: Duration = Duration::from_secs(3600);
 /// Between two looks into the store because of a token whose key is not known, in seconds: anyone can send one.
 const LOOK_SECONDS: i64 = 1;
