@@ -253,6 +253,8 @@ impl Platform {
             .args(["--set", &format!("controller.listen={api}")]);
         paasd.args([
             "--set",
+            "ssh.listen=127.0.0.1:0",
+            "--set",
             &format!("router.listen={router}"),
             "--set",
             &format!("cell.network.name={name}"),

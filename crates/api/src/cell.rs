@@ -72,13 +72,13 @@ pub enum Down {
         /// What holds from now on.
         policies: Policies,
     },
-    /// Somebody wants to run a command in an instance: dial [`SESSION`].
+    /// Somebody wants a session in an instance: dial [`SESSION`].
     Exec(Exec),
     /// Keeps the connection alive; sent at least every 10 s.
     Ping,
 }
 
-/// A command to run inside a piece of work.
+/// A session inside a piece of work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Exec {
     /// Names the session; good for one dial.
@@ -89,7 +89,35 @@ pub struct Exec {
     pub command: Vec<String>,
     /// Rows and columns of the terminal, where there is one.
     pub terminal: Option<(u16, u16)>,
+    /// Variables on top of those that the work has.
+    #[serde(default)]
+    pub variables: Vec<(String, String)>,
+    /// What it is for.
+    #[serde(default)]
+    pub purpose: Purpose,
 }
+
+/// What a session is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To run the command.
+    #[default]
+    Command,
+    /// A connection from inside the sandbox to where the work itself could connect; there is no command. The first byte of
+    /// output is [`CONNECTED`], and then its own bytes follow; without that, standard error says why there is none.
+    Connect {
+        /// Name or address, as the work would use it.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// Files of the sandbox by SFTP, version 3; there is no command.
+    Files,
+}
+
+/// Says that a connection is made.
+pub const CONNECTED: u8 = b'+';
 
 /// Frames of an exec session, both ways, each one WebSocket message.
 ///
@@ -101,8 +129,16 @@ pub enum SessionMessage {
     Resize { rows: u16, columns: u16 },
     /// To the cell: no more input.
     Eof,
+    /// To the cell: a signal for the command, by its number on Linux.
+    Signal { signal: i32 },
     /// From the cell: the command ended; the session closes.
-    Exit { code: i32 },
+    Exit {
+        /// As a shell says it: 128 and more where a signal ended it.
+        code: i32,
+        /// That signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+    },
     /// From the cell: it could not be run.
     Failed { message: String },
 }

@@ -141,9 +141,13 @@ pub fn build(
     finish(env)
 }
 
-/// Environment of a command that somebody runs in an instance: that of the instance, with the terminal's type.
+/// Environment of a session that somebody has in an instance: that of the instance, with what the person brings and the
+/// terminal's type.
 #[must_use]
-pub fn session(mut env: Vec<(String, String)>, terminal: bool) -> Vec<(String, String)> {
+pub fn session(env: Vec<(String, String)>, brought: &[(String, String)], terminal: bool) -> Vec<(String, String)> {
+    let mut env: Variables = env.into_iter().collect();
+    env.extend(brought.iter().cloned());
+    let mut env = finish(env);
     if terminal && !env.iter().any(|(name, _)| name == "TERM") {
         env.push(("TERM".to_owned(), "xterm-256color".to_owned()));
     }

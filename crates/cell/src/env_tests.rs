@@ -167,9 +167,13 @@ fn what_no_process_can_be_given_is_left_out() {
 }
 
 #[test]
-fn a_terminal_has_a_type() {
-    let has = |env: Vec<(String, String)>| env.iter().any(|(name, _)| name == "TERM");
-    assert!(has(session(Vec::new(), true)) && !has(session(Vec::new(), false)));
+fn a_session_has_what_the_person_brings_and_a_terminal_has_a_type() {
+    let has = |env: &[(String, String)]| env.iter().any(|(name, _)| name == "TERM");
+    assert!(has(&session(Vec::new(), &[], true)) && !has(&session(Vec::new(), &[], false)));
+    let brought = [("TERM", "vt100"), ("A", "2"), ("B=", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let env = session(vec![("A".to_owned(), "1".to_owned())], &brought, true);
+    let expected = [("A", "2"), ("TERM", "vt100")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(env, expected);
 }
 
 #[test]

@@ -33,6 +33,12 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 const END: Duration = Duration::from_secs(5);
 /// Sent to a command whose session is gone.
 const SIGHUP: i32 = 1;
+/// Nobody can watch over what is killed like this: its supervisor is told to kill instead, by the signal that it takes
+/// for that.
+const SIGKILL: i32 = 9;
+const SIGPWR: i32 = 30;
+/// The largest number of a signal that people may send.
+const LAST_SIGNAL: i32 = 15;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Sink = SplitSink<Socket, Message>;
@@ -77,14 +83,13 @@ async fn run(core: &Core, spec: &WorkSpec, sandbox: Arc<Sandbox>, request: Reque
         tracing::warn!(work.id = %request.work, error = %chain(&error), "a session has the usual user, not its image's");
         Account::default()
     });
-    let shape = shape::session(
-        &core.config,
-        request.work,
-        spec,
-        &account,
-        &request.command,
-        request.terminal,
-    );
+    let shape = match shape::session(&core.config, spec, &account, &request) {
+        Ok(shape) => shape,
+        Err(why) => {
+            let (mut sink, _) = dial(core, &request).await?.split();
+            return fail(&mut sink, why.to_owned()).await;
+        }
+    };
     let starting = tokio::task::spawn_blocking(move || sandbox.exec(&shape));
     let (socket, started) = tokio::join!(dial(core, &request), starting);
     let (mut sink, stream) = socket?.split();
@@ -152,13 +157,12 @@ async fn bridge(sink: &mut Sink, stream: SplitStream<Socket>, mut exec: Arc<Exec
             _ = &mut feeding, if !gone => {
                 // The session is gone: the command hears it as a terminal's hang-up.
                 gone = true;
-                hang_up(&exec).await;
+                signal(&exec, SIGHUP).await;
             }
         }
     }
     feeding.abort();
-    let code = exit_code(&exec).await;
-    say(sink, &SessionMessage::Exit { code }).await?;
+    say(sink, &exit(&exec).await).await?;
     sink.close().await
 }
 
@@ -169,17 +173,23 @@ async fn until(at: Option<tokio::time::Instant>) {
     }
 }
 
-async fn hang_up(exec: &Arc<Exec>) {
+async fn signal(exec: &Arc<Exec>, signal: i32) {
     let exec = Arc::clone(exec);
-    let _ = tokio::task::spawn_blocking(move || exec.signal(SIGHUP)).await;
+    let _ = tokio::task::spawn_blocking(move || exec.signal(signal)).await;
 }
 
-async fn exit_code(exec: &Arc<Exec>) -> i32 {
+async fn exit(exec: &Arc<Exec>) -> SessionMessage {
     let exec = Arc::clone(exec);
     let ended = tokio::task::spawn_blocking(move || exec.wait(Instant::now() + END)).await;
     match ended {
-        Ok(Ok(Some(ended))) => ended.code.unwrap_or_else(|| 128 + ended.signal.unwrap_or(0)),
-        _ => 255,
+        Ok(Ok(Some(ended))) => SessionMessage::Exit {
+            code: ended.code.unwrap_or_else(|| 128 + ended.signal.unwrap_or(0)),
+            signal: ended.signal,
+        },
+        _ => SessionMessage::Exit {
+            code: 255,
+            signal: None,
+        },
     }
 }
 
@@ -234,6 +244,10 @@ async fn feed(mut stream: SplitStream<Socket>, mut input: Option<Fd>, exec: Arc<
             Message::Text(text) => match serde_json::from_str(&text) {
                 Ok(SessionMessage::Resize { rows, columns }) => drop(exec.resize(rows, columns)),
                 Ok(SessionMessage::Eof) => end_input(&mut input, &exec).await,
+                Ok(SessionMessage::Signal { signal: SIGKILL }) => signal(&exec, SIGPWR).await,
+                Ok(SessionMessage::Signal { signal: number }) if (1..=LAST_SIGNAL).contains(&number) => {
+                    signal(&exec, number).await;
+                }
                 _ => {}
             },
             Message::Close(_) => return,

@@ -15,6 +15,9 @@ pub struct Config {
     pub router_port: u16,
     /// How other controllers reach this one, such as `http://10.0.0.1:8181`.
     pub advertise: String,
+    /// Where people reach instances by SSH, host and port, as the root document says it; `None` where nobody may have
+    /// sessions in instances.
+    pub ssh_address: Option<String>,
     pub database: Database,
     /// Where packages, layers and the like are kept.
     pub blobs: Blobs,

@@ -34,6 +34,8 @@ pub struct Context {
     pub wake: Wake,
     /// What work uses, as cells last reported.
     pub usage: Usage,
+    /// What instances are known by to clients of SSH.
+    pub(crate) host_key: crate::sessions::HostKeyCell,
 }
 
 impl Context {
@@ -58,6 +60,7 @@ impl Context {
             config,
             wake: Wake::default(),
             usage: Usage::default(),
+            host_key: crate::sessions::HostKeyCell::default(),
         }
     }
 

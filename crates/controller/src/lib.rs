@@ -24,6 +24,7 @@ mod request;
 pub mod scheduling;
 mod serve;
 mod services;
+mod sessions;
 mod setup;
 mod strict;
 mod sweep;

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::control::{Control, Timing};
 use crate::error::Failure;
 use crate::request::{self, MAX_BODY_BYTES};
-use crate::{events, feeds, lead, oauth, scheduling, setup, strict, sweep, v3};
+use crate::{events, feeds, lead, oauth, scheduling, sessions, setup, strict, sweep, v3};
 use api::error::Code;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -45,6 +45,12 @@ pub enum Error {
         #[source]
         source: crate::KeyError,
     },
+    /// There is no usable key for the SSH server.
+    #[error("the key of the SSH server could not be loaded or made: {cause}")]
+    HostKey {
+        /// What failed.
+        cause: String,
+    },
     /// The first user's password could not be hashed.
     #[error("the administrator's password could not be hashed")]
     Password,
@@ -57,14 +63,15 @@ pub enum Error {
     },
 }
 
-/// Runs a controller on `listeners` until `shutdown`. `ready` is told the address of the first once requests are
-/// served.
+/// Runs a controller on `listeners`, and its SSH server on `ssh`, until `shutdown`. `ready` is told the address of the
+/// first once requests are served.
 ///
 /// # Errors
 /// Where something can't be opened, or requests can't be served.
 pub async fn run(
     config: Config,
     listeners: Vec<TcpListener>,
+    ssh: Option<TcpListener>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<SocketAddr>,
 ) -> Result<(), Error> {
@@ -79,7 +86,18 @@ pub async fn run(
         tokio::spawn(scheduling::run(control.clone(), shutdown.clone())),
         tokio::spawn(sweep::run(control.clone(), shutdown.clone())),
     ];
-    let served = serve(listeners, surface(control), &shutdown, ready).await;
+    let proxy = async {
+        match ssh {
+            Some(listener) => sessions::run(control.clone(), listener, shutdown.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let served = async {
+        let served = serve(listeners, surface(control.clone()), &shutdown, ready).await;
+        shutdown.cancel();
+        served
+    };
+    let served = tokio::try_join!(proxy, served).map(drop);
     shutdown.cancel();
     for task in tasks {
         if let Err(error) = task.await {

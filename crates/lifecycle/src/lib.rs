@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod paths;
 pub mod procfile;
 pub mod runner;
+pub mod session;
 pub mod source;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -2,12 +2,15 @@
 //! options beyond what the cell needs to say.
 
 use lifecycle::cnb::environment::Environment;
-use lifecycle::{Error, Paths, build, errors, launch, ui};
+use lifecycle::{Error, Paths, build, errors, launch, session, ui};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: paas-lifecycle build --input FILE
-       paas-lifecycle launch --process TYPE [--args ARGUMENT... | -- COMMAND | -- PROGRAM ARGUMENT...]";
+       paas-lifecycle launch --process TYPE [--args ARGUMENT... | -- COMMAND | -- PROGRAM ARGUMENT...]
+       paas-lifecycle session -- PROGRAM ARGUMENT...
+       paas-lifecycle connect HOST PORT
+       paas-lifecycle sftp";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,13 +21,32 @@ fn main() -> ExitCode {
         ["launch", "--process", process] => run_launch(process, &[], &[], environment),
         ["launch", "--process", process, "--args", args @ ..] => run_launch(process, &[], args, environment),
         ["launch", "--process", process, "--", command @ ..] => run_launch(process, command, &[], environment),
+        ["session", "--", ..] => session::end(session::run(&arguments[2..])),
+        ["connect", host, port] => match port.parse() {
+            Ok(port) => run_service(session::connect::run(host, port)),
+            Err(_) => usage(),
+        },
+        ["sftp"] => run_service(session::sftp::run()),
         ["--version"] => {
             ui::line(concat!("paas-lifecycle ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        _ => {
-            ui::alert_on_stderr(USAGE);
-            ExitCode::from(2)
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    ui::alert_on_stderr(USAGE);
+    ExitCode::from(2)
+}
+
+/// Ends a session that serves its standard streams.
+fn run_service(served: std::io::Result<()>) -> ExitCode {
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::alert_on_stderr(&error.to_string());
+            ExitCode::FAILURE
         }
     }
 }

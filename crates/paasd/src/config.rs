@@ -27,6 +27,7 @@ pub struct Config {
     pub blobs: Blobs,
     pub cluster: Cluster,
     pub controller: Controller,
+    pub ssh: Ssh,
     pub router: Router,
     pub cell: Cell,
 }
@@ -101,6 +102,26 @@ impl std::fmt::Debug for Hidden {
 impl Serialize for Hidden {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if self.get().is_some() { "(hidden)" } else { "" })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    pub listen: String,
+    pub address: String,
+}
+
+impl Ssh {
+    /// Where it is served; `None` where it is not.
+    ///
+    /// # Errors
+    /// Where the setting is no address.
+    pub fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
+        let text = self.listen.trim();
+        (!text.is_empty())
+            .then(|| text.parse().context("in the setting ssh.listen"))
+            .transpose()
     }
 }
 

@@ -70,7 +70,8 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     let mut roles = JoinSet::new();
 
     let Place { sockets, caller } = place;
-    let Sockets { api, edge } = sockets;
+    let Sockets { api, ssh, edge } = sockets;
+    let ssh = ssh.map(TcpListener::from_std).transpose()?;
     let (listeners, api, own) = listen(api, caller.is_some()).await?;
     let controllers = cell::Controllers::new([own.as_str()])?;
     let router = router_config(&config, &state, &secrets, controllers.clone())?;
@@ -79,11 +80,12 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     let drain = config.router.drain();
 
     let blobs = blobs(&config, &state).await?;
-    let settings = controller_config(&config, &state, &secrets, &install, &api, edge)?;
+    let mut settings = controller_config(&config, &state, &secrets, &install, &api, edge)?;
+    settings.ssh_address = ssh_address(&config, ssh.as_ref())?;
     let (ready, controller_ready) = oneshot::channel();
     let stop = shutdown.clone();
     roles.spawn(async move {
-        controller::run(settings, listeners, stop, ready)
+        controller::run(settings, listeners, ssh, stop, ready)
             .await
             .context("the controller failed")
     });
@@ -118,6 +120,21 @@ async fn listen(api: std::net::TcpListener, elsewhere: bool) -> anyhow::Result<(
     let own = own.context("failed to listen in the network of the sandboxes")?;
     let inside = url(own.local_addr()?);
     Ok((vec![public, own], url(address), inside))
+}
+
+/// What clients are told about where the SSH server is.
+pub fn ssh_address(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Option<String>> {
+    let Some(listener) = listener else { return Ok(None) };
+    let told = config.ssh.address.trim();
+    if !told.is_empty() {
+        return Ok(Some(told.to_owned()));
+    }
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        // At all addresses, of which the API's is one that clients reach.
+        address.set_ip(config.controller.listen.ip());
+    }
+    Ok(Some(address.to_string()))
 }
 
 pub async fn until_ready<T>(roles: &mut JoinSet<anyhow::Result<()>>, ready: oneshot::Receiver<T>) -> anyhow::Result<T> {
@@ -200,6 +217,7 @@ pub fn controller_config(
                 scratch: state.path("scratch"),
             },
         },
+        ssh_address: None,
         log_dir: state.path("logs"),
         encryption_key: EncryptionKey {
             id: 1,

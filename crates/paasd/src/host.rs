@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::dev::{self, STOP, supervise, until_ready};
 use crate::install::Install;
+use crate::place::listen_for_ssh;
 use crate::state::State;
 use anyhow::Context as _;
 use cell::Controllers;
@@ -27,6 +28,9 @@ pub async fn controller(config: Config, json: bool) -> anyhow::Result<()> {
     let url = named(&config.controller.url, address);
     let mut settings = dev::controller_config(&config, &state, &secrets, &install, &url, config.router.listen)?;
     settings.advertise = named(&config.controller.advertise, address);
+    let ssh = config.ssh.listen()?.map(listen_for_ssh).transpose()?;
+    let ssh = ssh.map(TcpListener::from_std).transpose()?;
+    settings.ssh_address = dev::ssh_address(&config, ssh.as_ref())?;
     // Who runs a platform on many hosts makes its tenants.
     settings.bootstrap = Bootstrap {
         org: None,
@@ -38,7 +42,7 @@ pub async fn controller(config: Config, json: bool) -> anyhow::Result<()> {
     let mut roles = JoinSet::new();
     let stop = shutdown.clone();
     roles.spawn(async move {
-        controller::run(settings, vec![listener], stop, ready)
+        controller::run(settings, vec![listener], ssh, stop, ready)
             .await
             .context("the controller failed")
     });

@@ -5,12 +5,14 @@ use crate::config::Config;
 use anyhow::Context as _;
 use sandbox::unprivileged::{self, Entered, Lack};
 use std::fmt::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 /// Sockets that people use. They belong to the network in which the program was started, wherever it moves.
 pub struct Sockets {
     /// Of the API.
     pub api: TcpListener,
+    /// Of the SSH server, where there is one.
+    pub ssh: Option<TcpListener>,
     /// Of the router.
     pub edge: router::Sockets,
 }
@@ -41,9 +43,26 @@ impl Sockets {
             format!("failed to listen on {address}: is another platform running? --set controller.listen=")
         })?;
         api.set_nonblocking(true).context("failed to set up the API's socket")?;
+        let ssh = config.ssh.listen()?.map(listen_for_ssh).transpose()?;
         let edge = router::Sockets::open(config.router.addresses()?, config.router.threads())?;
-        Ok(Self { api, edge })
+        Ok(Self { api, ssh, edge })
     }
+}
+
+/// At this address, or where its port is taken at any other: clients ask where it is.
+///
+/// # Errors
+/// Where the address is not this machine's.
+pub fn listen_for_ssh(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = match TcpListener::bind(address) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => TcpListener::bind((address.ip(), 0)),
+        other => other,
+    };
+    let listener = listener.with_context(|| format!("failed to listen on {address}: --set ssh.listen="))?;
+    listener
+        .set_nonblocking(true)
+        .context("failed to set up the socket of the SSH server")?;
+    Ok(listener)
 }
 
 /// Moves into namespaces, with what is `brought` along, unless this is root.
@@ -101,6 +120,7 @@ mod tests {
             "controller.listen=127.0.0.1:0",
             "router.listen=127.0.0.1:0",
             "router.workers=2",
+            "ssh.listen=127.0.0.1:0",
         ];
         let mut config = crate::config::load(None, std::iter::empty(), &free.map(str::to_owned)).expect("sound");
         let sockets = Sockets::open(&config).expect("free");
@@ -112,6 +132,13 @@ mod tests {
             .map(|s| s.local_addr().expect("bound").port())
             .collect();
         assert_eq!(ports[0], ports[1]);
+        let ssh = sockets.ssh.as_ref().expect("it is on").local_addr().expect("bound");
+        let other = listen_for_ssh(ssh).expect("another port").local_addr().expect("bound");
+        assert_ne!(ssh.port(), other.port(), "one that is taken is no hindrance");
+        config.ssh.listen = "nonsense".to_owned();
+        assert!(config.ssh.listen().is_err());
+        config.ssh.listen = " ".to_owned();
+        assert_eq!(config.ssh.listen().expect("off"), None);
         config.controller.listen = sockets.api.local_addr().expect("bound");
         let error = Sockets::open(&config).err().expect("taken");
         assert!(error.to_string().contains("--set controller.listen="), "{error}");

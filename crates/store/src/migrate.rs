@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(15, "0015_images"),
     migration!(17, "0017_usage_events"),
     migration!(18, "0018_isolation_segments"),
+    migration!(19, "0019_logins"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

@@ -127,6 +127,12 @@ impl Db {
         })
     }
 
+    /// Every client, by name.
+    pub async fn client_list(&self) -> Result<Vec<StoredUser>> {
+        let query = Query::new("client_list", "all clients", COLUMNS).push("kind = 'client' ORDER BY name");
+        self.map(query, stored).await
+    }
+
     /// Users by ids, in no order.
     pub async fn users_by_ids(&self, ids: &[UserId]) -> Result<Vec<User>> {
         let query = Query::new("users_by_ids", ids.len(), COLUMNS)

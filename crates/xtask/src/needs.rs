@@ -64,6 +64,12 @@ const NEEDS: [Need; 20] = [
         package: "util-linux",
         purpose: Purpose::Test,
     },
+    // Sessions in instances, as other people's clients have them.
+    Need {
+        program: "scp",
+        package: "openssh-client",
+        purpose: Purpose::Test,
+    },
     // Platforms of ordinary users: more ids than their own, and a way out.
     Need {
         program: "newuidmap",

@@ -135,6 +135,12 @@ pub struct AppFeature {
     pub enabled: bool,
 }
 
+/// Body of `PATCH` on a feature of an app or a space.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FeatureUpdate {
+    pub enabled: bool,
+}
+
 /// `GET` and `PATCH /v3/apps/{guid}/relationships/current_droplet`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

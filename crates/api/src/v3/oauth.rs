@@ -8,12 +8,17 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenRequest {
-    /// `password`, `refresh_token` or `client_credentials`.
+    /// `password`, `refresh_token`, `client_credentials`, or [`DEVICE_GRANT`].
     pub grant_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
+    /// In place of name and password: a one-time code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passcode: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_code: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,6 +42,28 @@ pub struct Token {
     pub scope: String,
     #[serde(default)]
     pub jti: String,
+}
+
+/// The grant by which a program gets the tokens that somebody allowed at another device (RFC 8628).
+pub const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// Answer to `POST /oauth/device_authorization`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeviceAuthorization {
+    /// What the program asks for tokens with.
+    pub device_code: Secret,
+    /// What the person types, such as `WDJB-MJHT`.
+    pub user_code: String,
+    /// Where the person types it.
+    pub verification_uri: String,
+    /// The same with the code filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_uri_complete: Option<String>,
+    /// Seconds.
+    pub expires_in: u64,
+    /// Least time between two questions, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<u64>,
 }
 
 /// An error of the token server.

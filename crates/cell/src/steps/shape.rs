@@ -6,6 +6,7 @@ use crate::env;
 use crate::error::Error;
 use crate::logs::Source;
 use crate::steps::prepare::Prepared;
+use api::cell::{Exec as Request, Purpose};
 use model::id::WorkId;
 use model::image::ImageConfig;
 use model::staging::BuildInput;
@@ -243,39 +244,51 @@ fn log_policy(config: &Config, spec: &WorkSpec) -> LogPolicy {
     }
 }
 
-/// A command that somebody runs in `work`, in the environment that its process has.
+/// A session that somebody has in the work of `spec`, in the environment that its process has. A supervisor stands before
+/// it, so that nothing of it is left; in an image there is none, as nothing of the platform's is there.
+///
+/// # Errors
+/// Why there is none of this purpose, for people.
 pub(crate) fn session(
     config: &Config,
-    work: WorkId,
     spec: &WorkSpec,
     account: &Account,
-    command: &[String],
-    terminal: Option<(u16, u16)>,
-) -> ExecSpec {
-    let process_type = match &spec.kind {
-        WorkKind::Instance(instance) => instance.process_type.as_str(),
-        WorkKind::Task(_) | WorkKind::Build(_) => "task",
-    };
+    request: &Request,
+) -> Result<ExecSpec, &'static str> {
     let image = spec.kind.image();
-    let mut argv = match (image, command) {
-        (None, _) => launch(process_type),
+    let mut argv = match (image, &request.purpose, request.command.as_slice()) {
+        (None, Purpose::Command, _) => {
+            let mut argv = [LIFECYCLE, "session", "--"].map(str::to_owned).to_vec();
+            argv.extend(launch(process_type(spec)));
+            argv.push("--".to_owned());
+            argv
+        }
+        (None, _, _) => [LIFECYCLE, "session", "--", LIFECYCLE].map(str::to_owned).to_vec(),
         // One word is a text for the shell, as the lifecycle has it.
-        (Some(_), [] | [_]) => ["/bin/sh", "-c"].map(str::to_owned).to_vec(),
-        (Some(_), _) => Vec::new(),
+        (Some(_), Purpose::Command, [] | [_]) => ["/bin/sh", "-c"].map(str::to_owned).to_vec(),
+        (Some(_), Purpose::Command, _) => Vec::new(),
+        (Some(_), _, _) => return Err("connections and files are not had in an instance of an image, commands are"),
     };
-    if image.is_none() {
-        argv.push("--".to_owned());
+    match (&request.purpose, request.command.as_slice()) {
+        (Purpose::Command, []) => argv.push(SHELL.to_owned()),
+        (Purpose::Command, command) => argv.extend(command.iter().cloned()),
+        (Purpose::Connect { host, port }, _) => argv.extend(["connect".to_owned(), host.clone(), port.to_string()]),
+        (Purpose::Files, _) => argv.push("sftp".to_owned()),
     }
-    match command {
-        [] => argv.push(SHELL.to_owned()),
-        command => argv.extend(command.iter().cloned()),
-    }
-    ExecSpec {
+    let env = environment(config, request.work, spec, false, account);
+    Ok(ExecSpec {
         argv,
-        env: env::session(environment(config, work, spec, false, account), terminal.is_some()),
+        env: env::session(env, &request.variables, request.terminal.is_some()),
         cwd: image.map_or(env::HOME, workdir).into(),
         uid: account.uid,
-        tty: terminal,
+        tty: request.terminal,
+    })
+}
+
+fn process_type(spec: &WorkSpec) -> &str {
+    match &spec.kind {
+        WorkKind::Instance(instance) => instance.process_type.as_str(),
+        WorkKind::Task(_) | WorkKind::Build(_) => "task",
     }
 }
 

@@ -1,6 +1,6 @@
 //! A controller that does nothing but speak `api::cell`: hands out what a test assigns, keeps what a cell tells.
 
-use api::cell::{Down, Exec, LogBatch, LogLine, Registered, Report, Reported, SessionMessage};
+use api::cell::{Down, Exec, LogBatch, LogLine, Purpose, Registered, Report, Reported, SessionMessage};
 use axum::body::Body;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
@@ -115,15 +115,21 @@ impl Controller {
 
     /// Asks for a command to be run, and waits for the cell's end of the session.
     pub async fn exec(&self, work: WorkId, command: &[&str], terminal: Option<(u16, u16)>) -> WebSocket {
-        let session = Uuid::new_v4();
-        let (sender, mut sockets) = mpsc::channel(1);
-        self.sessions.lock().expect("lock").insert(session, sender);
-        let request = Exec {
-            session,
+        self.session(Exec {
+            session: Uuid::new_v4(),
             work,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             terminal,
-        };
+            variables: Vec::new(),
+            purpose: Purpose::Command,
+        })
+        .await
+    }
+
+    /// The same for any session.
+    pub async fn session(&self, request: Exec) -> WebSocket {
+        let (sender, mut sockets) = mpsc::channel(1);
+        self.sessions.lock().expect("lock").insert(request.session, sender);
         let feed = self.execs.lock().expect("lock").last().cloned().expect("a feed");
         feed.send(request).await.expect("sent");
         let dialled = tokio::time::timeout(DEADLINE, sockets.recv()).await;

@@ -7,7 +7,9 @@ use crate::terminal;
 use api::cell::SessionMessage;
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 /// Stream numbers, the first byte of a binary message.
@@ -15,6 +17,9 @@ const STDIN: u8 = 0;
 const STDERR: u8 = 2;
 /// Bytes of input sent at once.
 const CHUNK: usize = 16 * 1024;
+/// How often the other side is asked whether it is there, and after which silence it is not.
+const PING: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Runs `request` and returns the exit code of the command.
 ///
@@ -79,12 +84,17 @@ async fn pump(
 ) -> Result<u8, Error> {
     let mut buffer = vec![0_u8; CHUNK];
     let mut open = true;
+    let mut heard = Instant::now();
+    let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
     loop {
         let message = tokio::select! {
             received = receiver.next() => match received {
                 Some(Ok(message)) => match take(&message)? {
                     Some(code) => return Ok(code),
-                    None => continue,
+                    None => {
+                        heard = Instant::now();
+                        continue;
+                    }
                 },
                 Some(Err(error)) => return Err(broken(&error.to_string())),
                 None => return Err(broken("the session was closed before the command ended")),
@@ -104,6 +114,12 @@ async fn pump(
                     control(&SessionMessage::Eof)
                 }
             },
+            _ = ping.tick() => {
+                if heard.elapsed() > SILENCE {
+                    return Err(broken(&format!("nothing was heard of it for {} s", SILENCE.as_secs())));
+                }
+                Message::Ping(Bytes::new())
+            }
             (rows, columns) = resizes.next() => control(&SessionMessage::Resize { rows, columns }),
         };
         sender.send(message).await.map_err(|error| broken(&error.to_string()))?;
@@ -124,9 +140,9 @@ fn take(message: &Message) -> Result<Option<u8>, Error> {
             Ok(None)
         }
         Message::Text(text) => match serde_json::from_str::<SessionMessage>(text) {
-            Ok(SessionMessage::Exit { code }) => Ok(Some(u8::try_from(code).unwrap_or(255))),
+            Ok(SessionMessage::Exit { code, .. }) => Ok(Some(u8::try_from(code).unwrap_or(255))),
             Ok(SessionMessage::Failed { message }) => Err(Error::ExecFailed { detail: message }),
-            Ok(SessionMessage::Resize { .. } | SessionMessage::Eof) => Ok(None),
+            Ok(SessionMessage::Resize { .. } | SessionMessage::Eof | SessionMessage::Signal { .. }) => Ok(None),
             Err(error) => Err(Error::Protocol {
                 request: "the session".into(),
                 detail: error.to_string(),
@@ -148,6 +164,10 @@ fn broken(detail: &str) -> Error {
 mod tests {
     use super::*;
 
+    fn exit(code: i32) -> SessionMessage {
+        SessionMessage::Exit { code, signal: None }
+    }
+
     #[tokio::test]
     async fn input_and_its_end_go_out_and_the_exit_code_comes_back() {
         let (sent, seen) = std::sync::mpsc::sync_channel(8);
@@ -163,7 +183,7 @@ mod tests {
         });
         let receiver = futures_util::stream::once(async move {
             ended.await.expect("the end of the input");
-            Ok(control(&SessionMessage::Exit { code: 3 }))
+            Ok(control(&exit(3)))
         });
         let code = pump(Box::pin(sender), Box::pin(receiver), &b"hi"[..], Resizes::none(), true).await;
         assert_eq!(code, Ok(3));
@@ -179,8 +199,8 @@ mod tests {
 
     #[test]
     fn what_comes_from_the_cell_is_understood() {
-        assert_eq!(take(&control(&SessionMessage::Exit { code: 0 })), Ok(Some(0)));
-        assert_eq!(take(&control(&SessionMessage::Exit { code: -1 })), Ok(Some(255)));
+        assert_eq!(take(&control(&exit(0))), Ok(Some(0)));
+        assert_eq!(take(&control(&exit(-1))), Ok(Some(255)));
         assert!(matches!(
             take(&control(&SessionMessage::Failed { message: "no".into() })),
             Err(Error::ExecFailed { .. })

@@ -2,10 +2,12 @@
 
 use super::{Cx, missing};
 use crate::client::Client;
+use crate::client::session::Grant;
 use crate::client::wire::Named;
 use crate::config::file::{Context, UserFile};
 use crate::config::{Config, DEV_CONTEXT};
 use crate::errors::Error;
+use api::v3::oauth::DeviceAuthorization;
 use model::Secret;
 
 /// What a login came to.
@@ -17,17 +19,51 @@ pub struct LoggedIn {
     pub space: Option<String>,
 }
 
-/// Logs in at `api`, or at the present context's, and makes that the context in use.
+/// What somebody logs in with.
+pub enum Proof {
+    /// Name and password.
+    Password(String, Secret),
+    /// A one-time code.
+    Passcode(Secret),
+    /// Whatever there is on another device.
+    Device(DeviceAuthorization),
+}
+
+/// A log-in that has begun: where, and with what is known of it.
+pub struct Begun {
+    config: Config,
+    pub client: Client,
+}
+
+/// Begins a log-in at `api`, or at the present context's.
+///
+/// # Errors
+/// Where it is not known where that is.
+pub fn begin(cx: &Cx, api: Option<&str>) -> Result<Begun, Error> {
+    let config = login_config(cx, api)?;
+    let client = Client::new(&config, cx.ui.clone())?;
+    Ok(Begun { config, client })
+}
+
+/// Logs in, and makes that the context in use.
 ///
 /// # Errors
 /// Where the server can't be reached or refuses.
-pub async fn login(cx: &Cx, api: Option<&str>, user: &str, password: &Secret) -> Result<LoggedIn, Error> {
-    let mut config = login_config(cx, api)?;
+pub async fn login(cx: &Cx, begun: Begun, proof: &Proof) -> Result<LoggedIn, Error> {
+    let Begun { mut config, client } = begun;
     let name = cx.flags.context.clone().unwrap_or_else(|| default_name(&config));
-    let client = Client::new(&config, cx.ui.clone())?;
-    let tokens = client.log_in(user, password).await?;
+    let tokens = match proof {
+        Proof::Password(user, password) => client.grant(&Grant::Password(user, password)).await?,
+        Proof::Passcode(code) => client.grant(&Grant::Passcode(code)).await?,
+        Proof::Device(begun) => client.device_wait(begun).await?,
+    };
+    client.logged_in(&tokens).await;
+    let user = match proof {
+        Proof::Password(user, _) => user.clone(),
+        Proof::Passcode(_) | Proof::Device(_) => client.user_name().await.unwrap_or_default(),
+    };
     let mut context = config.context()?.clone();
-    context.username = Some(user.to_owned());
+    context.username = Some(user.clone());
     context.access_token = Some(tokens.access_token);
     context.refresh_token = tokens.refresh_token;
     context.dev_login = None;
@@ -35,7 +71,7 @@ pub async fn login(cx: &Cx, api: Option<&str>, user: &str, password: &Secret) ->
     let result = LoggedIn {
         context: name.clone(),
         api: context.api.clone(),
-        user: user.to_owned(),
+        user,
         org: context.org.clone(),
         space: context.space.clone(),
     };

@@ -5,6 +5,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod exec;
 pub mod export;
+pub mod forward;
 pub mod instances;
 pub mod login;
 pub mod push;

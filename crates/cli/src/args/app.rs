@@ -237,7 +237,7 @@ Examples:
 
 /// Run a command inside an instance. Ends with the command's own exit code.
 #[derive(Debug, Args)]
-#[command(after_help = EXEC_EXAMPLES, visible_alias = "ssh")]
+#[command(after_help = EXEC_EXAMPLES)]
 pub struct Exec {
     /// The app.
     pub app: String,

@@ -6,6 +6,7 @@ pub mod image;
 pub mod platform;
 pub mod push;
 pub mod security;
+pub mod ssh;
 pub mod staging;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -127,6 +128,8 @@ pub enum Command {
     UnmapRoute(app::UnmapRoute),
     Routes(app::Routes),
     Exec(app::Exec),
+    #[command(flatten)]
+    Ssh(ssh::SshCommand),
     Run(app::Run),
     Tasks(app::Tasks),
     Revisions(app::Revisions),

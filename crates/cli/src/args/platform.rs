@@ -8,6 +8,8 @@ const LOGIN_EXAMPLES: &str = "\
 Examples:
   paas login https://api.example.com -u ann          asks for the password
   paas login -u ann < password.txt                   the API of the present context, password from standard input
+  paas login https://api.example.com --sso           asks for a one-time code, which a page of the platform shows
+  paas login https://api.example.com --device        shows a code to allow the log-in with on another device
   paas login https://api.example.com --context prod  a second platform beside the first
 
 Where a platform runs on this machine (`paasd dev`) no login is needed.";
@@ -22,9 +24,15 @@ pub struct Login {
     /// User name; asked for where it is left out.
     #[arg(short, long, value_name = "USER")]
     pub username: Option<String>,
-    /// Read the password from standard input; also done where that is no terminal.
+    /// Read the password, or the one-time code, from standard input; also done where that is no terminal.
     #[arg(short, long)]
     pub password_stdin: bool,
+    /// Log in with a one-time code, which a page of the platform shows.
+    #[arg(long, conflicts_with_all = ["username", "device"])]
+    pub sso: bool,
+    /// Log in by a browser on another device.
+    #[arg(long, conflicts_with = "username")]
+    pub device: bool,
 }
 
 /// Forget the tokens of the present context.

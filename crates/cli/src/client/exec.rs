@@ -22,6 +22,8 @@ pub struct ExecRequest<'a> {
     pub command: &'a [String],
     /// Rows and columns, where there is a terminal.
     pub terminal: Option<(u16, u16)>,
+    /// `host:port` to connect to from inside, in place of a command.
+    pub connect: Option<&'a str>,
 }
 
 impl Client {
@@ -37,6 +39,7 @@ impl Client {
             ("index", exec.index.to_string()),
             ("command", serde_json::Value::from(exec.command).to_string()),
         ];
+        query.extend(exec.connect.map(|target| ("connect", target.to_owned())));
         if let Some((rows, columns)) = exec.terminal {
             query.extend([("rows", rows.to_string()), ("columns", columns.to_string())]);
         }

@@ -2,6 +2,7 @@
 //!
 //! It knows addresses, tokens, retries, deadlines and error envelopes; what calls are for is the business of `actor`.
 
+mod device;
 pub mod exec;
 pub mod http;
 pub mod logs;

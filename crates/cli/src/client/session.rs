@@ -32,9 +32,14 @@ struct Keep {
     context: Context,
 }
 
+/// The client that logs in; it has no secret.
+pub(super) const CLIENT: &str = "cf";
+
 /// How to ask for tokens.
 pub enum Grant<'a> {
     Password(&'a str, &'a Secret),
+    /// A one-time code.
+    Passcode(&'a Secret),
     Refresh(&'a Secret),
 }
 
@@ -153,13 +158,7 @@ impl Client {
     /// # Errors
     /// Where it refuses or can't be reached.
     pub async fn grant(&self, grant: &Grant<'_>) -> Result<Tokens, Error> {
-        let links = self.links().await?;
-        let base = links
-            .uaa
-            .as_ref()
-            .or(links.login.as_ref())
-            .map_or_else(|| self.api().to_owned(), |link| link.href.clone());
-        let url = format!("{}/oauth/token", base.trim_end_matches('/'));
+        let url = format!("{}/oauth/token", self.token_server().await?);
         let form = match grant {
             Grant::Password(user, password) => {
                 vec![
@@ -168,13 +167,14 @@ impl Client {
                     ("password", password.expose()),
                 ]
             }
+            Grant::Passcode(code) => vec![("grant_type", "password"), ("passcode", code.expose())],
             Grant::Refresh(token) => vec![("grant_type", "refresh_token"), ("refresh_token", token.expose())],
         };
         let request = self
             .0
             .http
             .post(url)
-            .basic_auth("cf", Some(""))
+            .basic_auth(CLIENT, Some(""))
             .timeout(REQUEST)
             .form(&form);
         self.ui().trace("> POST /oauth/token [credentials masked]");
@@ -188,6 +188,17 @@ impl Client {
             }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Address of the token server, without a slash at the end.
+    ///
+    /// # Errors
+    /// As [`Self::links`].
+    pub(super) async fn token_server(&self) -> Result<String, Error> {
+        let links = self.links().await?;
+        let base = links.uaa.as_ref().or(links.login.as_ref());
+        let base = base.map_or_else(|| self.api().to_owned(), |link| link.href.clone());
+        Ok(base.trim_end_matches('/').to_owned())
     }
 
     /// What the API says of itself and of its companions; asked once.
@@ -223,18 +234,24 @@ impl Client {
             .await
     }
 
-    /// Tokens by password, without any session: for `paas login`.
-    ///
-    /// # Errors
-    /// As [`Self::grant`].
-    pub async fn log_in(&self, user: &str, password: &Secret) -> Result<Tokens, Error> {
-        let tokens = self.grant(&Grant::Password(user, password)).await?;
+    /// The tokens of a log-in are those of this client from now on; nothing is kept elsewhere.
+    pub async fn logged_in(&self, tokens: &Tokens) {
         let mut session = self.0.session.lock().await;
         session.access = Some(tokens.access_token.clone());
         session.refresh.clone_from(&tokens.refresh_token);
         session.fixed = false;
         session.keep = None;
-        Ok(tokens)
+    }
+
+    /// Where people get one-time codes.
+    ///
+    /// # Errors
+    /// As [`Self::links`].
+    pub async fn passcode_page(&self) -> Result<String, Error> {
+        let links = self.links().await?;
+        let base = links.login.as_ref().or(links.uaa.as_ref());
+        let base = base.map_or_else(|| self.api().to_owned(), |link| link.href.clone());
+        Ok(format!("{}/passcode", base.trim_end_matches('/')))
     }
 
     /// Name of the user that the token says, for messages.

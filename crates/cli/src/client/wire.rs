@@ -34,6 +34,16 @@ pub struct Links {
     pub uaa: Option<Link>,
     #[serde(default)]
     pub login: Option<Link>,
+    #[serde(default)]
+    pub app_ssh: Option<SshLink>,
+}
+
+/// Where instances are reached by SSH.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SshLink {
+    pub href: String,
+    #[serde(default)]
+    pub meta: std::collections::BTreeMap<String, String>,
 }
 
 /// `GET /v3/info`: what the platform says of itself.

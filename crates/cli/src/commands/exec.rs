@@ -28,6 +28,7 @@ pub async fn run(cx: &Cx, args: Exec) -> Result<u8, Error> {
         index: args.index,
         command: &args.command,
         terminal: wants_terminal.then(|| terminal::size().unwrap_or((24, 80))),
+        connect: None,
     };
     actor::run(cx, &target, &request).await
 }

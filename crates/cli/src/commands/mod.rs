@@ -23,6 +23,7 @@ mod revisions;
 mod routes;
 mod scale;
 mod security_groups;
+mod ssh;
 mod stacks;
 mod state;
 mod target;
@@ -41,13 +42,14 @@ use crate::ui::Ui;
 use crate::ui::table::Table;
 use serde::Serialize;
 
-/// Runs a command; returns the exit code of one that succeeded, which is 0 but for `exec`.
+/// Runs a command; returns the exit code of one that succeeded, which is 0 but for `exec` and `ssh`.
 ///
 /// # Errors
 /// Why the command failed.
 pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
     match command {
         Command::Exec(args) => return exec::run(cx, args).await,
+        Command::Ssh(command) => return ssh::run(cx, command).await,
         Command::Login(args) => login::login(cx, args).await,
         Command::Logout(_) => login::logout(cx),
         Command::Target(args) => target::run(cx, args).await,

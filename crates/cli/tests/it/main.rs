@@ -6,6 +6,7 @@ mod fake;
 mod push;
 mod run;
 mod security_groups;
+mod ssh;
 mod staging;
 #[cfg(unix)]
 mod terminal;

@@ -2,7 +2,7 @@
 
 use super::rate::{RateSlot, exceeded};
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Answer, Failure};
 use crate::request::ActorSlot;
 use api::error::Code;
 use axum::extract::FromRequestParts;
@@ -42,12 +42,12 @@ impl FromRequestParts<Context> for Caller {
             .ok_or_else(invalid)?;
         let id = claims.sub.parse().map_err(|_| invalid())?;
         // The user may have been deleted, or be no administrator any more, since the token was made.
-        let user = context.store.user_fetch(id).await?.ok_or_else(invalid)?;
+        let caller = Self::of(context, id).await?.ok_or_else(invalid)?;
         let limits = &context.config.limits.rate;
-        if limits.requests > 0 && !user.admin {
+        if limits.requests > 0 && !caller.admin {
             let standing = context
                 .rates
-                .take(&user.id.to_string(), limits.requests, limits.window, context.now());
+                .take(&caller.id.to_string(), limits.requests, limits.window, context.now());
             if let Some(slot) = parts.extensions.get::<RateSlot>() {
                 slot.set(standing);
             }
@@ -55,24 +55,35 @@ impl FromRequestParts<Context> for Caller {
                 return Err(exceeded());
             }
         }
+        if let Some(slot) = parts.extensions.get::<ActorSlot>() {
+            slot.set(&caller.name);
+        }
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// The user with this id, as they are now; `None` where there is none any more.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn of(context: &Context, id: UserId) -> Answer<Option<Self>> {
+        let Some(user) = context.store.user_fetch(id).await? else {
+            return Ok(None);
+        };
         let roles = if user.admin {
             Vec::new()
         } else {
             context.store.roles_of_user(id).await?
         };
-        if let Some(slot) = parts.extensions.get::<ActorSlot>() {
-            slot.set(&user.name);
-        }
-        Ok(Self {
+        Ok(Some(Self {
             id,
             name: user.name,
             admin: user.admin,
             roles,
-        })
+        }))
     }
-}
 
-impl Caller {
     /// What lists show.
     #[must_use]
     pub fn scope(&self) -> Scope {

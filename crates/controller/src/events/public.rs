@@ -5,7 +5,8 @@ use crate::actions::{self, By};
 use crate::auth::{Caller, Need, app_for};
 use crate::error::Failure;
 use crate::exec::{self, Command};
-use crate::{Context, Control, feeds};
+use crate::{Context, Control, feeds, sessions};
+use api::cell::Purpose;
 use api::error::Code;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, Query, State};
@@ -16,7 +17,6 @@ use axum::{Extension, Json, Router};
 use http::StatusCode;
 use model::id::{AppId, BuildId, CellId};
 use model::resource::{App, Build, Space};
-use model::work::{Wanted, Work, WorkKind, WorkState};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -104,10 +104,38 @@ struct ExecQuery {
     command: Option<String>,
     rows: Option<u16>,
     columns: Option<u16>,
+    /// `host:port` to connect to from inside, in place of a command.
+    connect: Option<String>,
 }
 
 fn web() -> String {
     "web".to_owned()
+}
+
+impl ExecQuery {
+    fn command(&self) -> Result<Command, Failure> {
+        let bad = |text: &str| Failure::new(Code::BadQueryParameter, text);
+        let argv = match &self.command {
+            None => Vec::new(),
+            Some(text) => serde_json::from_str(text).map_err(|_| bad("command is not a JSON list of texts"))?,
+        };
+        let purpose = match &self.connect {
+            None => Purpose::Command,
+            Some(text) => {
+                let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+                let (host, port) = parts.ok_or_else(|| bad("connect is not host:port"))?;
+                let port = port.parse().map_err(|_| bad("connect is not host:port"))?;
+                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                Purpose::Connect { host, port }
+            }
+        };
+        Ok(Command {
+            argv,
+            terminal: self.rows.zip(self.columns),
+            variables: Vec::new(),
+            purpose,
+        })
+    }
 }
 
 async fn app_exec(
@@ -118,35 +146,17 @@ async fn app_exec(
     Query(query): Query<ExecQuery>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Failure> {
-    let (app, _) = app_for(&context.store, &caller, app, Need::Write, "App").await?;
-    let argv = match &query.command {
-        None => Vec::new(),
-        Some(text) => serde_json::from_str(text)
-            .map_err(|_| Failure::new(Code::BadQueryParameter, "command is not a JSON list of texts"))?,
-    };
-    let works = context.store.works_of_apps(&[app.id]).await?;
-    let work = works
-        .iter()
-        .filter(|work| is_instance(work, &query))
-        .max_by_key(|work| (work.wanted == Wanted::Run, work.created_at))
-        .ok_or_else(|| {
-            let text = format!("Instance {} of process {} is not running", query.index, query.process);
-            Failure::refused(text).hint(format!("See what it does: paas why {}", app.name))
-        })?;
-    let command = Command {
-        argv,
-        terminal: query.rows.zip(query.columns),
-    };
-    exec::open(&control, work, command, upgrade)
-}
-
-/// Commands run in what has a process: also in an instance that is not healthy yet, to find out why.
-fn is_instance(work: &Work, query: &ExecQuery) -> bool {
-    let runs = matches!(work.state, WorkState::Starting | WorkState::Running);
-    let WorkKind::Instance(instance) = &work.spec.kind else {
-        return false;
-    };
-    runs && instance.index == query.index && instance.process_type.as_str() == query.process
+    let (app, space) = app_for(&context.store, &caller, app, Need::Write, "App").await?;
+    let command = query.command()?;
+    sessions::authorize(&context, &app, &space, query.index, &By::caller(&caller, &context)).await?;
+    let work = exec::instance(&context, app.id, query.index, |instance| {
+        instance.process_type.as_str() == query.process
+    });
+    let work = work.await?.ok_or_else(|| {
+        let text = format!("Instance {} of process {} is not running", query.index, query.process);
+        Failure::refused(text).hint(format!("See what it does: paas why {}", app.name))
+    })?;
+    exec::open(&control, &work, command, upgrade)
 }
 
 fn operator(caller: &Caller) -> Result<(), Failure> {

@@ -1,18 +1,24 @@
-//! Commands inside instances: joins the client's WebSocket with the one that the cell dials back for it.
+//! Sessions inside instances: joins the client, who comes by WebSocket or by SSH, with the WebSocket that the cell dials
+//! back for it. Who may have one is decided elsewhere.
 //!
 //! The controller looks at no frame; it passes them on, both ways at once, so that a slow reader holds up only its own
 //! direction. Sessions are limited in number, time to be dialled and silence.
 
-use crate::Control;
-use crate::error::Failure;
-use api::cell::{Down, Exec, SessionMessage};
+mod pipe;
+
+pub(crate) use pipe::pipe;
+
+use crate::error::{Answer, Failure};
+use crate::{Context, Control};
+use api::cell::{Down, Exec, Purpose, SessionMessage};
 use api::error::Code;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use model::work::Work;
+use model::id::{AppId, WorkId};
+use model::work::{InstanceSpec, Wanted, Work, WorkKind, WorkState};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,11 +28,15 @@ use uuid::Uuid;
 
 /// Most sessions at once.
 const MAX_SESSIONS: usize = 256;
+/// Most sessions in one instance, connections through it among them: each is a process there.
+const MAX_PER_INSTANCE: usize = 32;
 /// Largest frame.
 const MAX_FRAME: usize = 1 << 20;
 /// Most arguments of a command, and their bytes together.
 const MAX_ARGUMENTS: usize = 1024;
 const MAX_COMMAND_BYTES: usize = 128 << 10;
+/// Time to say that a session ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Sessions that wait for their cell, and how many are open. Clones share it.
 #[derive(Clone, Default)]
@@ -35,58 +45,85 @@ pub(crate) struct Sessions(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     waiting: Mutex<HashMap<Uuid, oneshot::Sender<WebSocket>>>,
-    open: Mutex<usize>,
+    open: Mutex<HashMap<WorkId, usize>>,
 }
 
 /// Counts a session for as long as it lives, and forgets it if nobody dialled.
 struct Ticket {
     sessions: Sessions,
     id: Uuid,
+    work: WorkId,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.sessions.0.waiting.lock().remove(&self.id);
-        *self.sessions.0.open.lock() -= 1;
+        let mut open = self.sessions.0.open.lock();
+        if let Some(count) = open.get_mut(&self.work) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.work);
+            }
+        }
     }
 }
 
 impl Sessions {
-    fn open(&self) -> Option<(Ticket, oneshot::Receiver<WebSocket>)> {
+    fn open(&self, work: WorkId) -> Option<(Ticket, oneshot::Receiver<WebSocket>)> {
         let mut open = self.0.open.lock();
-        if *open >= MAX_SESSIONS {
+        let count = open.get(&work).copied().unwrap_or(0);
+        if count >= MAX_PER_INSTANCE || open.values().sum::<usize>() >= MAX_SESSIONS {
             return None;
         }
-        *open += 1;
+        open.insert(work, count + 1);
         let id = Uuid::new_v4();
         let (sender, receiver) = oneshot::channel();
         self.0.waiting.lock().insert(id, sender);
-        Some((
-            Ticket {
-                sessions: self.clone(),
-                id,
-            },
-            receiver,
-        ))
+        let sessions = self.clone();
+        Some((Ticket { sessions, id, work }, receiver))
     }
 }
 
 /// What is to be run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Command {
-    /// Program and arguments; empty for a login shell.
+    /// Program and arguments; one word is a line for the shell, and none a login shell.
     pub argv: Vec<String>,
     /// Rows and columns of the terminal, where there is one.
     pub terminal: Option<(u16, u16)>,
+    /// Variables on top of the instance's own.
+    pub variables: Vec<(String, String)>,
+    /// What the session is for.
+    pub purpose: Purpose,
 }
 
-/// Opens a session in `work` for the client behind `upgrade`. The caller has checked that it may.
-///
-/// # Errors
-/// Where the command is too long, there are too many sessions, or the cell can't be told.
-pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocketUpgrade) -> Result<Response, Failure> {
-    let bytes: usize = command.argv.iter().map(String::len).sum();
-    if command.argv.len() > MAX_ARGUMENTS || bytes > MAX_COMMAND_BYTES {
+/// The newest instance with this index that has a process and that `which` holds for: also one that is not healthy yet,
+/// to find out why.
+pub(crate) async fn instance(
+    context: &Context,
+    app: AppId,
+    index: u32,
+    which: impl Fn(&InstanceSpec) -> bool,
+) -> Answer<Option<Work>> {
+    let works = context.store.works_of_apps(&[app]).await?;
+    let fits = |work: &Work| match &work.spec.kind {
+        WorkKind::Instance(instance) => {
+            let runs = matches!(work.state, WorkState::Starting | WorkState::Running);
+            runs && instance.index == index && which(instance)
+        }
+        WorkKind::Task(_) | WorkKind::Build(_) => false,
+    };
+    Ok(works
+        .into_iter()
+        .filter(fits)
+        .max_by_key(|work| (work.wanted == Wanted::Run, work.created_at)))
+}
+
+/// Asks the cell of `work` to dial a session; what comes of it is in the receiver.
+fn begin(control: &Control, work: &Work, command: Command) -> Result<(Ticket, oneshot::Receiver<WebSocket>), Failure> {
+    let variables = command.variables.iter().map(|(name, value)| name.len() + value.len());
+    let bytes: usize = command.argv.iter().map(String::len).chain(variables).sum();
+    if command.argv.len() > MAX_ARGUMENTS || command.variables.len() > MAX_ARGUMENTS || bytes > MAX_COMMAND_BYTES {
         return Err(Failure::new(Code::UnprocessableEntity, "the command is too long"));
     }
     let Some(feed) = control.cells.feed(work.cell) else {
@@ -95,7 +132,7 @@ pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocket
             "the instance's cell is not connected; try again",
         ));
     };
-    let Some((ticket, dialled)) = control.sessions.open() else {
+    let Some((ticket, dialled)) = control.sessions.open(work.id) else {
         return Err(Failure::new(
             Code::RateLimitExceeded,
             "too many sessions are open; close one",
@@ -106,6 +143,8 @@ pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocket
         work: work.id,
         command: command.argv,
         terminal: command.terminal,
+        variables: command.variables,
+        purpose: command.purpose,
     };
     if feed.try_send(Down::Exec(exec)).is_err() {
         return Err(Failure::new(
@@ -113,6 +152,15 @@ pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocket
             "the instance's cell does not listen; try again",
         ));
     }
+    Ok((ticket, dialled))
+}
+
+/// Opens a session in `work` for the client behind `upgrade`. The caller has checked that it may.
+///
+/// # Errors
+/// Where the command is too long, there are too many sessions, or the cell can't be told.
+pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocketUpgrade) -> Result<Response, Failure> {
+    let (ticket, dialled) = begin(control, work, command)?;
     let control = control.clone();
     let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
     Ok(upgrade.on_upgrade(move |client| async move {
@@ -168,7 +216,7 @@ async fn splice(client: WebSocket, cell: WebSocket, idle: Duration, shutdown: &t
         }
         () = shutdown.cancelled() => {}
     }
-    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+    let _ = tokio::time::timeout(LAST_WORDS, async {
         let _ = to_cell.send(Message::Close(None)).await;
         let _ = to_client.send(Message::Close(None)).await;
     })
@@ -193,4 +241,26 @@ async fn pass(from: &mut SplitStream<WebSocket>, to: &mut SplitSink<WebSocket, M
 
 async fn silence(activity: &Notify, idle: Duration) {
     while tokio::time::timeout(idle, activity.notified()).await.is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_counted_by_instance_and_in_all() {
+        let sessions = Sessions::default();
+        let (work, other) = (WorkId(Uuid::from_u128(1)), WorkId(Uuid::from_u128(2)));
+        let mut open: Vec<_> = (0..MAX_PER_INSTANCE).filter_map(|_| sessions.open(work)).collect();
+        assert_eq!(open.len(), MAX_PER_INSTANCE);
+        assert!(sessions.open(work).is_none(), "one instance has its share");
+        assert!(sessions.open(other).is_some());
+        open.pop();
+        assert!(sessions.open(work).is_some());
+        let many = (0..MAX_SESSIONS as u128 * 2).filter_map(|n| sessions.open(WorkId(Uuid::from_u128(n + 10))));
+        open.extend(many);
+        assert_eq!(open.len(), MAX_SESSIONS);
+        drop(open);
+        assert!(sessions.0.open.lock().is_empty() && sessions.0.waiting.lock().is_empty());
+    }
 }

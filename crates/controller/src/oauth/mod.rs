@@ -1,13 +1,21 @@
-//! The token server that `cf` expects: passwords, refresh tokens and client credentials for short-lived access tokens.
+//! The token server that `cf` expects: passwords, one-time codes, refresh tokens and client credentials for short-lived
+//! access tokens. Here are the grants; the others have what people and programs do around them.
 
+mod clients;
+mod codes;
+mod device;
 mod keys;
+mod pages;
+mod passcode;
 mod users;
+
+pub(crate) use codes::{SSH_CLIENT, digest_of};
 
 use crate::auth::{ACCESS_SECONDS, REFRESH_SECONDS, verify};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::body_bytes;
-use api::v3::oauth::{Claims, Login, Token, TokenError, TokenRequest};
+use api::v3::oauth::{Claims, DEVICE_GRANT, Login, Token, TokenError, TokenRequest};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -34,6 +42,10 @@ pub(crate) fn routes() -> Router<Context> {
         .route("/oauth/token", post(token))
         .route("/login", get(login))
         .merge(keys::routes())
+        .merge(codes::routes())
+        .merge(passcode::routes())
+        .merge(device::routes())
+        .merge(clients::routes())
         .merge(users::routes())
 }
 
@@ -42,10 +54,17 @@ async fn login(State(context): State<Context>) -> Json<Login> {
     let prompt = |kind: &str, label: &str| [kind.to_owned(), label.to_owned()];
     Json(Login {
         app: BTreeMap::from([("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
-        links: BTreeMap::from([("uaa".to_owned(), url.clone()), ("login".to_owned(), url)]),
+        links: BTreeMap::from([("uaa".to_owned(), url.clone()), ("login".to_owned(), url.clone())]),
         prompts: BTreeMap::from([
             ("username".to_owned(), prompt("text", "Email")),
             ("password".to_owned(), prompt("password", "Password")),
+            (
+                "passcode".to_owned(),
+                prompt(
+                    "password",
+                    &format!("Temporary Authentication Code ( Get one at {url}/passcode )"),
+                ),
+            ),
         ]),
     })
 }
@@ -58,6 +77,8 @@ enum Refusal {
     Forbidden,
     /// Too many wrong passwords.
     Locked,
+    /// Too many codes that nobody has used.
+    TooMany,
     /// About users and groups.
     Scim(StatusCode, &'static str, String),
     /// The request makes no sense.
@@ -86,6 +107,11 @@ impl IntoResponse for Refusal {
                 "Your account has been locked because of too many failed attempts to login. Try again in 5 minutes"
                     .to_owned(),
             ),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "Too many codes are open: use one, or wait until they are over".to_owned(),
+            ),
             Self::Scim(status, error, description) => {
                 // Clients read one or the other.
                 let body = serde_json::json!({
@@ -106,22 +132,24 @@ impl IntoResponse for Refusal {
 
 async fn token(State(context): State<Context>, request: Request) -> Result<Json<Token>, Refusal> {
     let basic = basic(request.headers());
-    let bytes = body_bytes(request, MAX_FORM_BYTES).await?;
-    let form: BTreeMap<String, String> = url::form_urlencoded::parse(&bytes).into_owned().collect();
-    let form: TokenRequest = serde_json::to_value(form)
+    let form: TokenRequest = serde_json::to_value(form_of(request).await?)
         .and_then(serde_json::from_value)
         .map_err(|_| Refusal::Invalid("invalid_request", "Missing grant type".to_owned()))?;
-    let (client, client_secret) = match basic {
-        Some((client, secret)) => (client, secret),
-        None => (
-            form.client_id.clone().unwrap_or_else(|| "cf".to_owned()),
-            form.client_secret.clone().unwrap_or_default(),
-        ),
-    };
+    let (client, client_secret) = basic.unwrap_or_else(|| {
+        let client = form.client_id.clone().unwrap_or_else(|| "cf".to_owned());
+        (client, form.client_secret.clone().unwrap_or_default())
+    });
     match form.grant_type.as_str() {
         "password" => {
             client_check(&context, &client, &client_secret).await?;
-            by_password(&context, form, &client).await
+            match &form.passcode {
+                Some(code) => passcode::redeem(&context, code, &client).await,
+                None => by_password(&context, form, &client).await,
+            }
+        }
+        DEVICE_GRANT => {
+            client_check(&context, &client, &client_secret).await?;
+            device::redeem(&context, &form.device_code.unwrap_or_default(), &client).await
         }
         "refresh_token" => {
             client_check(&context, &client, &client_secret).await?;
@@ -134,6 +162,12 @@ async fn token(State(context): State<Context>, request: Request) -> Result<Json<
         )),
     }
     .map(Json)
+}
+
+/// The fields of a form.
+async fn form_of(request: Request) -> Result<BTreeMap<String, String>, Refusal> {
+    let bytes = body_bytes(request, MAX_FORM_BYTES).await?;
+    Ok(url::form_urlencoded::parse(&bytes).into_owned().collect())
 }
 
 fn basic(headers: &http::HeaderMap) -> Option<(String, Secret)> {
@@ -163,18 +197,24 @@ async fn by_password(context: &Context, form: TokenRequest, client: &str) -> Res
     let (Some(name), Some(password)) = (form.username, form.password) else {
         return Err(Refusal::Unauthorized("unauthorized"));
     };
-    if context.lockout.is_locked(&name, context.now()) {
+    let user = sign_in(context, &name, password).await?;
+    with_refresh(context, &user, client, "password").await
+}
+
+/// The user with this name and password. Who guesses too often waits.
+async fn sign_in(context: &Context, name: &str, password: Secret) -> Result<User, Refusal> {
+    if context.lockout.is_locked(name, context.now()) {
         return Err(Refusal::Locked);
     }
-    let known = context.store.user_by_name(UserKind::User, &name).await?;
+    let known = context.store.user_by_name(UserKind::User, name).await?;
     let hash = known.as_ref().and_then(|known| known.password_hash.clone());
     match (verify(password, hash).await, known) {
         (true, Some(known)) => {
-            context.lockout.succeeded(&name);
-            with_refresh(context, &known.user, client, "password").await
+            context.lockout.succeeded(name);
+            Ok(known.user)
         }
         _ => {
-            context.lockout.failed(&name, context.now());
+            context.lockout.failed(name, context.now());
             Err(Refusal::Unauthorized("unauthorized"))
         }
     }

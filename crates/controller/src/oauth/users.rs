@@ -280,6 +280,7 @@ async fn password(
     tx.user_set_password(user.id, &hashed).await?;
     // Whoever had the old password may have tokens by it.
     tx.refresh_tokens_revoke(user.id).await?;
+    tx.codes_revoke(user.id).await?;
     tx.event(by.event("audit.user.password", target(&user), None, json!({})));
     tx.commit().await?;
     Ok(Json(json!({"status": "ok", "message": "password updated"})))

@@ -9,6 +9,7 @@ use crate::error::{Answer, Failure};
 use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use crate::services::{self, Group};
+use crate::sessions;
 use api::v3::{self, EnvValue};
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -32,7 +33,7 @@ pub(super) fn routes() -> Router<Context> {
         )
         .route("/v3/apps/{guid}/routes", get(routes_of_app))
         .route("/v3/apps/{guid}/features", get(features))
-        .route("/v3/apps/{guid}/features/{name}", get(feature))
+        .route("/v3/apps/{guid}/features/{name}", get(feature).patch(set_feature))
         .route("/v3/apps/{guid}/permissions", get(permissions))
         .route("/v3/apps/{guid}/ssh_enabled", get(ssh_enabled))
 }
@@ -195,25 +196,24 @@ async fn routes_of_app(
     super::routes::present_list(&context, &query, listed).await.map(Json)
 }
 
-/// None of CF's features can be switched yet: revisions are on, the others off.
-fn all_features() -> Vec<v3::AppFeature> {
-    [
-        ("ssh", "Enable SSHing into the app."),
-        ("revisions", "Enable versioning of an application"),
-        ("service-binding-k8s", "Enable k8s service bindings for the app"),
-        (
-            "file-based-vcap-services",
-            "Enable file-based VCAP service bindings for the app",
-        ),
-    ]
-    .into_iter()
-    .map(|(name, description)| v3::AppFeature {
+/// CF's features of an app. Sessions can be switched; revisions are on, the others off.
+async fn all_features(context: &Context, app: &App) -> Answer<Vec<v3::AppFeature>> {
+    let ssh = context.store.ssh_of_app(app.id).await?.app;
+    let one = |name: &str, description: &str, enabled| v3::AppFeature {
         name: name.to_owned(),
         description: description.to_owned(),
-        // Revisions are always kept.
-        enabled: name == "revisions",
-    })
-    .collect()
+        enabled,
+    };
+    Ok(vec![
+        one(sessions::FEATURE, "Enable SSHing into the app.", ssh),
+        one("revisions", "Enable versioning of an application", true),
+        one("service-binding-k8s", "Enable k8s service bindings for the app", false),
+        one(
+            "file-based-vcap-services",
+            "Enable file-based VCAP service bindings for the app",
+            false,
+        ),
+    ])
 }
 
 async fn features(
@@ -223,8 +223,8 @@ async fn features(
     query: Query,
 ) -> Answer<Json<v3::List<v3::AppFeature>>> {
     query.only(&[])?;
-    app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
-    let items = all_features();
+    let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    let items = all_features(&context, &app).await?;
     let total = items.len() as u64;
     query
         .list(&context, store::Paged { items, total }, |feature| feature)
@@ -236,9 +236,35 @@ async fn feature(
     caller: Caller,
     Path((guid, name)): Path<(String, String)>,
 ) -> Answer<Json<v3::AppFeature>> {
-    app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
-    let feature = all_features().into_iter().find(|feature| feature.name == name);
-    feature.map(Json).ok_or_else(|| Failure::not_found("Feature"))
+    let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    named(&context, &app, &name).await.map(Json)
+}
+
+async fn named(context: &Context, app: &App, name: &str) -> Answer<v3::AppFeature> {
+    let all = all_features(context, app).await?;
+    let feature = all.into_iter().find(|feature| feature.name == name);
+    feature.ok_or_else(|| Failure::not_found("Feature"))
+}
+
+async fn set_feature(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((guid, name)): Path<(String, String)>,
+    Body(body): Body<v3::FeatureUpdate>,
+) -> Answer<Json<v3::AppFeature>> {
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    let mut feature = named(&context, &app, &name).await?;
+    if !caller.develops(&space) {
+        return Err(Failure::forbidden());
+    }
+    if feature.name == sessions::FEATURE {
+        sessions::switch_app(&context, &app, &space, body.enabled, &By::caller(&caller, &context)).await?;
+        feature.enabled = body.enabled;
+    } else if feature.enabled != body.enabled {
+        let state = if feature.enabled { "always on" } else { "not supported" };
+        return Err(Failure::refused(format!("The feature {name} is {state} here")));
+    }
+    Ok(Json(feature))
 }
 
 async fn ssh_enabled(
@@ -246,6 +272,9 @@ async fn ssh_enabled(
     caller: Caller,
     Path(guid): Path<String>,
 ) -> Answer<Json<serde_json::Value>> {
-    app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
-    Ok(Json(json!({"enabled": false, "reason": "Disabled globally"})))
+    let (app, space) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
+    let reason = sessions::refusal(&context, &app, &space).await?;
+    Ok(Json(
+        json!({"enabled": reason.is_none(), "reason": reason.unwrap_or_default()}),
+    ))
 }

@@ -30,6 +30,7 @@ mod routes;
 mod security_groups;
 mod services;
 mod sidecars;
+mod space_features;
 mod spaces;
 mod stats;
 mod tasks;
@@ -47,6 +48,7 @@ pub(crate) fn routes() -> Router<Context> {
         .merge(root::routes())
         .merge(orgs::routes())
         .merge(spaces::routes())
+        .merge(space_features::routes())
         .merge(roles::routes())
         .merge(users::routes())
         .merge(domains::routes())

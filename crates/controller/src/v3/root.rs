@@ -1,6 +1,8 @@
 //! The root documents: where everything is.
 
 use crate::context::Context;
+use crate::error::Answer;
+use crate::oauth::SSH_CLIENT;
 use api::v3::{self, CF_API_VERSION, Link, RootLink};
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -17,7 +19,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v3/openapi.json", get(openapi))
 }
 
-async fn root(State(context): State<Context>) -> Json<v3::Root> {
+async fn root(State(context): State<Context>) -> Answer<Json<v3::Root>> {
     let url = &context.config.public_url;
     let link = |href: String| Some(RootLink { href, meta: None });
     let version = BTreeMap::from([("version".to_owned(), CF_API_VERSION.to_owned())]);
@@ -32,7 +34,7 @@ async fn root(State(context): State<Context>) -> Json<v3::Root> {
         ("uaa", link(url.clone())),
         ("login", link(url.clone())),
         ("log_cache", link(url.clone())),
-        ("app_ssh", None),
+        ("app_ssh", app_ssh(&context).await?),
         ("network_policy_v0", None),
         ("network_policy_v1", None),
         ("credhub", None),
@@ -40,9 +42,24 @@ async fn root(State(context): State<Context>) -> Json<v3::Root> {
         ("logging", None),
         ("log_stream", None),
     ];
-    Json(v3::Root {
+    Ok(Json(v3::Root {
         links: links.into_iter().map(|(name, link)| (name.to_owned(), link)).collect(),
-    })
+    }))
+}
+
+/// Where instances are reached by SSH, and how clients know that it is the right one.
+async fn app_ssh(context: &Context) -> Answer<Option<RootLink>> {
+    let Some(address) = &context.config.ssh_address else {
+        return Ok(None);
+    };
+    let fingerprint = context.host_key.get(context).await?.fingerprint();
+    Ok(Some(RootLink {
+        href: address.clone(),
+        meta: Some(BTreeMap::from([
+            ("host_key_fingerprint".to_owned(), fingerprint),
+            ("oauth_client".to_owned(), SSH_CLIENT.to_owned()),
+        ])),
+    }))
 }
 
 async fn v3_root(State(context): State<Context>) -> Json<v3::V3Root> {

@@ -72,6 +72,7 @@ pub async fn platform_with(store: &TestStore, change: impl FnOnce(&mut Config)) 
     let mut config = Config {
         public_url: URL.to_owned(),
         router_port: 8080,
+        ssh_address: Some("ssh.example.com:2222".to_owned()),
         database: Database::Sqlite(PathBuf::from("unused")),
         blobs: controller::Blobs::Directory(folder.path().join("blobs")),
         advertise: String::new(),

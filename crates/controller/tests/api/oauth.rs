@@ -15,13 +15,17 @@ store::on_both_engines!(
     unknown_requests_are_named_so,
 );
 
-pub const PUBLIC: [&str; 8] = [
+pub const PUBLIC: [&str; 12] = [
     "/",
     "/v3",
     "/v3/info",
     "/v3/openapi.json",
     "/login",
     "/oauth/token",
+    "/oauth/authorize",
+    "/oauth/device_authorization",
+    "/passcode",
+    "/device",
     "/token_keys",
     "/api/v1/info",
 ];
@@ -137,6 +141,7 @@ fn filled(path: &str) -> String {
     let guid = "11111111-1111-4111-8111-111111111111";
     path.replace("{guid}", guid)
         .replace("{destination}", guid)
+        .replace("{client}", "nobody")
         .replace("{source}", guid)
         .replace("{type}", "web")
         .replace("{index}", "0")

@@ -93,11 +93,14 @@ pub fn path(route: &str, world: &World) -> String {
                 "route_sharing"
             } else if route.contains("variable_groups") {
                 "running"
+            } else if route.starts_with("/v3/spaces") {
+                "ssh"
             } else {
                 "revisions"
             },
         )
         .replace("{source}", &world["app"])
+        .replace("{client}", &world["client"])
         .replace("{destination}", &world["destination"])
         .replace("{space}", &world["space"])
         .replace("{org}", &world["org"])
@@ -114,6 +117,11 @@ pub fn body(method: &str, route: &str, world: &World) -> Value {
             {"user": to("user"), "organization": to("org")}}),
         ("POST", "/v3/users") => json!({"guid": world["user"]}),
         ("POST", "/Users") => json!({"userName": format!("{}-new", world["user"]), "password": "secret-word"}),
+        ("POST", "/oauth/clients") => {
+            json!({"client_id": format!("{}-new", world["org"]), "client_secret": "secret-word"})
+        }
+        ("PUT", "/oauth/clients/{client}/secret") => json!({"secret": "another-word"}),
+        ("PATCH", "/v3/apps/{guid}/features/{name}" | "/v3/spaces/{guid}/features/{name}") => json!({"enabled": true}),
         ("PUT", "/Users/{guid}/password") => json!({"password": "another-word"}),
         ("POST", "/Groups/{group}/members") => json!({"origin": "uaa", "type": "USER", "value": world["spare"]}),
         ("POST", "/v3/organization_quotas") => json!({"name": format!("{}-new", world["org"])}),

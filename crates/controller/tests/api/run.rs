@@ -14,6 +14,7 @@ fn config(folder: &Path, key: u8) -> Config {
     Config {
         public_url: "http://127.0.0.1".to_owned(),
         router_port: 8080,
+        ssh_address: None,
         database: Database::Sqlite(folder.join("paas.db")),
         blobs: controller::Blobs::Directory(folder.join("blobs")),
         advertise: String::new(),
@@ -44,7 +45,7 @@ struct Running {
 async fn start(config: Config) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let (stop, (ready, is_ready)) = (CancellationToken::new(), oneshot::channel());
-    let task = tokio::spawn(controller::run(config, vec![listener], stop.clone(), ready));
+    let task = tokio::spawn(controller::run(config, vec![listener], None, stop.clone(), ready));
     let address = tokio::time::timeout(Duration::from_secs(30), is_ready)
         .await
         .expect("in time")
@@ -112,6 +113,7 @@ async fn another_encryption_key_is_noticed_at_once() {
     let failed = controller::run(
         config(folder.path(), 2),
         vec![listener],
+        None,
         CancellationToken::new(),
         ready,
     )

@@ -102,8 +102,12 @@ async fn people(admin: &Client<'_>, role: &str, world: &mut World) {
     world.insert("role", made(admin, "/v3/roles", body).await);
 }
 
-/// What operators made: a buildpack, a security group, quotas.
+/// What operators made: a client, a buildpack, a security group, quotas.
 async fn bounds(admin: &Client<'_>, role: &str, world: &mut World) {
+    let client = format!("{role}-client");
+    let body = json!({"client_id": client, "client_secret": "secret-word"});
+    admin.post("/oauth/clients", body).await.expect(201);
+    world.insert("client", client);
     let body = json!({"name": format!("{role}_buildpack")});
     world.insert("buildpack", made(admin, "/v3/buildpacks", body).await);
     let (orgs, spaces) = (

@@ -68,6 +68,7 @@ pub fn config(folders: &Folders, address: SocketAddr) -> Config {
         public_url: "http://127.0.0.1:8181".to_owned(),
         router_port: 8080,
         advertise: format!("http://{address}"),
+        ssh_address: Some("127.0.0.1:2222".to_owned()),
         database: if folders.contested {
             Database::Postgres(Secret::new("unused"))
         } else {

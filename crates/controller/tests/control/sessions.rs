@@ -22,6 +22,7 @@ async fn client(controller: &Controller, work: Work) -> Socket {
         let command = Command {
             argv: vec!["ls".to_owned(), "-l".to_owned()],
             terminal: Some((24, 80)),
+            ..Command::default()
         };
         open(&control, &work, command, upgrade)
     };
@@ -83,7 +84,7 @@ async fn frames_pass_both_ways_until_the_command_ends() {
         .await
         .expect("sent");
     assert_eq!(next(&mut client).await, Message::Binary(vec![1, b'o', b'k'].into()));
-    let exit = serde_json::to_string(&SessionMessage::Exit { code: 7 }).expect("JSON");
+    let exit = serde_json::to_string(&SessionMessage::Exit { code: 7, signal: None }).expect("JSON");
     inside.send(Message::Text(exit.clone().into())).await.expect("sent");
     assert_eq!(next(&mut client).await, Message::Text(exit.into()));
     inside.close(None).await.expect("closes");

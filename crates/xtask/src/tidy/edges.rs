@@ -5,7 +5,7 @@ use crate::workspace::{Package, Workspace};
 use std::path::Path;
 
 /// Every crate with the crates it may use. A crate that is not here has no place yet.
-const EDGES: [(&str, &[&str]); 16] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("scheduler", &["model"]),
     ("api", &["model"]),
@@ -13,9 +13,19 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("store", &["model"]),
     ("blobstore", &["model"]),
     ("telemetry", &[]),
+    ("ssh", &["model"]),
     (
         "controller",
-        &["api", "image", "model", "store", "scheduler", "blobstore", "telemetry"],
+        &[
+            "api",
+            "image",
+            "model",
+            "store",
+            "scheduler",
+            "blobstore",
+            "telemetry",
+            "ssh",
+        ],
     ),
     ("cell", &["api", "model", "sandbox", "blobstore", "telemetry"]),
     ("sandbox", &[]),
@@ -39,10 +49,11 @@ const EDGES: [(&str, &[&str]); 16] = [
 ];
 
 /// Libraries that only one crate may link, and those that pure crates may not.
-const OWNED: [(&str, &str); 3] = [
+const OWNED: [(&str, &str); 4] = [
     ("sqlx", "store"),
     ("tracing-subscriber", "telemetry"),
     ("object_store", "blobstore"),
+    ("russh", "ssh"),
 ];
 const PURE: [&str; 2] = ["model", "scheduler"];
 const IMPURE: [&str; 7] = ["tokio", "axum", "hyper", "reqwest", "rand", "nix", "rustix"];

@@ -5,6 +5,7 @@ mod features;
 mod push;
 mod routes;
 mod security_groups;
+mod ssh;
 mod staging;
 mod tasks;
 mod tenants;

@@ -48,6 +48,7 @@ pub(super) fn router(fake: FakeController) -> Router {
             get(async || document(json!({"guid": "job", "state": "COMPLETE", "errors": [], "warnings": []}))),
         )
         .merge(super::security::routes().merge(super::staging::routes()))
+        .merge(super::logins::routes())
         .route("/v3/resource_matches", post(match_resources))
         .route("/v3/packages", post(create_package))
         .route("/v3/packages/{guid}", get(package))
@@ -94,7 +95,7 @@ async fn guard(State(fake): State<FakeController>, request: Request, next: Next)
         .map(str::to_owned);
     let refusal = fake.world(|world| {
         world.calls.push(call);
-        if path == "/" || path == "/oauth/token" {
+        if super::logins::OPEN.contains(&path.as_str()) {
             return None;
         }
         if let Some((status, body)) = world.plan.refuse.clone() {
@@ -126,7 +127,11 @@ async fn root(State(fake): State<FakeController>) -> Response {
 }
 
 async fn token(State(fake): State<FakeController>, body: String) -> Response {
-    if !body.contains("password=right") && !body.contains("grant_type=refresh_token") {
+    if let Some(answer) = super::logins::asked(&fake, &body) {
+        return answer;
+    }
+    let known = ["password=right", "passcode=right", "device_code=device"];
+    if !known.iter().any(|part| body.contains(part)) && !body.contains("grant_type=refresh_token") {
         let body = json!({"error": "unauthorized", "error_description": "Bad credentials"});
         return (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response();
     }
@@ -219,6 +224,7 @@ async fn cells() -> Response {
 /// Plays the cell's end of a session: says back what comes in, and ends with code 3 at the end of the input.
 async fn exec(Query(query): Params, upgrade: WebSocketUpgrade) -> Response {
     let command = query.get("command").cloned().unwrap_or_default();
+    let connect = query.contains_key("connect");
     upgrade.on_upgrade(move |mut socket| async move {
         let send = |text: String| Message::Text(text.into());
         if command == "[\"missing\"]" {
@@ -226,12 +232,16 @@ async fn exec(Query(query): Params, upgrade: WebSocketUpgrade) -> Response {
             socket.send(send(failed.to_string())).await.expect("open");
             return;
         }
-        let greeting = format!("\u{1}ran {command}\n");
+        let greeting = if connect {
+            "\u{1}+ready\n".to_owned()
+        } else {
+            format!("\u{1}ran {command}\n")
+        };
         socket.send(Message::Binary(Bytes::from(greeting))).await.expect("open");
         while let Some(Ok(message)) = socket.recv().await {
             match message {
                 Message::Binary(data) => {
-                    let mut back = vec![2];
+                    let mut back = vec![if connect { 1 } else { 2 }];
                     back.extend_from_slice(&data[1..]);
                     socket.send(Message::Binary(back.into())).await.expect("open");
                 }

@@ -2,6 +2,7 @@
 //! the tests drive, and can be told to fail in the ways that a controller and a network do.
 
 mod handlers;
+mod logins;
 mod security;
 mod staging;
 mod stream;
@@ -55,6 +56,7 @@ struct World {
     /// Events and log lines in order: (kind of message, sequence or time, data).
     feed: Vec<(&'static str, i64, Value)>,
     tokens: u64,
+    no_ssh: bool,
 }
 
 /// The running fake.
@@ -68,6 +70,14 @@ pub struct FakeController {
 type Params = Query<BTreeMap<String, String>>;
 
 impl FakeController {
+    /// Sets the switch of sessions, where there is something to set; how it stands.
+    fn ssh(&self, set: Option<bool>) -> bool {
+        self.world(|world| {
+            world.no_ssh = set.map_or(world.no_ssh, |enabled| !enabled);
+            !world.no_ssh
+        })
+    }
+
     /// Starts one that behaves by `plan`.
     pub async fn start(plan: Plan) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
