@@ -139,7 +139,7 @@ impl World {
         let there = format!("{}:", self.host);
         let filled = arguments
             .iter()
-            .map(|word| word.replace("HERE", &here).replace("THERE:", &there));
+            .map(|word| word.replace("LOCAL", &here).replace("REMOTE:", &there));
         scp.args(filled).output().expect("scp is installed").into()
     }
 
@@ -225,16 +225,16 @@ fn files(world: &World) {
         .collect();
     let there = |name: &str| world.folder.path().join(name);
     std::fs::write(there("up"), &data).expect("written");
-    let _ = world.scp(&["HERE/up", "THERE:up"]).ok();
-    let _ = world.scp(&["-p", "THERE:up", "HERE/down"]).ok();
+    let _ = world.scp(&["LOCAL/up", "REMOTE:up"]).ok();
+    let _ = world.scp(&["-p", "REMOTE:up", "LOCAL/down"]).ok();
     assert!(std::fs::read(there("down")).expect("it came") == data);
     // Folders, and the older protocol, which is a program of the instance.
     std::fs::create_dir(there("tree")).expect("made");
     std::fs::write(there("tree/leaf"), "green").expect("written");
-    let _ = world.scp(&["-r", "HERE/tree", "THERE:."]).ok();
-    let _ = world.scp(&["-O", "THERE:tree/leaf", "HERE/leaf"]).ok();
+    let _ = world.scp(&["-r", "LOCAL/tree", "REMOTE:."]).ok();
+    let _ = world.scp(&["-O", "REMOTE:tree/leaf", "LOCAL/leaf"]).ok();
     assert_eq!(std::fs::read_to_string(there("leaf")).expect("it came"), "green");
-    let refused = world.scp(&["HERE/up", "THERE:/etc/up"]);
+    let refused = world.scp(&["LOCAL/up", "REMOTE:/etc/up"]);
     assert!(
         refused.code != 0 && refused.stderr.contains("ermission denied"),
         "{refused:?}"
