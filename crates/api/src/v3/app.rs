@@ -137,6 +137,7 @@ pub struct AppFeature {
 
 /// Body of `PATCH` on a feature of an app or a space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FeatureUpdate {
     pub enabled: bool,
 }

@@ -47,8 +47,18 @@ pub struct Token {
 /// The grant by which a program gets the tokens that somebody allowed at another device (RFC 8628).
 pub const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
+/// `POST /oauth/device_authorization`, as a form.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DeviceRequest {
+    pub client_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+}
+
 /// Answer to `POST /oauth/device_authorization`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceAuthorization {
     /// What the program asks for tokens with.
     pub device_code: Secret,

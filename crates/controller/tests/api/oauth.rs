@@ -15,7 +15,7 @@ store::on_both_engines!(
     unknown_requests_are_named_so,
 );
 
-pub const PUBLIC: [&str; 12] = [
+pub const PUBLIC: [&str; 10] = [
     "/",
     "/v3",
     "/v3/info",
@@ -24,8 +24,6 @@ pub const PUBLIC: [&str; 12] = [
     "/oauth/token",
     "/oauth/authorize",
     "/oauth/device_authorization",
-    "/passcode",
-    "/device",
     "/token_keys",
     "/api/v1/info",
 ];

@@ -102,7 +102,7 @@ fn path_parameters(path: &str) -> Vec<Value> {
         .map(|name| {
             let schema = match name {
                 "index" => json!({"type": "integer", "minimum": 0}),
-                "type" | "name" | "group" => json!({"type": "string", "minLength": 1}),
+                "type" | "name" | "group" | "client" => json!({"type": "string", "minLength": 1}),
                 _ => json!({"type": "string", "format": "uuid"}),
             };
             json!({"name": name, "in": "path", "required": true, "schema": schema})
