@@ -127,7 +127,6 @@ pub enum Command {
     MapRoute(app::MapRoute),
     UnmapRoute(app::UnmapRoute),
     Routes(app::Routes),
-    Exec(app::Exec),
     #[command(flatten)]
     Ssh(ssh::SshCommand),
     Run(app::Run),

@@ -18,6 +18,7 @@ cf:PROCESS-GUID/INDEX, and the password what `paas ssh-code` prints.";
 /// The commands about sessions.
 #[derive(Debug, Subcommand)]
 pub enum SshCommand {
+    Exec(super::app::Exec),
     Ssh(Ssh),
     SshCode(SshCode),
     SshEnabled(SshEnabled),

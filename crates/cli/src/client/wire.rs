@@ -35,15 +35,7 @@ pub struct Links {
     #[serde(default)]
     pub login: Option<Link>,
     #[serde(default)]
-    pub app_ssh: Option<SshLink>,
-}
-
-/// Where instances are reached by SSH.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SshLink {
-    pub href: String,
-    #[serde(default)]
-    pub meta: std::collections::BTreeMap<String, String>,
+    pub app_ssh: Option<super::v3::SshLink>,
 }
 
 /// `GET /v3/info`: what the platform says of itself.

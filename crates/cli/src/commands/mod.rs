@@ -48,7 +48,6 @@ use serde::Serialize;
 /// Why the command failed.
 pub async fn run(cx: &Cx, command: Command) -> Result<u8, Error> {
     match command {
-        Command::Exec(args) => return exec::run(cx, args).await,
         Command::Ssh(command) => return ssh::run(cx, command).await,
         Command::Login(args) => login::login(cx, args).await,
         Command::Logout(_) => login::logout(cx),

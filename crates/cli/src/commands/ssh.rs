@@ -13,6 +13,7 @@ const WINDOW: (u16, u16) = (24, 80);
 /// Runs one of them; the exit code of a session is what ran there.
 pub async fn run(cx: &Cx, command: SshCommand) -> Result<u8, Error> {
     match command {
+        SshCommand::Exec(args) => return super::exec::run(cx, args).await,
         SshCommand::Ssh(args) => return session(cx, args).await,
         SshCommand::SshCode(_) => code(cx).await,
         SshCommand::SshEnabled(args) => enabled(cx, args).await,

@@ -13,6 +13,7 @@ mod tenants;
 pub use features::{EnvironmentVariableGroup, FeatureFlag};
 pub use push::Of;
 pub use security_groups::Place;
+pub use ssh::SshLink;
 
 use super::JOB;
 use super::http::{Answer, Call, Client};

@@ -12,6 +12,14 @@ use serde_json::json;
 /// The client that codes are for, where the platform names none.
 const CLIENT: &str = "ssh-proxy";
 
+/// Where instances are reached by SSH.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SshLink {
+    pub href: String,
+    #[serde(default)]
+    pub meta: std::collections::BTreeMap<String, String>,
+}
+
 /// Whether people may have sessions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SshEnabled {
