@@ -23,7 +23,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 20] = [
+const NEEDS: [Need; 21] = [
     Need {
         program: "cc",
         package: "build-essential",
