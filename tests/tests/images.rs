@@ -80,7 +80,9 @@ fn an_image_is_pushed_run_and_exported_and_a_droplet_becomes_one() {
     let scratch = tempfile::tempdir().expect("a folder");
     let at = |name: &str| scratch.path().join(name).to_str().expect("UTF-8").to_owned();
     write_layout(Path::new(&at("layout")), &system("hello from the image\n"));
-    let push = |name: &str, layout: &str| platform.paas(["push", "-n", name, "--image-layout", layout]);
+    let push = |name: &str, layout: &str| {
+        platform.paas(["push", "-n", name, "--image-layout", layout, "-m", "64M", "-k", "64M"])
+    };
     let refused = push("shop", &at("layout"));
     assert!(
         refused.code != 0 && refused.stderr.contains("Feature Disabled: diego_docker"),
