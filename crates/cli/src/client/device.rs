@@ -42,7 +42,7 @@ impl Client {
                 Asked::TooOften => pause += INTERVAL,
             }
         }
-        Err(self.refused("nobody allowed the log-in in time"))
+        Err(self.login_refused("nobody allowed the log-in in time"))
     }
 
     async fn device_ask(&self, begun: &DeviceAuthorization) -> Result<Asked, Error> {
@@ -76,11 +76,11 @@ impl Client {
         match refusal.error.as_str() {
             "authorization_pending" => Ok(Asked::Pending),
             "slow_down" => Ok(Asked::TooOften),
-            _ => Err(self.refused(&refusal.error_description)),
+            _ => Err(self.login_refused(&refusal.error_description)),
         }
     }
 
-    fn refused(&self, detail: &str) -> Error {
+    fn login_refused(&self, detail: &str) -> Error {
         Error::LoginRefused {
             api: self.api().to_owned(),
             detail: detail.to_owned(),
