@@ -117,7 +117,6 @@ impl<'p> Session<'p> {
     }
 
     /// A request to be completed, and what it asks.
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> (String, reqwest::blocking::RequestBuilder) {
         let path = self.filled(path);
         let url = format!("{}{path}", self.platform.api);

@@ -156,7 +156,7 @@ impl Weed {
                 let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 bail!("SeaweedFS does not answer after {} seconds:\n{log}", START.as_secs());
             }
-            // The server tells nobody when it is ready.
+            // sleeps: the server tells nobody when it is ready.
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())

@@ -180,7 +180,7 @@ fn answering(answers: Vec<String>) -> (String, std::sync::mpsc::Receiver<String>
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let own = address.clone();
-    let (told, asked) = std::sync::mpsc::channel();
+    let (told, asked) = std::sync::mpsc::sync_channel(64);
     std::thread::spawn(move || {
         for answer in answers {
             let Ok((mut stream, _)) = listener.accept() else { return };

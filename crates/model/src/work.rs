@@ -304,9 +304,9 @@ pub enum WorkEvent {
 #[error("work can't go from {from:?} by {event:?}")]
 pub struct IllegalTransition {
     /// The state.
-    pub from: WorkState,
+    pub from: Box<WorkState>,
     /// The event.
-    pub event: WorkEvent,
+    pub event: Box<WorkEvent>,
 }
 
 impl WorkState {
@@ -328,7 +328,10 @@ impl WorkState {
                 Self::Placed | Self::Preparing | Self::Starting | Self::Running | Self::Stopping,
                 WorkEvent::Ended(outcome),
             ) => Ok(Self::Exited(outcome)),
-            (from, event) => Err(IllegalTransition { from, event }),
+            (from, event) => Err(IllegalTransition {
+                from: Box::new(from),
+                event: Box::new(event),
+            }),
         }
     }
 

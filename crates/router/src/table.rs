@@ -420,7 +420,7 @@ mod tests {
     fn one_instance_is_one_endpoint_and_leaves_with_its_last_route() {
         let (table, mut writer) = filled(vec![entry("a.test", "", &[1]), entry("b.test", "", &[1, 2])]);
         let endpoint = Arc::clone(
-            &table
+            table
                 .lookup("a.test", "/")
                 .expect("there")
                 .now()
@@ -468,7 +468,7 @@ mod tests {
     fn a_snapshot_replaces_what_is_not_in_it_and_keeps_what_is() {
         let (table, mut writer) = filled(vec![entry("a.test", "", &[1]), entry("b.test", "", &[2])]);
         let kept = Arc::clone(
-            &table
+            table
                 .lookup("b.test", "/")
                 .expect("there")
                 .now()
@@ -485,7 +485,7 @@ mod tests {
             .expect("applies");
         assert!(found(&table, "a.test", "/").is_none());
         let now = Arc::clone(
-            &table
+            table
                 .lookup("b.test", "/")
                 .expect("there")
                 .now()

@@ -1,8 +1,8 @@
 //! One channel: what the client sends waits in a queue, and what the session says goes out as the client takes it.
 //!
 //! The library gives a client new room as soon as its data has arrived, and waits for nobody. A reader in the instance may
-//! be slow, though, and must not hold up the connection, on which its own output goes back. So the queue has no end, and
-//! room is given only while it is short: see [`Feed::room`].
+//! be slow, though, and must not hold up the connection, on which its own output goes back. So the queue is long, and room
+//! is given only while it is short: see [`Feed::room`].
 
 use crate::{CONNECTED, Input, Output, Session, signal};
 use bytes::Bytes;
@@ -16,6 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Room for a client's data, in bytes.
 pub(crate) const WINDOW: u32 = 256 << 10;
+/// Inputs that wait for a session: at the pace of [`TRICKLE`] and [`PAUSE`], nearly an hour of them. How long one waits for
+/// room in it before the session counts as stuck, and ends.
+const QUEUE: usize = 1 << 16;
+const STUCK: Duration = Duration::from_secs(30);
 /// Bytes in the queue above which no more room is given.
 const HIGH: usize = 256 << 10;
 /// Room while the queue is long: so little that the client stands still, and yet asks again.
@@ -30,8 +34,9 @@ const STDERR: u32 = 1;
 /// What is known of a session before it begins, or while it goes on.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    queue: mpsc::UnboundedSender<Input>,
+    queue: mpsc::Sender<Input>,
     load: Arc<Load>,
+    gone: CancellationToken,
     /// Ends the channel's task with the channel.
     _gone: DropGuard,
 }
@@ -45,18 +50,19 @@ struct Load {
 /// The other end of a [`Feed`].
 #[derive(Debug)]
 pub(crate) struct Fed {
-    queue: mpsc::UnboundedReceiver<Input>,
+    queue: mpsc::Receiver<Input>,
     load: Arc<Load>,
     gone: CancellationToken,
 }
 
 impl Feed {
     pub(crate) fn new() -> (Self, Fed) {
-        let (queue, receiver) = mpsc::unbounded_channel();
+        let (queue, receiver) = mpsc::channel(QUEUE);
         let (load, gone) = (Arc::<Load>::default(), CancellationToken::new());
         let feed = Self {
             queue,
             load: Arc::clone(&load),
+            gone: gone.clone(),
             _gone: gone.clone().drop_guard(),
         };
         let fed = Fed {
@@ -70,7 +76,11 @@ impl Feed {
     /// Takes data; waits a little while the queue is long.
     pub(crate) async fn data(&self, data: &[u8]) {
         self.load.bytes.fetch_add(data.len(), Ordering::Relaxed);
-        self.tell(Input::Data(Bytes::copy_from_slice(data)));
+        let input = Input::Data(Bytes::copy_from_slice(data));
+        // Where the channel's task has ended, the channel closes soon.
+        if tokio::time::timeout(STUCK, self.queue.send(input)).await.is_err() {
+            self.gone.cancel();
+        }
         if self.is_long() {
             let less = self.load.less.notified();
             // Too long again or still: the client has no room to speak of, and nothing else must wait for this one.
@@ -80,8 +90,10 @@ impl Feed {
 
     /// Takes anything else.
     pub(crate) fn tell(&self, input: Input) {
-        // Whoever reads it may have ended; the channel closes soon.
-        let _ = self.queue.send(input);
+        // Whoever reads it may have ended; the channel closes soon. A client that floods a session with requests loses it.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(input) {
+            self.gone.cancel();
+        }
     }
 
     /// How much room the client is to have when it next gets some.

@@ -27,6 +27,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Tells the supervisor to end everything at once, as a signal to kill can't: SIGPWR, which nobody sends for anything else.
+/// Signals that wait; the system waits with more of them.
+const SIGNALS: usize = 64;
 const END: i32 = 30;
 /// Time for a command to end itself once its session is gone.
 const HANG_UP: Duration = Duration::from_secs(3);
@@ -90,7 +92,7 @@ fn watch() -> io::Result<mpsc::Receiver<i32>> {
     let mut signals = Signals::new([
         SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGABRT, SIGCONT, SIGTSTP, SIGCHLD, END,
     ])?;
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(SIGNALS);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             if sender.send(signal).is_err() {

@@ -132,6 +132,26 @@ impl Scope {
         script
     }
 
+    /// Between the world and sandboxes.
+    fn forwarding(&self) -> Chain {
+        let bridge = &self.bridge;
+        let ports = format!("\"{}*\"", self.interfaces());
+        chain(
+            "forward_hook",
+            "type filter hook forward priority filter",
+            &[
+                &format!("oifname {ports} {REPLIES}"),
+                &format!("iifname {ports} goto from_sandbox"),
+                // The rest of a connection that a caller opened is not looked at again.
+                &format!("iifname @uplinks oifname {ports} ip saddr @callers accept"),
+                // As on the host itself: the address is of a sandbox that is gone.
+                &format!("iifname @uplinks oifname \"{bridge}\" ip saddr @callers reject with icmp host-unreachable"),
+                &format!("oifname {ports} drop"),
+                &format!("oifname \"{bridge}\" drop"),
+            ],
+        )
+    }
+
     fn ip_chains(&self) -> Vec<Chain> {
         let (bridge, subnet, gateway) = (&self.bridge, &self.subnet, gateway(&self.subnet));
         let ports = format!("\"{}*\"", self.interfaces());
@@ -175,22 +195,7 @@ impl Scope {
                 "type filter hook input priority filter",
                 &[&format!("iifname {ports} goto to_host")],
             ),
-            chain(
-                "forward_hook",
-                "type filter hook forward priority filter",
-                &[
-                    &format!("oifname {ports} {REPLIES}"),
-                    &format!("iifname {ports} goto from_sandbox"),
-                    // The rest of a connection that a caller opened is not looked at again.
-                    &format!("iifname @uplinks oifname {ports} ip saddr @callers accept"),
-                    // As on the host itself: the address is of a sandbox that is gone.
-                    &format!(
-                        "iifname @uplinks oifname \"{bridge}\" ip saddr @callers reject with icmp host-unreachable"
-                    ),
-                    &format!("oifname {ports} drop"),
-                    &format!("oifname \"{bridge}\" drop"),
-                ],
-            ),
+            self.forwarding(),
             // What is routed to the anchor is for a sandbox that is gone: who calls it is to know at once.
             chain(
                 "output_hook",

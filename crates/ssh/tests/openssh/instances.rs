@@ -17,7 +17,7 @@ pub const USER: &str = "cf:someone/0";
 pub struct Local {
     pub tries: AtomicUsize,
     /// How each session ended.
-    pub ends: mpsc::UnboundedSender<&'static str>,
+    pub ends: mpsc::Sender<&'static str>,
 }
 
 impl Instances for Local {
@@ -53,7 +53,7 @@ async fn run(
     variables: Vec<(String, String)>,
     inputs: mpsc::Receiver<Input>,
     outputs: mpsc::Sender<Output>,
-    ends: mpsc::UnboundedSender<&'static str>,
+    ends: mpsc::Sender<&'static str>,
 ) {
     let mut child = Command::new("sh")
         .args(["-c", &line])
@@ -79,10 +79,10 @@ async fn run(
                 signal: status.signal(),
             };
             let _ = outputs.send(exit).await;
-            let _ = ends.send("the command ended by itself");
+            let _ = ends.try_send("the command ended by itself");
         }
         () = feed(inputs, stdin) => {
-            let _ = ends.send("the client is gone");
+            let _ = ends.try_send("the client is gone");
         }
     }
 }

@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     pub address: SocketAddr,
     local: Arc<Local>,
-    ends: Mutex<mpsc::UnboundedReceiver<&'static str>>,
+    ends: Mutex<mpsc::Receiver<&'static str>>,
     folder: tempfile::TempDir,
     shutdown: CancellationToken,
     _stop: DropGuard,
@@ -36,7 +36,7 @@ impl Server {
         let asks = folder.path().join("ask");
         std::fs::write(&asks, "#!/bin/sh\necho \"$THE_CODE\"\n").expect("written");
         std::fs::set_permissions(&asks, std::fs::Permissions::from_mode(0o755)).expect("set");
-        let (sender, ends) = mpsc::unbounded_channel();
+        let (sender, ends) = mpsc::channel(64);
         let local = Arc::new(Local {
             tries: AtomicUsize::new(0),
             ends: sender,

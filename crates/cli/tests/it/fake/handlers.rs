@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use serde_json::{Value, json};
 
-pub(super) fn router(fake: FakeController) -> Router {
+/// What everybody asks first: who to be, and where to work.
+fn entrance() -> Router<FakeController> {
     Router::new()
         .route("/", get(root))
         .route("/oauth/token", post(token))
@@ -21,6 +22,10 @@ pub(super) fn router(fake: FakeController) -> Router {
             get(async || list([json!({"guid": "org", "name": "dev"})])),
         )
         .route("/v3/spaces", get(spaces))
+}
+
+pub(super) fn router(fake: FakeController) -> Router {
+    entrance()
         .route("/v3/apps", get(apps))
         .route("/v3/apps/{guid}", get(app_by_guid).delete(delete_app))
         .route("/v3/apps/{guid}/processes", get(processes))
