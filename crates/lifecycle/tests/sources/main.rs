@@ -289,8 +289,8 @@ fn an_image_of_a_packaged_buildpack_is_unpacked_with_its_whiteouts() {
 #[test]
 fn an_image_that_lies_is_refused() {
     for (lie, part) in [
-        (make::Lie::Digest, "has the digest"),
-        (make::Lie::Missing, "lacks its blob"),
+        (make::Lie::Digest, "the digest of blob"),
+        (make::Lie::Missing, "find blobs/sha256"),
         (make::Lie::Architecture, "no manifest for linux/"),
     ] {
         let cause = refused(&mut archived(&image(&packaged(), &lie)));

@@ -121,38 +121,53 @@ pub enum Lie {
 /// An image layout of these layers, as an archive.
 pub fn image(layers: &[Files], lie: &Lie) -> Vec<u8> {
     let mut files: Files = vec![("oci-layout", r#"{"imageLayoutVersion": "1.0.0"}"#, 0o644).into()];
-    let mut blob = |bytes: Vec<u8>, lie: &Lie| -> String {
+    let mut blob = |kind: &str, bytes: Vec<u8>, lie: &Lie| -> serde_json::Value {
         let hex: String = Sha256::digest(&bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let mut size = bytes.len();
         if !matches!(lie, Lie::Missing) {
             let mut file = File::from((format!("blobs/sha256/{hex}").as_str(), "", 0o644));
             file.content = bytes;
             if matches!(lie, Lie::Digest) {
                 file.content.push(0);
+                size += 1;
             }
             files.push(file);
         }
-        format!("sha256:{hex}")
+        let kind = format!("application/vnd.oci.image.{kind}");
+        serde_json::json!({"mediaType": kind, "digest": format!("sha256:{hex}"), "size": size})
     };
     let described: Vec<_> = layers
         .iter()
-        .map(|layer| serde_json::json!({"digest": blob(gzip(&tar(layer)), lie)}))
+        .map(|layer| blob("layer.v1.tar+gzip", gzip(&tar(layer)), lie))
         .collect();
-    let config = blob(b"{}".to_vec(), &Lie::None);
-    let manifest = serde_json::json!({"schemaVersion": 2, "config": {"digest": config}, "layers": described});
-    let manifest = blob(manifest.to_string().into_bytes(), &Lie::None);
     let machine = match lie {
         Lie::Architecture => "s390x",
         _ => lifecycle::cnb::descriptor::ARCH,
     };
-    let platform = serde_json::json!({"os": "linux", "architecture": machine});
-    let nested = serde_json::json!({"manifests": [
-        {"digest": format!("sha256:{}", "0".repeat(64)), "platform": {"os": "windows", "architecture": machine}},
-        {"digest": manifest, "platform": platform},
-    ]});
-    let index = serde_json::json!({"manifests": [{"digest": blob(nested.to_string().into_bytes(), &Lie::None)}]});
+    let diffs: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let digest = Sha256::digest(tar(layer));
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("sha256:{hex}")
+        })
+        .collect();
+    let config = serde_json::json!({
+        "os": "linux", "architecture": machine, "rootfs": {"type": "layers", "diff_ids": diffs},
+    });
+    let config = blob("config.v1+json", config.to_string().into_bytes(), &Lie::None);
+    let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": described});
+    let mut manifest = blob("manifest.v1+json", manifest.to_string().into_bytes(), &Lie::None);
+    let mut elsewhere = manifest.clone();
+    elsewhere["digest"] = format!("sha256:{}", "0".repeat(64)).into();
+    elsewhere["platform"] = serde_json::json!({"os": "windows", "architecture": machine});
+    manifest["platform"] = serde_json::json!({"os": "linux", "architecture": machine});
+    let nested = serde_json::json!({"schemaVersion": 2, "manifests": [elsewhere, manifest]});
+    let nested = blob("index.v1+json", nested.to_string().into_bytes(), &Lie::None);
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [nested]});
     files.push(("index.json", index.to_string().as_str(), 0o644).into());
     tar(&files)
 }
