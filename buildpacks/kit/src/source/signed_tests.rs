@@ -67,7 +67,7 @@ Hash: SHA512\n\
 Suite: stable\n\
 - - a line with a dash  \n\
 SHA256:\n\
- 00 1 main/x\n\
+\x2000 1 main/x\n\
 -----BEGIN PGP SIGNATURE-----\n\
 \n\
 iHUEARYKAB0WIQS72FG0S/gGX2d6losuhC5EG9MNAwUCZZIAgAAKCRAuhC5EG9MN\n\

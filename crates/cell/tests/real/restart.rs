@@ -57,14 +57,14 @@ async fn running_work_goes_on_and_its_log_has_neither_gap_nor_duplicate() {
 async fn what_ended_meanwhile_is_reported_with_its_cause_and_its_last_lines() {
     let mut kit = Kit::start().await;
     let layers = kit.droplet().await;
-    let command =
-        "python3 -m http.server $PORT & while [ ! -e /tmp/end ]; do sleep 0.05; done; echo last words; exit 42";
+    let command = "python3 -m http.server $PORT & while [ ! -e /tmp/end ]; do sleep 0.05; done; sleep 1; \
+                   echo last words; exit 42";
     let work = kit.instance(&layers, Some(command));
     kit.controller.assign(std::slice::from_ref(&work));
     let seen = kit.running(work.work).await;
     let mut session = kit
         .controller
-        .exec(work.work, &["(sleep 1; touch /tmp/end) & echo armed; sleep 0.2"], None)
+        .exec(work.work, &["touch /tmp/end; echo armed"], None)
         .await;
     let (out, err, _) = crate::controller::read_session(&mut session).await;
     assert_eq!((out.as_str(), err.as_str()), ("armed\n", ""));
