@@ -150,6 +150,7 @@ fn every_test_that_is_said_to_show_a_promise_is_there() {
     let mut all = String::new();
     sources(&root.join("../../tests/sandbox"), &mut all);
     sources(&root.join("src"), &mut all);
+    sources(&root.join("../cell/tests/real"), &mut all);
     let attempts = rows();
     let text = document("docs/isolation.md");
     let mut found = 0;
