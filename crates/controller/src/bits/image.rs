@@ -189,7 +189,12 @@ fn owned(kind: EntryType, size: u64, users: bool) -> tar::Header {
 
 /// How a droplet of buildpacks is run: by the launcher, which takes the process type as its argument.
 fn launched_config(droplet: &Droplet) -> Config {
-    let default = droplet.processes.iter().find(|process| process.default);
+    // What serves on this platform serves elsewhere; where nothing does, what the buildpack says.
+    let web = droplet
+        .processes
+        .iter()
+        .find(|process| process.process_type.as_str() == "web");
+    let default = web.or_else(|| droplet.processes.iter().find(|process| process.default));
     let default = default.map_or("web", |process| process.process_type.as_str());
     let env = [
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
