@@ -46,8 +46,12 @@ impl Load {
         Self { stop, sent, clients }
     }
 
-    /// Ends it; the failures.
+    /// Ends it, once there was enough of it: what it accompanies may be over before all clients have begun. The failures.
     fn stop(self) -> Vec<String> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while self.sent.load(Ordering::Relaxed) <= 100 && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         self.stop.store(true, Ordering::Relaxed);
         let failures = self
             .clients
