@@ -100,7 +100,7 @@ fn a_site_with_a_sidecar() {
         let events = platform.paas(["events", "beside"]);
         format!("{}{}{}{}", log.stdout, log.stderr, events.stdout, events.stderr)
     };
-    let named = (0..200).any(|_| told().contains("SIDECAR/AGENT: Exited with status 3"));
+    let named = (0..200).any(|_| told().contains("Sidecar agent: Exited with status 3"));
     assert!(named, "{}", told());
 }
 
