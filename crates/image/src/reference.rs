@@ -136,10 +136,11 @@ fn is_host(text: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
+/// Letters and digits, and between them a dot, one or two underscores, or any number of dashes: the grammar of registries.
 fn is_part(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    text.chars().all(fits) && edge(text.chars().next()) && edge(text.chars().last())
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separates = |run: &str| matches!(run, "" | "." | "_" | "__") || run.chars().all(|c| c == '-');
+    text.starts_with(plain) && text.ends_with(plain) && text.split(plain).all(separates)
 }
 
 fn is_tag(text: &str) -> bool {
@@ -192,6 +193,8 @@ mod tests {
             "x:",
             "x@sha256:1",
             "../../etc",
+            "0..e",
+            "a._b",
             "a//b",
             "host.example/x?y",
             "-host.example/x",
