@@ -7,7 +7,9 @@
 
 pub mod cf;
 pub mod cluster;
+mod debian;
 pub mod leftovers;
+pub mod load;
 mod machine;
 mod slot;
 pub mod user;
@@ -46,6 +48,18 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A `paas` command line that is logged in by the login in `folder`, and keeps its own files there; not yet started.
+fn client<S: AsRef<OsStr>>(folder: &Path, arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut paas = Command::new(program("paas"));
+    paas.args(arguments)
+        .env("PAAS_DEV_LOGIN", folder.join("login.json"))
+        .env("XDG_CONFIG_HOME", folder.join("client"))
+        .env("XDG_CACHE_HOME", folder.join("client"))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    paas
 }
 
 /// A sample app of `tests/apps`, copied so that a test may change it.
@@ -270,14 +284,7 @@ impl Platform {
 
     /// A `paas` command line that is logged in here, not yet started.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut paas = Command::new(program("paas"));
-        paas.args(arguments)
-            .env("PAAS_DEV_LOGIN", self.path("login.json"))
-            .env("XDG_CONFIG_HOME", self.path("client"))
-            .env("XDG_CACHE_HOME", self.path("client"))
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null());
-        paas
+        client(self.state.path(), arguments)
     }
 
     /// Runs a `paas` command line to its end.

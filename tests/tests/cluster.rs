@@ -1,62 +1,14 @@
 //! A platform on many hosts: pushed to, scaled over cells, and losing its parts one after the other under load.
 
 use serde_json::Value;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tests::app;
 use tests::cluster::{Cluster, Size};
+use tests::load::Load;
 
 const HOST: &str = "site.apps.test";
 /// Longest wait for what is to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Requests without a pause through one router, until it is stopped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    clients: Vec<std::thread::JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(edge: &str) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let client = |_| {
-            let (stop, sent, url) = (Arc::clone(&stop), Arc::clone(&sent), format!("http://{edge}/"));
-            std::thread::spawn(move || {
-                let client = reqwest::blocking::Client::builder()
-                    .timeout(Duration::from_secs(30))
-                    .build()
-                    .expect("a client");
-                let mut failures = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = client.get(&url).header("host", HOST).send();
-                    match answer.and_then(|answer| answer.error_for_status()?.bytes()) {
-                        Ok(_) => drop(sent.fetch_add(1, Ordering::Relaxed)),
-                        Err(error) => failures.push(format!("{error:?}")),
-                    }
-                }
-                failures
-            })
-        };
-        let clients = (0..8).map(client).collect();
-        Self { stop, sent, clients }
-    }
-
-    /// Waits until that many more requests were answered.
-    fn pass(&self, more: u64) {
-        let until = self.sent.load(Ordering::Relaxed) + more;
-        eventually("requests are answered", || self.sent.load(Ordering::Relaxed) >= until);
-    }
-
-    fn stop(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients
-            .into_iter()
-            .flat_map(|client| client.join().expect("no panic"))
-            .collect()
-    }
-}
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -90,7 +42,7 @@ fn parts_die_one_after_the_other_and_no_request_is_lost() {
     let folder = app("static-site");
     let path = folder.path().to_str().expect("UTF-8");
     let _ = cluster.paas(["push", path, "-n", "site", "-i", "6", "-m", "64M"]).ok();
-    let load = Load::start(&cluster.edge(0));
+    let load = Load::start(&cluster.edge(0), HOST, 8);
     load.pass(200);
 
     // The elected controller, and one that is not: whichever is which, both die in turn.

@@ -416,19 +416,16 @@ mod tests {
         assert_eq!(found(&table, &"x".repeat(400), "/"), None);
     }
 
+    /// The first endpoint of a host.
+    fn first(table: &Table, host: &str) -> Arc<Endpoint> {
+        let route = table.lookup(host, "/").expect("there");
+        Arc::clone(route.now().members.endpoints().next().expect("one"))
+    }
+
     #[test]
     fn one_instance_is_one_endpoint_and_leaves_with_its_last_route() {
         let (table, mut writer) = filled(vec![entry("a.test", "", &[1]), entry("b.test", "", &[1, 2])]);
-        let endpoint = Arc::clone(
-            table
-                .lookup("a.test", "/")
-                .expect("there")
-                .now()
-                .members
-                .endpoints()
-                .next()
-                .expect("one"),
-        );
+        let endpoint = first(&table, "a.test");
         let request = endpoint.enter().expect("in the table");
         let delta = |revision, upserts, removes| Message::Delta {
             revision,
@@ -467,16 +464,7 @@ mod tests {
     #[test]
     fn a_snapshot_replaces_what_is_not_in_it_and_keeps_what_is() {
         let (table, mut writer) = filled(vec![entry("a.test", "", &[1]), entry("b.test", "", &[2])]);
-        let kept = Arc::clone(
-            table
-                .lookup("b.test", "/")
-                .expect("there")
-                .now()
-                .members
-                .endpoints()
-                .next()
-                .expect("one"),
-        );
+        let kept = first(&table, "b.test");
         writer
             .apply(Message::Snapshot {
                 revision: 7,
@@ -484,16 +472,7 @@ mod tests {
             })
             .expect("applies");
         assert!(found(&table, "a.test", "/").is_none());
-        let now = Arc::clone(
-            table
-                .lookup("b.test", "/")
-                .expect("there")
-                .now()
-                .members
-                .endpoints()
-                .next()
-                .expect("one"),
-        );
+        let now = first(&table, "b.test");
         assert!(Arc::ptr_eq(&kept, &now) && !kept.is_removed());
         assert_eq!(writer.revision(), 7);
     }

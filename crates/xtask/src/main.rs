@@ -10,6 +10,8 @@
 mod bench;
 mod churn;
 mod conformance;
+#[path = "../../../tests/src/debian.rs"]
+mod debian;
 mod demo;
 mod dist;
 mod fuzz;

@@ -2,7 +2,7 @@
 //!
 //! The server runs under a shell that waits for this process: it ends with us, however we end.
 
-use crate::shell;
+use crate::{debian, shell};
 use anyhow::{Context as _, Result, bail};
 use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -118,18 +118,8 @@ impl Drop for Postgres {
 
 /// Folder of the newest server's programs.
 pub fn installed() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions
-        .filter_map(|entry| {
-            Some((
-                entry.file_name().to_str()?.parse::<u32>().ok()?,
-                entry.path().join("bin"),
-            ))
-        })
-        .filter(|(_, bin)| bin.join("initdb").is_file())
-        .max();
     let elsewhere = || shell::find("initdb").and_then(|file| Some(file.parent()?.to_owned()));
-    newest.map(|(_, bin)| bin).or_else(elsewhere)
+    debian::postgres().or_else(elsewhere)
 }
 
 /// Who the server runs as where we are root: `postgres`, else `nobody`. `None` where we are somebody ourselves.

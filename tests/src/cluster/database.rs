@@ -1,7 +1,7 @@
 //! A real PostgreSQL on a host of a cluster: durable as in production, ended as by a crash or an operator, started again.
 
 use super::switch::Host;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl Database {
     /// Makes an empty one on the host and starts it; `clients` is the block that may connect.
     #[must_use]
     pub fn start(host: &Host, clients: &str) -> Self {
-        let bin = programs().expect("Debian's package postgresql is installed");
+        let bin = crate::debian::postgres().expect("Debian's package postgresql is installed");
         let folder = tempfile::Builder::new().prefix("paas-postgres-").tempdir();
         let folder = folder.expect("a folder");
         let owned = Command::new("chown").arg(USER).arg(folder.path()).status();
@@ -113,19 +113,4 @@ fn as_user(mut command: Command) -> Command {
         .args(["--reuid", USER, "--regid", USER, "--clear-groups"])
         .stdin(Stdio::null());
     command
-}
-
-/// Folder of the newest server's programs.
-fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let bin = |entry: std::fs::DirEntry| {
-        let version = entry.file_name().to_str()?.parse::<u32>().ok()?;
-        Some((version, entry.path().join("bin")))
-    };
-    let has_server = |bin: &Path| bin.join("postgres").is_file();
-    versions
-        .filter_map(bin)
-        .filter(|(_, bin)| has_server(bin))
-        .max()
-        .map(|(_, bin)| bin)
 }

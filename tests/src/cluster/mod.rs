@@ -191,14 +191,8 @@ impl Cluster {
 
     /// Runs a `paas` command line to its end.
     pub fn paas<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ended {
-        let mut paas = Command::new(program("paas"));
-        paas.args(arguments)
-            .env("PAAS_DEV_LOGIN", self.path("login.json"))
-            .env("XDG_CONFIG_HOME", self.path("client"))
-            .env("XDG_CACHE_HOME", self.path("client"))
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null());
-        paas.output().expect("paas starts").into()
+        let output = crate::client(self.state.path(), arguments).output();
+        output.expect("paas starts").into()
     }
 
     fn tear_down(&mut self) -> Vec<String> {
