@@ -34,15 +34,12 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 /// Public routes that look at what the elected controller alone knows. Those of machines, and our own additions, all do.
-const NEEDS: [&str; 8] = [
+const NEEDS: [&str; 5] = [
     "/v3/processes/{guid}/stats",
     "/v3/processes/{guid}/process_instances",
     "/v3/apps/{guid}/processes/{type}/stats",
     "/api/v1/read/{source}",
     "/api/v1/info",
-    "/api/v1/meta",
-    "/api/v1/query",
-    "/api/v1/query_range",
 ];
 
 /// Where the elected controller is.

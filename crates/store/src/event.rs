@@ -58,6 +58,19 @@ fn event(_: &Db, row: &Row) -> Result<Event> {
 }
 
 impl Db {
+    /// Takes the next `count` numbers of a counter: the one before the first. The counter's row keeps others who want some
+    /// waiting until this transaction is over, so that numbers are in the order of commits.
+    pub(crate) async fn numbers(&self, counter: &'static str, count: i64) -> Result<i64> {
+        let query = Query::new(
+            "numbers",
+            counter,
+            "UPDATE counters SET value = value + $1 WHERE name = $2 RETURNING value",
+        )
+        .arg(count)
+        .arg(counter);
+        Ok(self.one(query).await?.get::<i64>("value")? - count)
+    }
+
     /// Takes the next numbers of the sequence and writes the events. The counter's row keeps other transactions with
     /// events waiting until this one is over, which is what makes the sequence one of commits.
     pub(crate) async fn events_insert(&self, events: &[NewEvent]) -> Result<()> {
@@ -67,13 +80,7 @@ impl Db {
         if count == 0 {
             return Ok(());
         }
-        let query = Query::new(
-            "events_insert",
-            count,
-            "UPDATE counters SET value = value + $1 WHERE name = 'events' RETURNING value",
-        )
-        .arg(count);
-        let mut sequence: i64 = self.one(query).await?.get::<i64>("value")? - count;
+        let mut sequence = self.numbers("events", count).await?;
         for batch in events.chunks(self.batch(11)) {
             let mut rows = Vec::with_capacity(batch.len());
             for event in batch {

@@ -208,13 +208,7 @@ impl Db {
         if count == 0 {
             return Ok(());
         }
-        let query = Query::new(
-            "usage_insert",
-            count,
-            "UPDATE counters SET value = value + $1 WHERE name = 'usage_events' RETURNING value",
-        )
-        .arg(count);
-        let mut sequence: i64 = self.one(query).await?.get::<i64>("value")? - count;
+        let mut sequence = self.numbers("usage_events", count).await?;
         for batch in events.chunks(self.batch(6)) {
             let mut rows: Vec<Vec<Arg>> = Vec::with_capacity(batch.len());
             for event in batch {

@@ -84,6 +84,14 @@ impl Caller {
         }))
     }
 
+    /// Refuses whoever is no operator.
+    ///
+    /// # Errors
+    /// CF's refusal.
+    pub fn operator(&self) -> Answer<()> {
+        if self.admin { Ok(()) } else { Err(Failure::forbidden()) }
+    }
+
     /// What lists show.
     #[must_use]
     pub fn scope(&self) -> Scope {

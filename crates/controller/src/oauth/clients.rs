@@ -1,6 +1,7 @@
 //! `/oauth/clients`: programs that log in by a secret of their own, as administrators manage them.
 
 use super::codes::SSH_CLIENT;
+use super::users::admins_only;
 use super::{PUBLIC_CLIENTS, Refusal};
 use crate::actions::{By, fresh};
 use crate::auth::{Caller, hash};
@@ -64,10 +65,6 @@ fn present(client: &User) -> Value {
         "autoapprove": [],
         "lastModified": client.created_at.unix_timestamp() * 1000,
     })
-}
-
-fn admins_only(caller: &Caller) -> Result<(), Refusal> {
-    if caller.admin { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
 fn invalid(text: impl Into<String>) -> Refusal {

@@ -32,9 +32,7 @@ struct Rotate {
 
 /// A new key signs from now on.
 async fn rotate(State(context): State<Context>, caller: Caller, Body(body): Body<Rotate>) -> Answer<StatusCode> {
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let by = By::caller(&caller, &context);
     let rotated = context.tokens.rotate(&context.store, by.now, body.revoke).await;
     rotated.map_err(Failure::internal)?;

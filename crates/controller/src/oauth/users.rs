@@ -88,7 +88,7 @@ fn listed(users: &[Value], total: u64) -> Json<Value> {
     }))
 }
 
-fn admins_only(caller: &Caller) -> Result<(), Refusal> {
+pub(super) fn admins_only(caller: &Caller) -> Result<(), Refusal> {
     if caller.admin { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 

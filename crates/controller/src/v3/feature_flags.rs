@@ -87,9 +87,7 @@ async fn update(
     Body(body): Body<FlagChange>,
 ) -> Answer<Json<Value>> {
     let flag = flag(&name)?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     if body
         .custom_error_message
         .as_ref()
@@ -152,9 +150,7 @@ async fn set_group(
     Body(body): Body<v3::EnvPatch>,
 ) -> Answer<Json<Value>> {
     let group = group_of(&name)?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let by = By::caller(&caller, &context);
     let names: Vec<String> = body.var.keys().cloned().collect();
     let tx = context.store.begin().await?;

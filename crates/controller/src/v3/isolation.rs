@@ -89,14 +89,6 @@ async fn segment_for(context: &Context, caller: &Caller, guid: &str) -> Answer<S
     segment.ok_or_else(|| Failure::not_found(WHAT))
 }
 
-fn operators_only(caller: &Caller) -> Answer<()> {
-    if caller.admin {
-        Ok(())
-    } else {
-        Err(Failure::forbidden())
-    }
-}
-
 async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<Value>> {
     Ok(Json(present(&context, segment_for(&context, &caller, &guid).await?)))
 }
@@ -106,7 +98,7 @@ async fn create(
     caller: Caller,
     Body(body): Body<Write>,
 ) -> Answer<(StatusCode, Json<Value>)> {
-    operators_only(&caller)?;
+    caller.operator()?;
     let by = By::caller(&caller, &context);
     let name = body.name.unwrap_or_default();
     check_name(&name).map_err(Failure::refused)?;
@@ -128,7 +120,7 @@ async fn update(
     Body(body): Body<Write>,
 ) -> Answer<Json<Value>> {
     let mut segment = segment_for(&context, &caller, &guid).await?;
-    operators_only(&caller)?;
+    caller.operator()?;
     let by = By::caller(&caller, &context);
     if let Some(name) = body.name {
         check_name(&name).map_err(Failure::refused)?;
@@ -142,7 +134,7 @@ async fn update(
 
 async fn remove(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<StatusCode> {
     let segment = segment_for(&context, &caller, &guid).await?;
-    operators_only(&caller)?;
+    caller.operator()?;
     actions::delete(&context, &segment).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -211,7 +203,7 @@ async fn entitle(
     Body(body): Body<ToMany<String>>,
 ) -> Answer<Json<Value>> {
     let segment = segment_for(&context, &caller, &guid).await?;
-    operators_only(&caller)?;
+    caller.operator()?;
     let guids: Vec<String> = body.data.into_iter().map(|one| one.guid).collect();
     actions::entitle(&context, &segment, &guids).await?;
     let ids = context.store.segment_orgs(segment.id, Scope::All).await?;
@@ -229,7 +221,7 @@ async fn revoke(
     Path((guid, org)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
     let segment = segment_for(&context, &caller, &guid).await?;
-    operators_only(&caller)?;
+    caller.operator()?;
     let org = org_for(&context.store, &caller, id(&org, "Organization")?, Need::Read).await?;
     actions::revoke(&context, &segment, &org).await?;
     Ok(StatusCode::NO_CONTENT)

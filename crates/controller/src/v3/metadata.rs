@@ -135,9 +135,7 @@ async fn stack(
         .into_iter()
         .find(|stack| stack.id == wanted);
     let mut stack = found.ok_or_else(|| Failure::not_found(catalog::STACK))?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     keep(&context, Carrier::Stack, stack.id.0, &mut stack.metadata, body).await?;
     Ok(Json(catalog::present_stack(&context, stack)))
 }
@@ -149,9 +147,7 @@ async fn user(
     Body(body): Body<v3::MetadataUpdate>,
 ) -> Answer<Json<v3::User>> {
     let mut user = users::user_for(&context, &caller, &guid).await?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     keep(&context, Carrier::User, user.id.0, &mut user.metadata, body).await?;
     Ok(Json(users::present(&context, user)))
 }

@@ -172,9 +172,7 @@ async fn update(
         org.name = name(text)?;
     }
     if let Some(suspended) = body.suspended {
-        if !caller.admin {
-            return Err(Failure::forbidden());
-        }
+        caller.operator()?;
         org.suspended = suspended;
     }
     merge(&mut org.metadata, &body.metadata.unwrap_or_default())?;
@@ -193,9 +191,7 @@ async fn update(
 async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
     let by = By::caller(&caller, &context);
     let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let job = by.done_job("organization.delete");
     let tx = context.store.begin().await?;
     tenant::delete_org(&tx, &org, &by).await?;

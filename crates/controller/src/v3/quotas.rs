@@ -243,9 +243,7 @@ async fn org_create(
     caller: Caller,
     Body(body): Body<v3::QuotaWrite>,
 ) -> Answer<(StatusCode, Json<v3::OrganizationQuota>)> {
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let by = By::caller(&caller, &context);
     let quota = new(&body, None, &by)?;
     let tx = context.store.begin().await?;
@@ -279,9 +277,7 @@ async fn org_update(
     Body(body): Body<v3::QuotaWrite>,
 ) -> Answer<Json<v3::OrganizationQuota>> {
     let quota = quota_for(&context, &caller, &guid, ORG_QUOTA).await?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let quota = change(&context, &caller, quota, &body, "audit.organization_quota.update").await?;
     one_org(&context, &caller, quota).await
 }
@@ -309,9 +305,7 @@ async fn change(
 
 async fn org_delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
     let quota = quota_for(&context, &caller, &guid, ORG_QUOTA).await?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     if quota.id == DEFAULT_QUOTA {
         return Err(Failure::refused("The default quota can't be deleted").hint("Change its limits instead"));
     }
@@ -344,9 +338,7 @@ async fn org_apply(
     Body(body): Body<v3::ToMany<OrgId>>,
 ) -> Answer<(StatusCode, Json<serde_json::Value>)> {
     let quota = quota_for(&context, &caller, &guid, ORG_QUOTA).await?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let tx = context.store.begin().await?;
     bind_orgs(&tx, &quota, &body).await?;
     event(

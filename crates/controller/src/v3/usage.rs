@@ -3,7 +3,7 @@
 use super::links::links;
 use crate::auth::{Caller, Need, org_for, space_for};
 use crate::context::Context;
-use crate::error::{Answer, Failure};
+use crate::error::Answer;
 use crate::request::id;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -32,9 +32,7 @@ fn summary(context: &Context, own: &str, usage: &Usage) -> Json<serde_json::Valu
 
 /// Of the whole platform, for who sees all of it.
 async fn all_usage(State(context): State<Context>, caller: Caller) -> Answer<Json<serde_json::Value>> {
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     Ok(summary(&context, "/v3/info", &context.store.usage_of_all().await?))
 }
 

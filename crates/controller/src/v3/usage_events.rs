@@ -114,9 +114,7 @@ async fn fetch(context: &Context, caller: &Caller, guid: &str, kind: UsageKind) 
 }
 
 async fn anew(context: &Context, caller: &Caller, kind: UsageKind) -> Answer<Json<Value>> {
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let tx = context.store.begin().await?;
     tx.usage_begin_anew(kind, context.now()).await?;
     tx.commit().await?;

@@ -131,9 +131,7 @@ async fn create(
     caller: Caller,
     Body(body): Body<v3::UserCreate>,
 ) -> Answer<(StatusCode, Json<v3::User>)> {
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let guid = body.guid.ok_or_else(|| {
         Failure::refused("Guid can't be blank").hint("Create the user at the token server (POST /Users) first")
     })?;
@@ -147,9 +145,7 @@ async fn create(
 
 async fn delete(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Response> {
     let user = user_for(&context, &caller, &guid).await?;
-    if !caller.admin {
-        return Err(Failure::forbidden());
-    }
+    caller.operator()?;
     let job = actions::delete(&context, &caller, &user).await?;
     Ok(accepted(&context, job))
 }
