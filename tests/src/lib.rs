@@ -11,6 +11,7 @@ mod debian;
 pub mod leftovers;
 pub mod load;
 mod machine;
+mod residue;
 mod slot;
 pub mod user;
 pub mod weed;

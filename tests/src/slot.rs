@@ -1,5 +1,6 @@
 //! Names and addresses for one platform among those that tests run side by side.
 
+use crate::residue;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 
@@ -10,7 +11,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The first free one; it is free again when this is dropped, or its process dies.
+    /// The first free one, cleared of what a killed holder left; it is free again when this is dropped, or its process
+    /// dies.
     pub fn take() -> Self {
         for number in 1..=60 {
             let path = std::env::temp_dir().join(format!("paas-test-slot-{number}"));
@@ -21,7 +23,9 @@ impl Slot {
                 .open(path)
                 .expect("a lock file");
             if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                return Self { number, _lock: lock };
+                let slot = Self { number, _lock: lock };
+                residue::clear(&slot.name());
+                return slot;
             }
         }
         panic!("60 platforms run already");
