@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -46,6 +47,8 @@ struct Slot {
 pub struct Tree {
     path: PathBuf,
     slot: Arc<Slot>,
+    /// What makes it visible at `path`, where that is not its own place.
+    shown_by: Option<Arc<OwnedFd>>,
 }
 
 /// What is kept beside a tree.
@@ -60,10 +63,20 @@ impl Tree {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The same tree, which can be seen at `path` as long as there is `mount`.
+    #[must_use]
+    pub fn seen_at(mut self, path: PathBuf, mount: Arc<OwnedFd>) -> Self {
+        self.path = path;
+        self.shown_by = Some(mount);
+        self
+    }
 }
 
 impl Drop for Tree {
     fn drop(&mut self) {
+        // Nobody sees it any more when it can be removed.
+        self.shown_by = None;
         self.slot.users.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -198,6 +211,7 @@ impl Trees {
         Tree {
             path: self.dir.join(key),
             slot: Arc::clone(slot),
+            shown_by: None,
         }
     }
 

@@ -1,14 +1,16 @@
-//! Layers of droplets as unpacked trees: fetched and verified once, shared by every sandbox that needs them.
+//! Layers of droplets: fetched and verified once, shared by every sandbox that needs them. As mounted images where the
+//! host takes those (`docs/adr/0023-layers-are-mounted-as-images.md`), as unpacked trees elsewhere.
 
 use crate::cache::{Tree, Trees};
-use crate::error::{Error, blocking};
-use crate::unpack::{self, Form, Unpacked};
+use crate::error::{Error, blocking, chain};
+use crate::images::{IMAGE, Images};
+use crate::unpack::{self, Form, Target, Unpacked};
 use blobstore::{Blobstore, Kind};
 use futures_util::TryStreamExt as _;
 use model::Digest;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 #[derive(Debug, Clone)]
 pub struct Layers {
     trees: Arc<Trees>,
+    /// Where this host mounts layers.
+    images: Option<Arc<Images>>,
     blobs: Blobstore,
     /// Unpackings at once.
     turns: Arc<Semaphore>,
@@ -46,8 +50,17 @@ impl Layers {
         at_once: usize,
         limits: unpack::Limits,
     ) -> Result<Self, Error> {
+        let trees = Arc::new(Trees::open(dir, budget_bytes)?);
+        let images = match Images::open(dir) {
+            Ok(images) => Some(Arc::new(images)),
+            Err(error) => {
+                tracing::info!(error = %chain(&error), "layers are unpacked, as this host mounts no images of them");
+                None
+            }
+        };
         Ok(Self {
-            trees: Arc::new(Trees::open(dir, budget_bytes)?),
+            trees,
+            images,
             blobs,
             turns: Arc::new(Semaphore::new(at_once.max(1))),
             limits,
@@ -59,26 +72,66 @@ impl Layers {
     /// # Errors
     /// The blob is missing or is not what its digest says, or there is no room.
     pub async fn acquire(&self, digest: &Digest, form: Form) -> Result<(Tree, Spent), Error> {
-        let mut spent = Spent::default();
-        let tree = self
-            .trees
-            .acquire(&key(digest, form), async |folder| {
-                let (unpacked, time) = self.fetch(digest, &folder, form).await?;
-                spent = time;
-                Ok(unpacked.bytes)
-            })
-            .await
-            .map_err(|source| Error::Layer {
-                digest: digest.clone(),
-                source: Box::new(source),
-            })?;
-        Ok((tree, spent))
+        let acquired = async {
+            let shape = self.shape(digest, form);
+            let (tree, mut spent) = self.acquire_as(digest, form, shape).await?;
+            match self.shown(tree, shape).await {
+                Ok(tree) => Ok((tree, spent)),
+                Err(error) => {
+                    tracing::warn!(layer.digest = %digest, error = %chain(&error), "a layer is unpacked, as its image can't be mounted");
+                    let (tree, more) = self.acquire_as(digest, form, Shape::Tree).await?;
+                    spent += more;
+                    Ok((tree, spent))
+                }
+            }
+        };
+        acquired.await.map_err(|source: Error| Error::Layer {
+            digest: digest.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// The tree of a layer that something adopted is using.
     #[must_use]
     pub fn hold(&self, digest: &Digest, form: Form) -> Option<Tree> {
-        self.trees.hold(&key(digest, form))
+        let image = self.images.as_ref().and_then(|images| {
+            let tree = self.trees.hold(&key(digest, form, Shape::Image))?;
+            let mounted = images.mount(tree);
+            let failed = |error: &Error| tracing::warn!(layer.digest = %digest, error = %chain(error), "a layer in use can't be mounted");
+            mounted.inspect_err(failed).ok()
+        });
+        image.or_else(|| self.trees.hold(&key(digest, form, Shape::Tree)))
+    }
+
+    /// What is made of a layer: an image where that can be had, unless its tree is here already.
+    fn shape(&self, digest: &Digest, form: Form) -> Shape {
+        let is_tree = || self.trees.hold(&key(digest, form, Shape::Tree)).is_some();
+        match self.images {
+            Some(_) if !is_tree() => Shape::Image,
+            _ => Shape::Tree,
+        }
+    }
+
+    async fn acquire_as(&self, digest: &Digest, form: Form, shape: Shape) -> Result<(Tree, Spent), Error> {
+        let mut spent = Spent::default();
+        let make = async |folder: PathBuf| {
+            let (unpacked, time) = self.fetch(digest, &folder, form, shape).await?;
+            spent = time;
+            Ok(shape.bytes(&folder, &unpacked))
+        };
+        let tree = self.trees.acquire(&key(digest, form, shape), make).await?;
+        Ok((tree, spent))
+    }
+
+    /// A tree as sandboxes see it.
+    async fn shown(&self, tree: Tree, shape: Shape) -> Result<Tree, Error> {
+        match (&self.images, shape) {
+            (Some(images), Shape::Image) => {
+                let images = Arc::clone(images);
+                blocking(move || images.mount(tree)).await
+            }
+            _ => Ok(tree),
+        }
     }
 
     /// Takes over a layer that a build wrote: verifies that `file` (a `tar.zst` of at most `limit_bytes`, hostile) has
@@ -98,13 +151,13 @@ impl Layers {
             left: limit_bytes,
         };
         let unread = parking_lot::Mutex::new(Some(tee));
-        let tree = self
-            .trees
-            .acquire(&key(digest, form), async |folder| {
-                let tee = unread.lock().take().ok_or(Error::ShuttingDown)?;
-                Ok(self.verify(digest, tee, Some(&folder), form).await?.bytes)
-            })
-            .await?;
+        let shape = self.shape(digest, form);
+        let make = async |folder: PathBuf| {
+            let tee = unread.lock().take().ok_or(Error::ShuttingDown)?;
+            let unpacked = self.verify(digest, tee, Some((&folder, shape)), form).await?;
+            Ok(shape.bytes(&folder, &unpacked))
+        };
+        let tree = self.trees.acquire(&key(digest, form, shape), make).await?;
         // The tree was there already; the file has to prove all the same that it is this layer.
         let unread = unread.into_inner();
         if let Some(tee) = unread {
@@ -120,7 +173,13 @@ impl Layers {
         Ok(stored.size_bytes)
     }
 
-    async fn fetch(&self, digest: &Digest, folder: &Path, form: Form) -> Result<(Unpacked, Spent), Error> {
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        folder: &Path,
+        form: Form,
+        shape: Shape,
+    ) -> Result<(Unpacked, Spent), Error> {
         let failed = |source| Error::Blob {
             operation: format!("read layer {digest}"),
             source: Box::new(source),
@@ -135,7 +194,7 @@ impl Layers {
             waited: Arc::clone(&waited),
             stopped: Arc::clone(&stopped.0),
         };
-        let unpacked = self.verify(digest, reader, Some(folder), form).await?;
+        let unpacked = self.verify(digest, reader, Some((folder, shape)), form).await?;
         let fetch = opened + Duration::from_nanos(waited.load(Ordering::Relaxed));
         let unpack = began.elapsed().saturating_sub(fetch);
         Ok((unpacked, Spent { fetch, unpack }))
@@ -145,14 +204,19 @@ impl Layers {
         &self,
         digest: &Digest,
         compressed: impl Read + Send + 'static,
-        into: Option<&Path>,
+        into: Option<(&Path, Shape)>,
         form: Form,
     ) -> Result<Unpacked, Error> {
-        let (into, limits) = (into.map(Path::to_owned), self.limits);
+        let (into, limits) = (into.map(|(folder, shape)| (folder.to_owned(), shape)), self.limits);
         let _turn = self.turns.acquire().await;
         let unpacked = blocking(move || {
             let buffered = io::BufReader::with_capacity(256 << 10, compressed);
-            unpack::layer(buffered, into.as_deref(), limits, form).map_err(|error| Error::Unpack(Box::new(error)))
+            let target = match &into {
+                None => Target::Nothing,
+                Some((folder, Shape::Tree)) => Target::Folder(folder),
+                Some((folder, Shape::Image)) => Target::Image(Images::create(folder)?),
+            };
+            unpack::layer(buffered, target, limits, form).map_err(|error| Error::Unpack(Box::new(error)))
         })
         .await?;
         if unpacked.digest == *digest {
@@ -165,12 +229,35 @@ impl Layers {
     }
 }
 
-/// Name of a layer's tree: the same archive makes another by other rules.
-fn key(digest: &Digest, form: Form) -> String {
-    match form {
-        Form::Droplet => digest.hex(),
-        Form::Image => format!("{}-image", digest.hex()),
+/// What a layer is in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Tree,
+    /// A folder with an image.
+    Image,
+}
+
+impl Shape {
+    /// What it takes of the cache, once it is in `folder`.
+    fn bytes(self, folder: &Path, unpacked: &Unpacked) -> u64 {
+        match self {
+            Self::Tree => unpacked.bytes,
+            Self::Image => std::fs::metadata(folder.join(IMAGE)).map_or(unpacked.bytes, |image| image.len()),
+        }
     }
+}
+
+/// Name of a layer's tree: the same archive makes another by other rules.
+fn key(digest: &Digest, form: Form, shape: Shape) -> String {
+    let form = match form {
+        Form::Droplet => "",
+        Form::Image => "-image",
+    };
+    let shape = match shape {
+        Shape::Tree => "",
+        Shape::Image => ".erofs",
+    };
+    format!("{}{form}{shape}", digest.hex())
 }
 
 impl std::ops::AddAssign for Spent {

@@ -16,7 +16,8 @@ struct World {
 }
 
 fn world(budget: u64) -> World {
-    let dir = tempfile::tempdir().expect("folder");
+    // Not in memory: images are mounted from files of other file systems only.
+    let dir = tempfile::tempdir_in("/var/tmp").expect("folder");
     let blobs = Blobstore::open_directory(&dir.path().join("blobs"), blobstore::Limits::default()).expect("blobs");
     let layers = Layers::open(&dir.path().join("layers"), blobs.clone(), budget, 1, LIMITS).expect("layers");
     World { dir, blobs, layers }
@@ -139,4 +140,88 @@ async fn a_build_can_claim_no_layer_that_it_does_not_hold() {
         world.layers.adopt(&secret, Form::Droplet, long, 8).await.is_err(),
         "larger than allowed"
     );
+}
+
+/// What is in the cache, without what describes it.
+fn cached(world: &World) -> Vec<String> {
+    let listed = std::fs::read_dir(world.dir.path().join("layers")).expect("listed");
+    let names = listed.map(|entry| entry.expect("entry").file_name().into_string().expect("name"));
+    let mut names: Vec<String> = names
+        .filter(|name| !name.ends_with(".json") && name != "tmp" && name != "boot")
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_is_one_mounted_image_for_all_who_use_it() {
+    let world = world(1 << 20);
+    let (digest, bytes) = packed("home/vcap/app/index.html", "hello");
+    stored(&world, &digest, bytes).await;
+    let (one, _) = world.layers.acquire(&digest, Form::Droplet).await.expect("one");
+    let (two, _) = world.layers.acquire(&digest, Form::Droplet).await.expect("two");
+    assert_eq!(one.path(), two.path(), "one mount");
+    assert_eq!(cached(&world), [format!("{}.erofs", digest.hex())]);
+    assert!(
+        std::fs::write(one.path().join("home/vcap/app/index.html"), "x").is_err(),
+        "read-only"
+    );
+    // The next agent mounts what it adopts anew, and what runs keeps its own.
+    let next = Layers::open(&world.dir.path().join("layers"), world.blobs.clone(), 0, 1, LIMITS).expect("opened");
+    let held = next.hold(&digest, Form::Droplet).expect("held");
+    assert_ne!(held.path(), one.path());
+    for tree in [&one, &held] {
+        let text = std::fs::read_to_string(tree.path().join("home/vcap/app/index.html"));
+        assert_eq!(text.expect("file"), "hello");
+    }
+    let path = one.path().to_owned();
+    drop((one, two));
+    assert!(!path.join("home").exists(), "nobody uses it, so it is mounted no more");
+}
+
+#[tokio::test]
+async fn images_are_evicted_like_trees() {
+    let world = world(100_000);
+    let mut digests = Vec::new();
+    for name in ["a", "b"] {
+        let (digest, bytes) = packed(name, &"x".repeat(60_000));
+        stored(&world, &digest, bytes).await;
+        drop(world.layers.acquire(&digest, Form::Droplet).await.expect("acquired"));
+        digests.push(digest);
+    }
+    assert_eq!(cached(&world), [format!("{}.erofs", digests[1].hex())]);
+    assert!(world.layers.hold(&digests[0], Form::Droplet).is_none());
+}
+
+#[tokio::test]
+async fn hosts_that_mount_no_images_have_trees_and_trees_that_are_there_stay_in_use() {
+    let mut world = world(1 << 20);
+    let images = world.layers.images.take();
+    assert!(images.is_some(), "this host mounts images");
+    let (digest, bytes) = packed("home/vcap/app/index.html", "hello");
+    stored(&world, &digest, bytes).await;
+    drop(world.layers.acquire(&digest, Form::Droplet).await.expect("acquired"));
+    assert_eq!(cached(&world), [digest.hex()]);
+    world.layers.images = images;
+    let (tree, spent) = world.layers.acquire(&digest, Form::Droplet).await.expect("acquired");
+    assert_eq!((cached(&world), spent), (vec![digest.hex()], Spent::default()));
+    assert!(tree.path().join("home/vcap/app/index.html").exists());
+    assert!(world.layers.hold(&digest, Form::Droplet).is_some());
+}
+
+#[tokio::test]
+async fn an_image_that_the_kernel_refuses_is_unpacked() {
+    let world = world(1 << 20);
+    let (digest, bytes) = packed("home/vcap/app/index.html", "hello");
+    stored(&world, &digest, bytes).await;
+    drop(world.layers.acquire(&digest, Form::Droplet).await.expect("acquired"));
+    let image = world.dir.path().join(format!("layers/{}.erofs/{IMAGE}", digest.hex()));
+    std::fs::write(&image, "damaged").expect("written");
+    let (tree, _) = world
+        .layers
+        .acquire(&digest, Form::Droplet)
+        .await
+        .expect("all the same");
+    let text = std::fs::read_to_string(tree.path().join("home/vcap/app/index.html"));
+    assert_eq!(text.expect("file"), "hello");
 }

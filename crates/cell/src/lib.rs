@@ -1,7 +1,7 @@
 //! The cell: runs work in sandboxes on one host, as controllers assign it, and tells them what it sees.
 //!
 //! `agent` takes over assignment sets and reports; `work` is one actor per piece of work; `steps` is what the actors
-//! do; `cache`, `layers`, `packages` and `stack` are the trees that sandboxes are made of; `logs` ships what work
+//! do; `cache`, `images`, `layers`, `packages` and `stack` are the trees that sandboxes are made of; `logs` ships what work
 //! writes; `ledger` is what survives the agent. What runs where, and what happens after a failure, is the scheduler's.
 
 mod account;
@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod fd;
 mod health;
+mod images;
 mod layers;
 mod ledger;
 mod logs;

@@ -60,7 +60,10 @@ impl Root {
 
 fn unpack(entries: &[(EntryType, &str, &str, u64)]) -> Result<Root, Error> {
     let root = Root(tempfile::tempdir().expect("folder"));
-    archive(tar(entries).as_slice(), Some(root.0.path()), LIMITS, Form::Image).map(|_| root)
+    let tar = tar(entries);
+    let result = archive(tar.as_slice(), Target::Folder(root.0.path()), LIMITS, Form::Image);
+    super::erofs_tests::same(&tar, LIMITS, Form::Image);
+    result.map(|_| root)
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn what_would_leave_the_root_or_be_a_device_is_refused() {
 fn a_droplets_layer_knows_no_whiteouts() {
     let root = tempfile::tempdir().expect("folder");
     let bytes = tar(&[(EntryType::Regular, "etc/.wh.gone", "", 5)]);
-    archive(bytes.as_slice(), Some(root.path()), LIMITS, Form::Droplet).expect("unpacked");
+    archive(bytes.as_slice(), Target::Folder(root.path()), LIMITS, Form::Droplet).expect("unpacked");
     let found = fs::symlink_metadata(root.path().join("etc/.wh.gone")).expect("a plain file");
     assert!(found.is_file() && found.uid() == owner());
     assert!(!FileType::from_raw_mode(found.mode()).is_char_device());

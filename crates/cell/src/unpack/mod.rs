@@ -3,18 +3,24 @@
 //! A layer may hold folders, plain files, symbolic links and hard links to its own files. Everything else, and every
 //! name that does not stay below the root, ends the unpacking. Setuid bits and extended attributes of the archive are
 //! ignored. In a layer of a droplet all belongs to the user of apps, and no name comes twice. A layer of an image has
-//! owners of its own, may write a name again, and removes what is below it; see [`Form`]. Where trees are kept is
+//! owners of its own, may write a name again, and removes what is below it; see [`Form`]. What becomes of it is a tree
+//! of files, or an image of a file system that holds the same: see [`Target`]. Where these are kept is
 //! [`crate::cache`]'s.
 
+mod ahead;
 mod counted;
 mod entry;
+pub mod erofs;
+mod image;
 mod tree;
 
 use counted::Counted;
 use entry::Entry;
+use image::Image;
 use model::Digest;
 use model::staging::LayerKind;
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -55,6 +61,17 @@ impl Form {
             LayerKind::Runtime | LayerKind::Dependencies | LayerKind::App | LayerKind::Config => Self::Droplet,
         }
     }
+}
+
+/// What is made of an archive.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// Nothing: it is only read and checked.
+    Nothing,
+    /// Files below this folder, which is empty.
+    Folder(&'a Path),
+    /// An image of EROFS in this file, which is empty. Its bytes are the archive's alone.
+    Image(File),
 }
 
 /// How much an archive may become.
@@ -110,21 +127,28 @@ pub enum Error {
     },
 }
 
-/// Unpacks the `tar.zst` in `compressed` below the empty folder `into`, or only reads and checks it without one.
+/// Unpacks the `tar.zst` in `compressed`: one thread decompresses, this one hashes and writes.
 ///
 /// # Errors
 /// See [`Error`]; what was written until then is the caller's to remove.
-pub fn layer(compressed: impl Read, into: Option<&Path>, limits: Limits, form: Form) -> Result<Unpacked, Error> {
+pub fn layer(compressed: impl Read + Send, into: Target<'_>, limits: Limits, form: Form) -> Result<Unpacked, Error> {
     let mut decoder = zstd::stream::read::Decoder::new(compressed).map_err(Error::Corrupt)?;
     decoder.window_log_max(MAX_WINDOW_LOG).map_err(Error::Corrupt)?;
-    archive(decoder, into, limits, form)
+    std::thread::scope(|scope| {
+        let (filler, ahead) = ahead::pair();
+        let thread = std::thread::Builder::new().name("decompress".to_owned());
+        thread
+            .spawn_scoped(scope, || filler.run(decoder))
+            .map_err(Error::Corrupt)?;
+        archive(ahead, into, limits, form)
+    })
 }
 
 /// Unpacks the uncompressed archive `tar`, as [`layer`] does.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn archive(tar: impl Read, into: Option<&Path>, limits: Limits, form: Form) -> Result<Unpacked, Error> {
+pub fn archive(tar: impl Read, into: Target<'_>, limits: Limits, form: Form) -> Result<Unpacked, Error> {
     let allowance = Rc::new(Cell::new(MAX_HEADER_BYTES));
     let source = Counted::new(tar, limits.bytes, Rc::clone(&allowance));
     let mut archive = tar::Archive::new(source);
@@ -152,22 +176,17 @@ pub fn archive(tar: impl Read, into: Option<&Path>, limits: Limits, form: Form) 
 fn write_entries<R: Read>(
     archive: &mut tar::Archive<R>,
     allowance: &Cell<u64>,
-    into: Option<&Path>,
+    into: Target<'_>,
     limits: Limits,
     form: Form,
 ) -> Result<u64, Error> {
-    let mut tree = into
-        .map(|path| Tree::open(path, form))
-        .transpose()
-        .map_err(|source| Error::Write {
-            name: "/".to_owned(),
-            source,
-        })?;
+    let mut writing = Writing::open(into, form).map_err(unwritten)?;
     let mut count = 0;
     let mut entries = archive.entries().map_err(Error::Corrupt)?;
     loop {
         allowance.set(MAX_HEADER_BYTES);
         let Some(entry) = entries.next() else {
+            writing.finish().map_err(unwritten)?;
             return Ok(count);
         };
         let mut entry = entry.map_err(Error::Corrupt)?;
@@ -180,10 +199,43 @@ fn write_entries<R: Read>(
             });
         }
         let checked = Entry::check(&mut entry, form)?;
-        match &mut tree {
-            Some(tree) => tree.write(&checked, &mut entry)?,
-            None => drop(io::copy(&mut entry, &mut io::sink()).map_err(Error::Corrupt)?),
+        match &mut writing {
+            Writing::Nothing => drop(io::copy(&mut entry, &mut io::sink()).map_err(Error::Corrupt)?),
+            Writing::Tree(tree) => tree.write(&checked, &mut entry)?,
+            Writing::Image(image) => image.write(&checked, &mut entry)?,
         }
+    }
+}
+
+/// A target that is being written.
+enum Writing {
+    Nothing,
+    Tree(Tree),
+    Image(Box<Image>),
+}
+
+impl Writing {
+    fn open(target: Target<'_>, form: Form) -> io::Result<Self> {
+        Ok(match target {
+            Target::Nothing => Self::Nothing,
+            Target::Folder(path) => Self::Tree(Tree::open(path, form)?),
+            Target::Image(file) => Self::Image(Box::new(Image::new(file, form))),
+        })
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Nothing | Self::Tree(_) => Ok(()),
+            Self::Image(image) => image.finish(),
+        }
+    }
+}
+
+/// An error of the whole.
+fn unwritten(source: io::Error) -> Error {
+    Error::Write {
+        name: "/".to_owned(),
+        source,
     }
 }
 
@@ -202,5 +254,7 @@ fn shown(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod erofs_tests;
 #[cfg(test)]
 mod image_tests;

@@ -68,13 +68,17 @@ fn unpack(tar: &[u8]) -> (tempfile::TempDir, Result<Unpacked, Error>) {
     let root = outer.path().join("root");
     std::fs::create_dir(&root).expect("root");
     std::fs::write(outer.path().join("canary"), "alive").expect("canary");
-    let result = archive(tar, Some(&root), LIMITS, Form::Droplet);
+    let result = archive(tar, Target::Folder(&root), LIMITS, Form::Droplet);
     assert_eq!(
         std::fs::read_to_string(outer.path().join("canary")).expect("canary"),
         "alive"
     );
     let names: Vec<_> = std::fs::read_dir(outer.path()).expect("list").collect();
     assert_eq!(names.len(), 2, "nothing beside the root");
+    // An image takes and refuses the same.
+    let image = tempfile::tempfile().expect("a file");
+    let imaged = archive(tar, Target::Image(image), LIMITS, Form::Droplet);
+    assert_eq!(imaged.as_ref().ok(), result.as_ref().ok(), "{imaged:?} for {result:?}");
     (outer, result)
 }
 
@@ -110,14 +114,14 @@ fn a_layer_becomes_a_tree_of_the_apps_user() {
 fn compressed_layers_are_read_and_checked_without_a_folder_too() {
     let tar = Tar::new().file("a/b", "contents").bytes();
     let packed = zstd::encode_all(tar.as_slice(), 1).expect("compress");
-    let unpacked = layer(packed.as_slice(), None, LIMITS, Form::Droplet).expect("reads");
+    let unpacked = layer(packed.as_slice(), Target::Nothing, LIMITS, Form::Droplet).expect("reads");
     assert_eq!(unpacked.digest, Digest::from_sha256(Sha256::digest(&tar).into()));
     assert!(
-        layer(&packed[..packed.len() - 3], None, LIMITS, Form::Droplet).is_err(),
+        layer(&packed[..packed.len() - 3], Target::Nothing, LIMITS, Form::Droplet).is_err(),
         "cut off"
     );
     assert!(
-        layer(tar.as_slice(), None, LIMITS, Form::Droplet).is_err(),
+        layer(tar.as_slice(), Target::Nothing, LIMITS, Form::Droplet).is_err(),
         "not compressed"
     );
 }
@@ -183,7 +187,7 @@ fn bombs_end_at_their_limits() {
     let tar = Tar::new().raw(tar::EntryType::Regular, b"zeros", b"", &zeros).bytes();
     let packed = zstd::encode_all(tar.as_slice(), 1).expect("compress");
     assert!(packed.len() < 4096);
-    let result = layer(packed.as_slice(), None, LIMITS, Form::Droplet);
+    let result = layer(packed.as_slice(), Target::Nothing, LIMITS, Form::Droplet);
     assert!(
         matches!(result, Err(Error::TooLarge { what: "bytes", .. })),
         "{result:?}"
@@ -192,7 +196,7 @@ fn bombs_end_at_their_limits() {
     let many = (0..101)
         .fold(Tar::new(), |tar, n| tar.file(&format!("f{n}"), ""))
         .bytes();
-    let result = archive(many.as_slice(), None, LIMITS, Form::Droplet);
+    let result = archive(many.as_slice(), Target::Nothing, LIMITS, Form::Droplet);
     assert!(
         matches!(result, Err(Error::TooLarge { what: "entries", .. })),
         "{result:?}"
@@ -203,7 +207,7 @@ fn bombs_end_at_their_limits() {
         .raw(tar::EntryType::GNULongName, b"long", b"", &name)
         .file("x", "x")
         .bytes();
-    let result = archive(long.as_slice(), None, LIMITS, Form::Droplet);
+    let result = archive(long.as_slice(), Target::Nothing, LIMITS, Form::Droplet);
     assert!(
         matches!(
             result,
@@ -217,7 +221,7 @@ fn bombs_end_at_their_limits() {
 
     let mut trailing = Tar::new().file("a", "x").bytes();
     trailing.extend(vec![0; 2 << 20]);
-    let result = archive(trailing.as_slice(), None, LIMITS, Form::Droplet);
+    let result = archive(trailing.as_slice(), Target::Nothing, LIMITS, Form::Droplet);
     assert!(
         matches!(result, Err(Error::TooLarge { what: "bytes", .. })),
         "{result:?}"

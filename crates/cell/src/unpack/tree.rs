@@ -200,7 +200,7 @@ fn own(parent: &OwnedFd, name: &[u8], (user, group): (u32, u32), flags: AtFlags)
     rustix::fs::chownat(parent, name, Some(user), Some(group), flags)
 }
 
-fn outside((user, group): (u32, u32)) -> (Uid, Gid) {
+pub(super) fn outside((user, group): (u32, u32)) -> (Uid, Gid) {
     let outside = sandbox::unprivileged::owner;
     (Uid::from_raw(outside(user)), Gid::from_raw(outside(group)))
 }

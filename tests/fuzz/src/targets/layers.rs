@@ -31,14 +31,14 @@ fn unpacked(data: &[u8], form: Form) {
     let Some((how, data)) = data.split_first() else { return };
     let tar = repaired(data);
     if how % 4 != 0 {
-        let _ = unpack::archive(&tar[..], None, LIMITS, form);
+        let _ = unpack::archive(&tar[..], unpack::Target::Nothing, LIMITS, form);
         return;
     }
     let scratch = Scratch::new();
     let inside = scratch.path().join("inside");
     std::fs::create_dir(&inside).expect("memory takes a folder");
     let outside = scratch.write("outside", b"untouched");
-    let written = unpack::archive(&tar[..], Some(&inside), LIMITS, form);
+    let written = unpack::archive(&tar[..], unpack::Target::Folder(&inside), LIMITS, form);
     assert_eq!(
         std::fs::read(&outside).ok().as_deref(),
         Some(&b"untouched"[..]),
@@ -50,10 +50,33 @@ fn unpacked(data: &[u8], form: Form) {
     if let Ok(unpacked) = written {
         assert!(unpacked.entries <= LIMITS.entries, "more entries than allowed");
         assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
-        let read = unpack::archive(&tar[..], None, LIMITS, form).expect("what can be written can be read");
+        let read =
+            unpack::archive(&tar[..], unpack::Target::Nothing, LIMITS, form).expect("what can be written can be read");
         assert_eq!(read, unpacked, "reading and writing differ");
     }
     assert!(found <= 100 * 128, "{found} files from at most 100 entries");
+    as_image(&tar, form, written.as_ref().ok(), found);
+}
+
+/// The same archive as an image: taken or refused as its tree is, and where this machine mounts it, with as many files.
+fn as_image(tar: &[u8], form: Form, written: Option<&unpack::Unpacked>, found: usize) {
+    use std::os::fd::AsRawFd as _;
+    // Not in memory: images are mounted from files of other file systems only.
+    let file = tempfile::NamedTempFile::new_in("/var/tmp").expect("a file");
+    let target = unpack::Target::Image(file.reopen().expect("it is ours"));
+    let image = unpack::archive(tar, target, LIMITS, form);
+    assert_eq!(image.as_ref().ok(), written, "an image and a tree differ: {image:?}");
+    if image.is_err() {
+        return;
+    }
+    if let Ok(mount) = unpack::erofs::mount(file.path()) {
+        let shown = format!("/proc/self/fd/{}", mount.as_raw_fd());
+        assert_eq!(
+            count(Path::new(&shown)),
+            found,
+            "an image shows other files than a tree has"
+        );
+    }
 }
 
 /// Files and folders below `folder`; none of them set to another user.
@@ -165,7 +188,7 @@ fn one(all: &[Entry<'_>]) -> Vec<u8> {
 
 /// A compressed archive, read only.
 pub fn compressed(data: &[u8]) {
-    if let Ok(unpacked) = unpack::layer(data, None, LIMITS, Form::Droplet) {
+    if let Ok(unpacked) = unpack::layer(data, unpack::Target::Nothing, LIMITS, Form::Droplet) {
         assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
     }
 }
