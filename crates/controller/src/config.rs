@@ -37,6 +37,35 @@ pub struct Config {
     pub lifecycle_path: PathBuf,
     /// What requests and keys are held to.
     pub limits: Limits,
+    /// The identity provider where people can sign in too.
+    pub oidc: Option<Oidc>,
+}
+
+/// An identity provider (OpenID Connect).
+#[derive(Clone)]
+pub struct Oidc {
+    /// Its own name of itself: an address, below which its description is.
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: Secret,
+    /// `openid`, and what its claims come with.
+    pub scopes: Vec<String>,
+    /// What users from there are told apart by from users of other origins.
+    pub origin: String,
+    /// Text of the link to it.
+    pub label: String,
+    /// The claim that is the user's name.
+    pub name_claim: String,
+}
+
+impl std::fmt::Debug for Oidc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Oidc")
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What requests and keys are held to.

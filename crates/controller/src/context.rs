@@ -1,7 +1,8 @@
 //! What every handler and background task works with.
 
 use crate::auth::{Keys, Lockout, Rates};
-use crate::config::Config;
+use crate::config::{Config, Oidc};
+use crate::oauth::Provider;
 use api::cell::WorkStats;
 use blobstore::Blobstore;
 use model::Timestamp;
@@ -29,6 +30,8 @@ pub struct Context {
     pub lockout: Lockout,
     /// Who asked how often.
     pub(crate) rates: Rates,
+    /// Where people sign in who don't here.
+    pub(crate) oidc: Option<Provider>,
     pub clock: Clock,
     pub config: Arc<Config>,
     pub wake: Wake,
@@ -56,6 +59,7 @@ impl Context {
             tokens,
             lockout: Lockout::default(),
             rates: Rates::default(),
+            oidc: config.oidc.clone().and_then(provider),
             clock,
             config,
             wake: Wake::default(),
@@ -76,6 +80,13 @@ impl Context {
     pub fn system_clock() -> Clock {
         Arc::new(Timestamp::now_utc)
     }
+}
+
+/// What talks to the identity provider. Without it people sign in here alone.
+fn provider(config: Oidc) -> Option<Provider> {
+    let made = Provider::new(config);
+    made.inspect_err(|error| tracing::error!(%error, "nobody can sign in at the identity provider"))
+        .ok()
 }
 
 /// Wakes background tasks at once, instead of when they next look.

@@ -31,7 +31,7 @@ mod sweep;
 mod v3;
 
 pub use auth::{KeyError, Keys, RateLimits};
-pub use config::{Blobs, Bootstrap, BuildpackInfo, Config, Database, EncryptionKey, Limits};
+pub use config::{Blobs, Bootstrap, BuildpackInfo, Config, Database, EncryptionKey, Limits, Oidc};
 pub use context::{Clock, Context, Usage, Wake};
 pub use control::{Control, Explanation, Timing};
 pub use serve::{Error, run, surface};

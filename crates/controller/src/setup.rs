@@ -96,6 +96,7 @@ async fn fill(tx: &Tx, wanted: &Bootstrap, hashed: Option<String>, now: Timestam
         Some(known) => known.user,
         None => {
             let user = User {
+                origin: User::HERE.to_owned(),
                 id: fresh::<UserId>(),
                 name: wanted.admin_name.clone(),
                 admin: true,

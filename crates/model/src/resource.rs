@@ -62,9 +62,16 @@ pub struct Space {
 pub struct User {
     pub id: UserId,
     pub name: String,
+    /// Where they sign in: [`User::HERE`], or the name of an identity provider.
+    pub origin: String,
     pub admin: bool,
     pub metadata: Metadata,
     pub created_at: Timestamp,
+}
+
+impl User {
+    /// The origin of those who sign in here, as CF names it.
+    pub const HERE: &str = "uaa";
 }
 
 /// A role's type, as CF names it.

@@ -1,8 +1,10 @@
 //! Settings: the commented defaults, a file, the environment, flags, in that order; all of it checked before anything
 //! starts. Here and in `main.rs` alone the environment is read.
 
+mod login;
 mod router;
 
+use self::login::Login;
 pub use self::router::Router;
 
 use anyhow::{Context as _, bail};
@@ -27,6 +29,7 @@ pub struct Config {
     pub blobs: Blobs,
     pub cluster: Cluster,
     pub controller: Controller,
+    pub login: Login,
     pub ssh: Ssh,
     pub router: Router,
     pub cell: Cell,

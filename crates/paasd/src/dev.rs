@@ -248,6 +248,7 @@ pub fn controller_config(
             ..controller::Limits::default()
         },
         lifecycle_path: install.libexec.join("paas-lifecycle"),
+        oidc: config.login.oidc.told()?,
     })
 }
 

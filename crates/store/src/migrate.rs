@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(17, "0017_usage_events"),
     migration!(18, "0018_isolation_segments"),
     migration!(19, "0019_logins"),
+    migration!(20, "0020_origins"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

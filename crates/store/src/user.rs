@@ -35,6 +35,8 @@ pub struct UserFilter {
     pub ids: Option<Vec<UserId>>,
     /// Whatever their case.
     pub names: Option<Vec<String>>,
+    /// Where they sign in.
+    pub origins: Option<Vec<String>>,
     /// Parts of names, one of which has to be in it.
     pub parts: Option<Vec<String>>,
     /// Who has a role in this organisation.
@@ -44,14 +46,15 @@ pub struct UserFilter {
     pub common: Common,
 }
 
-const USER: &str = "t.id, t.name, t.kind, t.admin, t.password_hash, t.metadata, t.created_at";
-const COLUMNS: &str = "SELECT id, name, kind, admin, password_hash, metadata, created_at FROM users WHERE ";
+const USER: &str = "t.id, t.name, t.origin, t.kind, t.admin, t.password_hash, t.metadata, t.created_at";
+const COLUMNS: &str = "SELECT id, name, origin, kind, admin, password_hash, metadata, created_at FROM users WHERE ";
 
 fn stored(_: &Db, row: &Row) -> Result<StoredUser> {
     Ok(StoredUser {
         user: User {
             id: row.id("id")?,
             name: row.text("name")?,
+            origin: row.text("origin")?,
             admin: row.get("admin")?,
             metadata: row.json("metadata")?,
             created_at: row.time("created_at")?,
@@ -68,11 +71,28 @@ impl Db {
         Ok(self.find(query, stored).await?.map(|stored| stored.user))
     }
 
-    /// A user or client by name, whatever its case.
+    /// A user or client by name, whatever its case, who signs in here.
     pub async fn user_by_name(&self, kind: UserKind, name: &str) -> Result<Option<StoredUser>> {
+        self.user_by_name_at(kind, User::HERE, name).await
+    }
+
+    /// The user that an identity provider knows by this id.
+    pub async fn user_by_identity(&self, origin: &str, external_id: &str) -> Result<Option<User>> {
+        let query = Query::new("user_by_identity", external_id, COLUMNS)
+            .push("origin = ")
+            .push_arg(origin)
+            .push(" AND external_id = ")
+            .push_arg(external_id);
+        Ok(self.find(query, stored).await?.map(|stored| stored.user))
+    }
+
+    /// A user or client by origin and name, whatever its case.
+    pub async fn user_by_name_at(&self, kind: UserKind, origin: &str, name: &str) -> Result<Option<StoredUser>> {
         let query = Query::new("user_by_name", name, COLUMNS)
             .push("kind = ")
             .push_arg(word(&kind)?)
+            .push(" AND origin = ")
+            .push_arg(origin)
             .push(" AND lower(name) = lower(")
             .push_arg(name)
             .push(")");
@@ -84,6 +104,7 @@ impl Db {
         let lower = |texts: &Vec<String>| texts.iter().map(|text| text.to_lowercase()).collect::<Vec<_>>();
         let mut query = Query::new("user_list", "a list", "FROM users t WHERE t.kind = 'user'")
             .and_in_some("t.id", filter.ids.as_deref())
+            .and_in_some("t.origin", filter.origins.as_deref())
             .and_in_some("lower(t.name)", filter.names.as_ref().map(lower).as_deref());
         for (n, part) in filter.parts.iter().flatten().enumerate() {
             query = query
@@ -153,7 +174,8 @@ impl Tx {
         let query = Query::new(
             "user_create",
             new.user.id,
-            "INSERT INTO users (id, name, kind, admin, password_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO users (id, name, kind, admin, password_hash, created_at, origin) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .taken("user name")
         .arg(new.user.id)
@@ -161,8 +183,22 @@ impl Tx {
         .arg(word(&new.kind)?)
         .arg(new.user.admin)
         .arg(new.password_hash.clone())
-        .arg(new.user.created_at);
+        .arg(new.user.created_at)
+        .arg(new.user.origin.as_str());
         self.execute(query).await.map(drop)
+    }
+
+    /// Binds a user to what an identity provider knows them by. False where they are bound already. Taken: `user`.
+    pub async fn user_identify(&self, id: UserId, external_id: &str) -> Result<bool> {
+        let query = Query::new(
+            "user_identify",
+            id,
+            "UPDATE users SET external_id = $1 WHERE id = $2 AND external_id IS NULL",
+        )
+        .taken("user")
+        .arg(external_id)
+        .arg(id);
+        Ok(self.execute(query).await? > 0)
     }
 
     /// Whether it is an administrator. False where there is no such user.

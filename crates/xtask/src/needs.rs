@@ -23,7 +23,7 @@ struct Need {
     purpose: Purpose,
 }
 
-const NEEDS: [Need; 21] = [
+const NEEDS: [Need; 22] = [
     Need {
         program: "cc",
         package: "build-essential",
@@ -85,6 +85,12 @@ const NEEDS: [Need; 21] = [
     Need {
         program: "python3",
         package: "python3-venv",
+        purpose: Purpose::Test,
+    },
+    // The identity provider that tests sign in at is of npm.
+    Need {
+        program: "npm",
+        package: "npm",
         purpose: Purpose::Test,
     },
     // Java apps of the tests are compiled by it.

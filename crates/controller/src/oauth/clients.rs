@@ -148,6 +148,7 @@ async fn create(
     let by = By::caller(&caller, &context);
     let client = StoredUser {
         user: User {
+            origin: User::HERE.to_owned(),
             id: fresh::<UserId>(),
             name: name.to_owned(),
             admin: body.authorities.iter().any(|authority| authority == ADMIN),

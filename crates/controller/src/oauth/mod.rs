@@ -5,11 +5,13 @@ mod clients;
 mod codes;
 mod device;
 mod keys;
+mod oidc;
 mod pages;
 mod passcode;
 mod users;
 
 pub(crate) use codes::{SSH_CLIENT, digest_of};
+pub(crate) use oidc::Provider;
 
 use crate::auth::{ACCESS_SECONDS, REFRESH_SECONDS, verify};
 use crate::context::Context;
@@ -43,6 +45,7 @@ pub(crate) fn routes() -> Router<Context> {
         .route("/login", get(login))
         .merge(keys::routes())
         .merge(codes::routes())
+        .merge(oidc::routes())
         .merge(passcode::routes())
         .merge(device::routes())
         .merge(clients::routes())
@@ -230,7 +233,7 @@ async fn by_refresh(context: &Context, form: TokenRequest, client: &str) -> Resu
     let user = context.store.user_fetch(found.user).await?;
     let user = user.ok_or(Refusal::Unauthorized("invalid_token"))?;
     // The same refresh token goes on: two invocations of a client may refresh at once.
-    let mut token = access(context, &user, client, "refresh_token", "uaa")?;
+    let mut token = access(context, &user, client, "refresh_token", UserKind::User)?;
     token.refresh_token = Some(text);
     Ok(token)
 }
@@ -239,13 +242,19 @@ async fn by_client(context: &Context, client: &str, secret: Secret) -> Result<To
     let known = context.store.user_by_name(UserKind::Client, client).await?;
     let hash = known.as_ref().and_then(|known| known.password_hash.clone());
     match (verify(secret, hash).await, known) {
-        (true, Some(known)) => Ok(access(context, &known.user, client, "client_credentials", "client")?),
+        (true, Some(known)) => Ok(access(
+            context,
+            &known.user,
+            client,
+            "client_credentials",
+            UserKind::Client,
+        )?),
         _ => Err(Refusal::Unauthorized("invalid_client")),
     }
 }
 
 async fn with_refresh(context: &Context, user: &User, client: &str, grant: &str) -> Result<Token, Refusal> {
-    let mut token = access(context, user, client, grant, "uaa")?;
+    let mut token = access(context, user, client, grant, UserKind::User)?;
     let mut random = [0; 32];
     rand::rng().fill_bytes(&mut random);
     let text = format!("{}-r", URL_SAFE_NO_PAD.encode(random));
@@ -264,7 +273,7 @@ async fn with_refresh(context: &Context, user: &User, client: &str, grant: &str)
     Ok(token)
 }
 
-fn access(context: &Context, user: &User, client: &str, grant: &str, origin: &str) -> Answer<Token> {
+fn access(context: &Context, user: &User, client: &str, grant: &str, kind: UserKind) -> Answer<Token> {
     let now: Timestamp = context.now();
     let mut scope = vec![
         "openid".to_owned(),
@@ -274,7 +283,7 @@ fn access(context: &Context, user: &User, client: &str, grant: &str, origin: &st
     if user.admin {
         scope.push("cloud_controller.admin".to_owned());
     }
-    let person = origin == "uaa";
+    let person = kind == UserKind::User;
     let claims = Claims {
         jti: Uuid::new_v4().to_string(),
         sub: user.id.to_string(),
@@ -286,7 +295,7 @@ fn access(context: &Context, user: &User, client: &str, grant: &str, origin: &st
         user_id: person.then(|| user.id.to_string()),
         user_name: person.then(|| user.name.clone()),
         email: person.then(|| user.name.clone()),
-        origin: person.then(|| origin.to_owned()),
+        origin: person.then(|| user.origin.clone()),
         grant_type: grant.to_owned(),
         iat: now.unix_timestamp(),
         exp: now.unix_timestamp() + ACCESS_SECONDS,

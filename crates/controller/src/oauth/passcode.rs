@@ -1,6 +1,6 @@
 //! `/passcode`: a one-time code for a log-in at the command line (`cf login --sso`), for who logs in in a browser.
 
-use super::{Refusal, codes, pages, sign_in, with_refresh};
+use super::{Refusal, codes, oidc, pages, sign_in, with_refresh};
 use crate::context::Context;
 use api::v3::oauth::Token;
 use axum::Router;
@@ -24,7 +24,8 @@ async fn ask(State(context): State<Context>) -> Response {
 
 fn shown(context: &Context, status: StatusCode, wrong: &str) -> Response {
     let fields = format!(
-        "<p>Log in to get a code that a command line asks for.</p><p class=\"wrong\">{}</p>{}<button>Get a code</button>",
+        "<p>Log in to get a code that a command line asks for.</p>{}<p class=\"wrong\">{}</p>{}<button>Get a code</button>",
+        oidc::link(context),
         pages::escape(wrong),
         pages::CREDENTIALS
     );

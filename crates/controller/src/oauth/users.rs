@@ -69,7 +69,7 @@ fn present(user: &User) -> Value {
         "name": {"familyName": user.name, "givenName": user.name},
         "emails": [{"value": user.name, "primary": true}],
         "groups": groups.iter().map(|group| json!({"value": group, "display": group})).collect::<Vec<_>>(),
-        "origin": "uaa",
+        "origin": user.origin,
         "active": true,
         "verified": true,
         "zoneId": "uaa",
@@ -128,12 +128,10 @@ async fn list(
 ) -> Result<Json<Value>, Refusal> {
     admins_only(&caller)?;
     let filters = filters(query.get("filter").map_or("", String::as_str))?;
-    if filters.get("origin").is_some_and(|origin| origin != "uaa") {
-        return Ok(listed(&[], 0));
-    }
     let filter = UserFilter {
         ids: filters.get("id").map(|id| id.parse().into_iter().collect()),
         names: filters.get("username").map(|name| vec![name.clone()]),
+        origins: filters.get("origin").map(|origin| vec![origin.clone()]),
         ..UserFilter::default()
     };
     let page = Page {
@@ -154,21 +152,20 @@ async fn create(
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     admins_only(&caller)?;
-    if new
-        .origin
-        .as_deref()
-        .is_some_and(|origin| !["", "uaa"].contains(&origin))
-    {
-        return Err(invalid("Users of other identity providers are not available yet"));
-    }
+    let origin = origin(&context, new.origin)?;
     let name = new.user_name.trim().to_owned();
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         return Err(invalid(format!("A username has 1 to {MAX_NAME_BYTES} bytes")));
     }
-    let password = new.password.ok_or_else(|| invalid("A password is required"))?;
-    let hashed = hashed(password).await?;
+    // Who signs in elsewhere has the password there; clients send one all the same.
+    let hashed = match new.password.filter(|_| origin == User::HERE) {
+        Some(password) => Some(hashed(password).await?),
+        None if origin == User::HERE => return Err(invalid("A password is required")),
+        None => None,
+    };
     let by = By::caller(&caller, &context);
     let user = User {
+        origin,
         id: fresh::<UserId>(),
         name,
         admin: false,
@@ -180,7 +177,7 @@ async fn create(
         .user_create(&StoredUser {
             user: user.clone(),
             kind: UserKind::User,
-            password_hash: Some(hashed),
+            password_hash: hashed,
         })
         .await;
     match created {
@@ -196,6 +193,17 @@ async fn create(
     tx.event(by.event("audit.user.create", target(&user), None, json!({})));
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(present(&user))))
+}
+
+/// Where a new user signs in: here, unless it is the identity provider.
+fn origin(context: &Context, wanted: Option<String>) -> Result<String, Refusal> {
+    let wanted = wanted.filter(|origin| !origin.is_empty());
+    let origin = wanted.unwrap_or_else(|| User::HERE.to_owned());
+    let outside = context.oidc.as_ref().map(|provider| &provider.config().origin);
+    if origin == User::HERE || Some(&origin) == outside {
+        return Ok(origin);
+    }
+    Err(invalid(format!("There is no identity provider {origin:?}")))
 }
 
 fn invalid(description: impl Into<String>) -> Refusal {
@@ -267,6 +275,9 @@ async fn password(
         admins_only(&caller)?;
     }
     let user = user(&context, &guid).await?;
+    if user.origin != User::HERE {
+        return Err(invalid("This user's password is the identity provider's"));
+    }
     if own {
         let known = context.store.user_by_name(UserKind::User, &user.name).await?;
         let old = body.old_password.unwrap_or_default();
@@ -335,15 +346,16 @@ async fn set_admin(context: &Context, caller: &Caller, group: &str, guid: &str, 
     Ok(())
 }
 
-async fn userinfo(caller: Caller) -> Json<Value> {
-    Json(json!({
-        "sub": caller.id,
-        "user_id": caller.id,
-        "user_name": caller.name,
-        "name": caller.name,
-        "email": caller.name,
-        "origin": "uaa",
-    }))
+async fn userinfo(State(context): State<Context>, caller: Caller) -> Result<Json<Value>, Refusal> {
+    let user = user(&context, &caller.id.to_string()).await?;
+    Ok(Json(json!({
+        "sub": user.id,
+        "user_id": user.id,
+        "user_name": user.name,
+        "name": user.name,
+        "email": user.name,
+        "origin": user.origin,
+    })))
 }
 
 #[cfg(test)]

@@ -193,17 +193,18 @@ async fn place(
 }
 
 async fn grantee(context: &Context, data: &v3::RoleUserData) -> Answer<User> {
+    let origin = data.origin.as_deref().unwrap_or(User::HERE);
     let found = match (data.guid, data.username.as_deref()) {
         (Some(id), _) => context.store.user_fetch(id).await?,
         (None, Some(name)) => {
-            let found = context.store.user_by_name(UserKind::User, name).await?;
+            let found = context.store.user_by_name_at(UserKind::User, origin, name).await?;
             found.map(|found| found.user)
         }
         (None, None) => None,
     };
     found.ok_or_else(|| {
         let detail = match data.username.as_deref() {
-            Some(name) => format!("No user exists with the username '{name}' and origin 'uaa'."),
+            Some(name) => format!("No user exists with the username '{name}' and origin '{origin}'."),
             None => "Invalid user. Ensure that the user exists and you have access to it.".to_owned(),
         };
         Failure::refused(detail)

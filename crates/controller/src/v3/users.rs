@@ -37,16 +37,13 @@ pub(super) fn present(context: &Context, user: User) -> v3::User {
         updated_at: user.created_at,
         username: Some(user.name.clone()),
         presentation_name: user.name,
-        origin: Some("uaa".to_owned()),
+        origin: Some(user.origin),
         metadata: user.metadata,
     }
 }
 
 fn filter(query: &Query) -> Answer<UserFilter> {
     query.only(&["guids", "usernames", "partial_usernames", "origins"])?;
-    let foreign = query
-        .texts("origins")
-        .is_some_and(|origins| !origins.iter().any(|origin| origin == "uaa"));
     let parts = query.texts("partial_usernames");
     if parts.as_ref().is_some_and(|parts| parts.len() > MAX_PARTS) {
         let detail = format!("The query parameter is invalid: at most {MAX_PARTS} partial_usernames");
@@ -54,7 +51,8 @@ fn filter(query: &Query) -> Answer<UserFilter> {
     }
     Ok(UserFilter {
         common: query.common()?,
-        ids: if foreign { Some(Vec::new()) } else { query.ids("guids") },
+        ids: query.ids("guids"),
+        origins: query.texts("origins"),
         names: query.texts("usernames"),
         parts,
         ..UserFilter::default()

@@ -100,6 +100,7 @@ pub async fn platform_with(store: &TestStore, change: impl FnOnce(&mut Config)) 
             ..controller::Limits::default()
         },
         lifecycle_path: "/bin/true".into(),
+        oidc: None,
     };
     change(&mut config);
     let clock = Context::system_clock();
@@ -182,6 +183,7 @@ impl Platform {
     pub async fn user(&self, name: &str) -> Client<'_> {
         let user = store::StoredUser {
             user: model::resource::User {
+                origin: model::resource::User::HERE.to_owned(),
                 id: Uuid::new_v4().into(),
                 name: name.to_owned(),
                 admin: false,

@@ -30,6 +30,7 @@ mod security_groups;
 mod services;
 mod sessions;
 mod sidecars;
+mod sign_in;
 mod tasks;
 mod tenants;
 mod uploads;

@@ -33,6 +33,7 @@ fn config(folder: &Path, key: u8) -> Config {
         lifecycle_version: "1".to_owned(),
         limits: controller::Limits::default(),
         lifecycle_path: "/bin/true".into(),
+        oidc: None,
     }
 }
 

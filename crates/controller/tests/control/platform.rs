@@ -95,6 +95,7 @@ pub fn config(folders: &Folders, address: SocketAddr) -> Config {
         lifecycle_version: "1".to_owned(),
         limits: controller::Limits::default(),
         lifecycle_path: "/bin/true".into(),
+        oidc: None,
     }
 }
 

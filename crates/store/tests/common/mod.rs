@@ -31,6 +31,7 @@ pub fn digest(seed: u8) -> Digest {
 pub fn user(name: &str) -> StoredUser {
     StoredUser {
         user: User {
+            origin: User::HERE.to_owned(),
             id: id(),
             name: name.into(),
             admin: false,
