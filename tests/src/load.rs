@@ -48,6 +48,12 @@ impl Load {
         true
     }
 
+    /// Requests that were answered so far.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Ends it, once there was enough of it: what it accompanies may be over before all clients have begun. The failures.
     #[must_use]
     pub fn stop(self) -> Vec<String> {

@@ -7,6 +7,7 @@ pub mod cell;
 mod controllers;
 pub mod edge;
 pub mod error;
+pub mod machine;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod v3;

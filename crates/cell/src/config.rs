@@ -5,7 +5,7 @@ use crate::{stack, unpack};
 use api::Controllers;
 use blobstore::Blobstore;
 use blobstore::pack::TreeLimits;
-use model::Secret;
+use identity::Proof;
 use model::id::CellId;
 use sandbox::net::{Egress, NetworkConfig};
 use std::fs;
@@ -37,7 +37,7 @@ pub struct Config {
     /// The controllers, any of which it may talk to.
     pub controllers: Controllers,
     /// What the cell proves itself by.
-    pub machine_token: Secret,
+    pub proof: Proof,
     /// Where layers and packages come from and go to.
     pub blobs: Blobstore,
     /// The program `paas-init`.
@@ -183,7 +183,7 @@ impl Config {
     pub fn new(
         state_dir: PathBuf,
         controllers: Controllers,
-        machine_token: Secret,
+        proof: impl Into<Proof>,
         blobs: Blobstore,
         libexec: &Path,
         network: NetworkConfig,
@@ -194,7 +194,7 @@ impl Config {
             zone: "default".to_owned(),
             tags: Vec::new(),
             controllers,
-            machine_token,
+            proof: proof.into(),
             blobs,
             init_path: libexec.join("paas-init"),
             lifecycle_path: libexec.join("paas-lifecycle"),

@@ -14,12 +14,10 @@ use sandbox::{Exec, Sandbox};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 /// Time to reach the controller.
 const DIAL: Duration = Duration::from_secs(10);
@@ -40,7 +38,7 @@ const SIGPWR: i32 = 30;
 /// The largest number of a signal that people may send.
 const LAST_SIGNAL: i32 = 15;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<reqwest::Upgraded>;
 type Sink = SplitSink<Socket, Message>;
 
 /// Runs `request` in `sandbox` in the background. Everything that goes wrong is told to the session.
@@ -101,18 +99,13 @@ async fn run(core: &Core, spec: &WorkSpec, sandbox: Arc<Sandbox>, request: Reque
 }
 
 async fn dial(core: &Core, request: &Request) -> Result<Socket, WsError> {
-    let (url, token) = core.client.session(request.session);
-    let mut http = url.into_client_request()?;
-    let bearer = format!("Bearer {}", token.expose()).parse();
-    http.headers_mut()
-        .insert("authorization", bearer.map_err(|_| WsError::ConnectionClosed)?);
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    match tokio::time::timeout(DIAL, connect_async_with_config(http, Some(config), true)).await {
-        Ok(connected) => Ok(connected?.0),
-        Err(_) => Err(WsError::Io(std::io::ErrorKind::TimedOut.into())),
-    }
+    let dialled = tokio::time::timeout(DIAL, core.client.session(request.session)).await;
+    let dialled = dialled.map_err(|_| WsError::Io(std::io::ErrorKind::TimedOut.into()))?;
+    let connection = dialled.map_err(|failure| WsError::Io(std::io::Error::other(failure)))?;
+    Ok(WebSocketStream::from_raw_socket(connection, Role::Client, Some(config)).await)
 }
 
 async fn fail(sink: &mut Sink, message: String) -> Result<(), WsError> {

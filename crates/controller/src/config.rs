@@ -25,8 +25,10 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// What environment and credentials are encrypted with.
     pub encryption_key: EncryptionKey,
-    /// Cells and routers authenticate with this.
-    pub machine_token: Secret,
+    /// A secret by which all cells and routers may prove themselves; `None` where only certificates count.
+    pub machine_token: Option<Secret>,
+    /// How machines that prove themselves by certificates come to this controller; `None` where there are none.
+    pub machines: Option<crate::machines::Settings>,
     /// What an empty database is filled with.
     pub bootstrap: Bootstrap,
     /// Built-in buildpacks, in the order in which they are tried.

@@ -2,11 +2,12 @@
 
 use crate::auth::{Keys, Lockout, Rates};
 use crate::config::{Config, Oidc};
+use crate::machines::Machines;
 use crate::oauth::Provider;
 use api::cell::WorkStats;
 use blobstore::Blobstore;
 use model::Timestamp;
-use model::id::WorkId;
+use model::id::{CellId, WorkId};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Context {
     pub usage: Usage,
     /// What instances are known by to clients of SSH.
     pub(crate) host_key: crate::sessions::HostKeyCell,
+    /// The authority of machines' certificates, where there are such.
+    pub(crate) machines: Option<Machines>,
 }
 
 impl Context {
@@ -65,7 +68,15 @@ impl Context {
             wake: Wake::default(),
             usage: Usage::default(),
             host_key: crate::sessions::HostKeyCell::default(),
+            machines: None,
         }
+    }
+
+    /// With machines that prove themselves by certificates.
+    #[must_use]
+    pub fn with_machines(mut self, machines: Machines) -> Self {
+        self.machines = Some(machines);
+        self
     }
 
     /// Now, in the platform's precision: microseconds, as the store keeps them.
@@ -107,17 +118,23 @@ impl Wake {
     }
 }
 
-/// The last report of use, by work. Kept in memory only: it is old within seconds.
+/// Most pieces of work that a cell's use is kept of; beyond, all of its are forgotten and heard anew.
+const MAX_USED: usize = 20_000;
+
+/// The last report of use, by cell and work, so that a cell speaks of its own alone. Kept in memory only: it is old within
+/// seconds.
 #[derive(Clone, Default)]
-pub struct Usage(Arc<RwLock<HashMap<WorkId, WorkStats>>>);
+pub struct Usage(Arc<RwLock<HashMap<CellId, HashMap<WorkId, WorkStats>>>>);
 
 impl Usage {
     /// Takes over what a cell reported.
-    pub fn record(&self, stats: impl IntoIterator<Item = WorkStats>) {
+    pub fn record(&self, cell: CellId, stats: impl IntoIterator<Item = WorkStats>) {
         let mut usage = self.0.write();
-        for stat in stats {
-            usage.insert(stat.work, stat);
+        let usage = usage.entry(cell).or_default();
+        if usage.len() > MAX_USED {
+            usage.clear();
         }
+        usage.extend(stats.into_iter().map(|stat| (stat.work, stat)));
     }
 
     /// Forgets all.
@@ -125,17 +142,18 @@ impl Usage {
         self.0.write().clear();
     }
 
-    /// What this piece of work used last.
+    /// What this piece of work used last, by its cell's word.
     #[must_use]
-    pub fn of(&self, work: WorkId) -> Option<WorkStats> {
-        self.0.read().get(&work).cloned()
+    pub fn of(&self, cell: CellId, work: WorkId) -> Option<WorkStats> {
+        self.0.read().get(&cell)?.get(&work).cloned()
     }
 
-    /// Forgets work that ended.
-    pub fn forget(&self, works: &[WorkId]) {
-        let mut usage = self.0.write();
-        for work in works {
-            usage.remove(work);
+    /// Forgets work of a cell that ended.
+    pub fn forget(&self, cell: CellId, works: &[WorkId]) {
+        if let Some(usage) = self.0.write().get_mut(&cell) {
+            for work in works {
+                usage.remove(work);
+            }
         }
     }
 }

@@ -76,7 +76,7 @@ impl Control {
     pub fn new(context: Context, policy: Policy, timing: Timing, shutdown: CancellationToken) -> Self {
         let contested = matches!(context.config.database, Database::Postgres(_));
         Self {
-            lead: Lead::new(contested, &shutdown),
+            lead: Lead::new(contested, context.machines.as_ref(), &shutdown),
             edge: Edge::new(context.now(), timing.router_lease),
             cells: Cells::new(context.now() + timing.cell_lease),
             sessions: Sessions::default(),

@@ -6,6 +6,7 @@
 
 use crate::Control;
 use crate::error::Failure;
+use crate::machines::Machines;
 use api::error::Code;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -14,6 +15,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use hyper_util::rt::TokioIo;
+use identity::Proof;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +68,7 @@ pub(crate) struct Lead {
 
 impl Lead {
     /// Where there is no other controller it is elected from the start.
-    pub(crate) fn new(contested: bool, shutdown: &CancellationToken) -> Self {
+    pub(crate) fn new(contested: bool, machines: Option<&Machines>, shutdown: &CancellationToken) -> Self {
         let standing = if contested {
             Standing::Unknown
         } else {
@@ -75,10 +77,24 @@ impl Lead {
                 term: shutdown.child_token(),
             }
         };
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none());
+        let plain = || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT)
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+        };
+        let client = match machines {
+            None => plain(),
+            Some(machines) => Proof::from(machines.held().clone())
+                .client(plain())
+                .unwrap_or_else(|error| {
+                    tracing::error!(
+                        cause = telemetry::chain(&error),
+                        "other controllers can't be reached by TLS"
+                    );
+                    plain()
+                }),
+        };
         Self {
             standing: watch::Sender::new(standing),
             // It fails only where the system has no usable source of random numbers.
@@ -259,7 +275,7 @@ mod tests {
     #[test]
     fn a_term_ends_with_the_lease_and_begins_anew() {
         let shutdown = CancellationToken::new();
-        let lead = Lead::new(true, &shutdown);
+        let lead = Lead::new(true, None, &shutdown);
         assert!(!lead.is_here() && lead.term().is_cancelled());
         assert!(lead.hold(Some(Instant::now() + Duration::from_secs(60)), &shutdown));
         let term = lead.term();
@@ -283,7 +299,7 @@ mod tests {
     #[test]
     fn where_there_is_no_other_it_is_elected_from_the_start() {
         let shutdown = CancellationToken::new();
-        let lead = Lead::new(false, &shutdown);
+        let lead = Lead::new(false, None, &shutdown);
         assert!(lead.is_here() && !lead.hold(None, &shutdown));
     }
 }

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::control::{Control, Timing};
 use crate::error::Failure;
 use crate::request::{self, MAX_BODY_BYTES};
-use crate::{events, feeds, lead, oauth, scheduling, sessions, setup, strict, sweep, v3};
+use crate::{events, feeds, lead, machines, oauth, scheduling, sessions, setup, strict, sweep, v3};
 use api::error::Code;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -51,6 +51,12 @@ pub enum Error {
         /// What failed.
         cause: String,
     },
+    /// There are no certificates for machines.
+    #[error("the authority of machines' certificates could not be opened")]
+    Machines {
+        #[source]
+        source: crate::machines::Error,
+    },
     /// The first user's password could not be hashed.
     #[error("the administrator's password could not be hashed")]
     Password,
@@ -63,15 +69,23 @@ pub enum Error {
     },
 }
 
-/// Runs a controller on `listeners`, and its SSH server on `ssh`, until `shutdown`. `ready` is told the address of the
-/// first once requests are served.
+/// What a controller listens on.
+pub struct Sockets {
+    /// For people, at least one.
+    pub api: Vec<TcpListener>,
+    /// For their SSH clients.
+    pub ssh: Option<TcpListener>,
+    /// For machines that have certificates, and other controllers: by TLS.
+    pub machines: Option<TcpListener>,
+}
+
+/// Runs a controller on `sockets` until `shutdown`. `ready` is told the first address for people once requests are served.
 ///
 /// # Errors
 /// Where something can't be opened, or requests can't be served.
 pub async fn run(
     config: Config,
-    listeners: Vec<TcpListener>,
-    ssh: Option<TcpListener>,
+    sockets: Sockets,
     shutdown: CancellationToken,
     ready: oneshot::Sender<SocketAddr>,
 ) -> Result<(), Error> {
@@ -82,7 +96,13 @@ pub async fn run(
         Timing::default(),
         shutdown.clone(),
     );
+    let Sockets {
+        api,
+        ssh,
+        machines: for_machines,
+    } = sockets;
     let tasks = [
+        tokio::spawn(machines::run(control.clone(), shutdown.clone())),
         tokio::spawn(scheduling::run(control.clone(), shutdown.clone())),
         tokio::spawn(sweep::run(control.clone(), shutdown.clone())),
     ];
@@ -93,7 +113,7 @@ pub async fn run(
         }
     };
     let served = async {
-        let served = serve(listeners, surface(control.clone()), &shutdown, ready).await;
+        let served = serve(api, for_machines, &control, &shutdown, ready).await;
         shutdown.cancel();
         served
     };
@@ -110,11 +130,13 @@ pub async fn run(
 
 async fn serve(
     listeners: Vec<TcpListener>,
-    router: Router,
+    for_machines: Option<TcpListener>,
+    control: &Control,
     shutdown: &CancellationToken,
     ready: oneshot::Sender<SocketAddr>,
 ) -> Result<(), Error> {
     let failed = |address: String| move |source| Error::Serve { address, source };
+    let router = surface(control.clone());
     let first = listeners
         .first()
         .ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
@@ -133,6 +155,14 @@ async fn serve(
             .into_future()
     };
     let servers = futures_util::future::try_join_all(listeners.into_iter().map(serve));
+    let by_tls = for_machines.zip(control.context.machines.as_ref());
+    let by_tls = async {
+        match by_tls {
+            Some((listener, known)) => machines::serve(listener, known, router.clone(), shutdown.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let servers = async { tokio::try_join!(servers, by_tls) };
     let mut server = std::pin::pin!(servers);
     tokio::select! {
         ended = &mut server => ended.map(drop).map_err(failed(address.to_string())),
@@ -150,12 +180,14 @@ pub fn surface(control: Control) -> Router {
         .merge(v3::routes().route_layer(from_fn_with_state(control.clone(), lead::elected_where_needed)))
         .merge(oauth::routes())
         .merge(events::routes(control.clone()))
+        .merge(machines::operator_routes(control.clone()))
         .route("/healthz", get(healthz))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn_with_state(context.clone(), strict::check))
         .with_state(context);
     people
-        .merge(feeds::routes(control))
+        .merge(feeds::routes(control.clone()))
+        .merge(machines::routes(control))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(CatchPanicLayer::custom(panicked))

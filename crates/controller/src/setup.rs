@@ -4,6 +4,7 @@ use crate::actions::fresh;
 use crate::auth::{Keys, hash};
 use crate::config::{Blobs, Bootstrap, Config, Database};
 use crate::context::{Clock, Context};
+use crate::machines::Machines;
 use crate::serve::Error;
 use blobstore::Blobstore;
 use model::Timestamp;
@@ -52,7 +53,18 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
         .await
         .map_err(|source| Error::SigningKey { source })?;
     bootstrap(&store, &config.bootstrap, clock()).await?;
-    Ok(Context::new(store, blobs, logs, tokens, config, clock))
+    let machines = match config.machines.clone() {
+        None => None,
+        Some(settings) => {
+            let opened = Machines::open(&store, settings, clock()).await;
+            Some(opened.map_err(|source| Error::Machines { source })?)
+        }
+    };
+    let context = Context::new(store, blobs, logs, tokens, config, clock);
+    Ok(match machines {
+        None => context,
+        Some(machines) => context.with_machines(machines),
+    })
 }
 
 async fn open_blobs(place: &Blobs) -> Result<Blobstore, blobstore::Error> {

@@ -10,6 +10,7 @@ pub mod image;
 pub mod isolation;
 pub mod labels;
 pub mod limits;
+pub mod machine;
 pub mod manifest;
 pub mod name;
 pub mod quota;

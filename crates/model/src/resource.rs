@@ -483,6 +483,8 @@ pub struct Cell {
     pub info: CellInfo,
     /// Takes no new work.
     pub cordoned: bool,
+    /// Instances move away, so many at once; 0 where they stay.
+    pub draining: u32,
     /// It is alive until then.
     pub lease_until: Timestamp,
     /// Of its assignment set; grows whenever the set changes.

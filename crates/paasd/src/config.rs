@@ -64,6 +64,19 @@ pub struct Blobs {
     pub secret_key: Hidden,
 }
 
+impl From<identity::Blobs> for Blobs {
+    fn from(told: identity::Blobs) -> Self {
+        Self {
+            endpoint: told.endpoint,
+            region: told.region,
+            bucket: told.bucket,
+            prefix: told.prefix,
+            access_key: told.access_key,
+            secret_key: told.secret_key.into(),
+        }
+    }
+}
+
 impl Blobs {
     /// The S3-compatible store, if there is to be one.
     pub fn s3(&self) -> Option<blobstore::S3> {
@@ -83,11 +96,41 @@ impl Blobs {
 pub struct Cluster {
     pub controllers: Vec<String>,
     pub secrets: PathBuf,
+    pub listen: String,
+    pub certificate_hours: u32,
+}
+
+impl Cluster {
+    /// Where a controller serves machines; `None` where it does not.
+    ///
+    /// # Errors
+    /// Where the setting is no address.
+    pub fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
+        optional(&self.listen).context("in the setting cluster.listen")
+    }
+
+    /// How long certificates hold.
+    pub fn certificate_life(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(u64::from(self.certificate_hours.max(1)) * 3600)
+    }
+}
+
+/// An address, where the text names one.
+fn optional(text: &str) -> anyhow::Result<Option<SocketAddr>> {
+    let text = text.trim();
+    let address = (!text.is_empty()).then(|| text.parse());
+    Ok(address.transpose()?)
 }
 
 /// A setting that is not printed.
 #[derive(Clone, Deserialize)]
 pub struct Hidden(Secret);
+
+impl From<Secret> for Hidden {
+    fn from(secret: Secret) -> Self {
+        Self(secret)
+    }
+}
 
 impl Hidden {
     /// What was set, if anything was.
@@ -121,10 +164,7 @@ impl Ssh {
     /// # Errors
     /// Where the setting is no address.
     pub fn listen(&self) -> anyhow::Result<Option<SocketAddr>> {
-        let text = self.listen.trim();
-        (!text.is_empty())
-            .then(|| text.parse().context("in the setting ssh.listen"))
-            .transpose()
+        optional(&self.listen).context("in the setting ssh.listen")
     }
 }
 
@@ -132,6 +172,8 @@ impl Ssh {
 #[serde(deny_unknown_fields)]
 pub struct Cell {
     pub name: String,
+    pub zone: String,
+    pub labels: Vec<String>,
     pub memory_mb: u64,
     pub disk_mb: u64,
     pub stack: String,
@@ -303,6 +345,18 @@ mod tests {
         assert_eq!(config.cell.network.resolvers.len(), 2);
         assert_eq!(config.cell.network.egress_bits_per_second, 0);
         assert_eq!(config.controller.domain, "localhost");
+    }
+
+    #[test]
+    fn the_reference_settings_of_each_role_are_sound() {
+        let read = |text| from(Some(text), &[], &[]).expect("sound");
+        let controller = read(include_str!("../../../deploy/hosts/controller.toml"));
+        assert!(controller.cluster.listen().expect("an address").is_some());
+        assert!(controller.ssh.listen().expect("an address").is_some() && controller.blobs.s3().is_some());
+        let router = read(include_str!("../../../deploy/hosts/router.toml")).router;
+        assert!(router.addresses().expect("addresses").tls.is_some());
+        let cell = read(include_str!("../../../deploy/hosts/cell.toml")).cell;
+        assert_eq!((cell.zone.as_str(), cell.labels.len()), ("a", 1));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use crate::config::Config;
 use crate::install::Install;
-use crate::place::{Place, Sockets};
+use crate::place::{self, Place};
 use crate::state::{Secrets, State};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use blobstore::Blobstore;
-use controller::{Blobs, Bootstrap, Database, EncryptionKey};
+use controller::{Blobs, Bootstrap, Database, EncryptionKey, Sockets};
+use identity::Proof;
 use model::Secret;
 use model::id::CellId;
 use model::name::StackName;
@@ -19,7 +20,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+/// Longest label of a cell, and name of a zone.
+const MAX_LABEL: usize = 255;
 /// Longest time from start to ready.
 const START: Duration = Duration::from_secs(60);
 /// Longest time from the signal to the end, beyond the router's own drain time.
@@ -70,11 +74,17 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     let mut roles = JoinSet::new();
 
     let Place { sockets, caller } = place;
-    let Sockets { api, ssh, edge } = sockets;
+    let place::Sockets { api, ssh, edge } = sockets;
     let ssh = ssh.map(TcpListener::from_std).transpose()?;
     let (listeners, api, own) = listen(api, caller.is_some()).await?;
     let controllers = cell::Controllers::new([own.as_str()])?;
-    let router = router_config(&config, &state, &secrets, controllers.clone())?;
+    let token = secrets.machine_token.clone().context("there is no machine token")?;
+    let proven = Proven {
+        id: secrets.router,
+        proof: token.clone().into(),
+        controllers: controllers.clone(),
+    };
+    let router = router_config(&config, &state, proven)?;
     let router = router::Router::on(router, edge, shutdown.clone())?;
     let edge = router.address();
     let drain = config.router.drain();
@@ -85,14 +95,24 @@ pub async fn run(config: Config, place: Place, json: bool) -> anyhow::Result<()>
     let (ready, controller_ready) = oneshot::channel();
     let stop = shutdown.clone();
     roles.spawn(async move {
-        controller::run(settings, listeners, ssh, stop, ready)
+        let sockets = Sockets {
+            api: listeners,
+            ssh,
+            machines: None,
+        };
+        controller::run(settings, sockets, stop, ready)
             .await
             .context("the controller failed")
     });
     until_ready(&mut roles, controller_ready).await?;
 
     let (ready, cell_ready) = oneshot::channel();
-    let settings = cell_config(&config, &state, &secrets, &install, controllers, blobs)?;
+    let proof = Proven {
+        id: secrets.cell,
+        proof: token.into(),
+        controllers,
+    };
+    let settings = cell_config(&config, &state, proof, &install, blobs)?;
     let stop = shutdown.clone();
     roles.spawn(async move { cell::run(settings, stop, ready).await.context("the cell failed") });
     let (ready, router_ready) = oneshot::channel();
@@ -181,16 +201,10 @@ pub async fn supervise(
 }
 
 /// Of a router that talks to `controllers`.
-pub fn router_config(
-    config: &Config,
-    state: &State,
-    secrets: &Secrets,
-    controllers: cell::Controllers,
-) -> anyhow::Result<router::Config> {
+pub fn router_config(config: &Config, state: &State, proven: Proven) -> anyhow::Result<router::Config> {
     let kept = state.path("routes.json");
-    config
-        .router
-        .told(secrets.router, controllers, &secrets.machine_token, kept)
+    let Proven { id, proof, controllers } = proven;
+    config.router.told(id, controllers, proof, kept)
 }
 
 /// Of a controller that people reach at `api`.
@@ -224,6 +238,7 @@ pub fn controller_config(
             key: key(&secrets.encryption_key)?,
         },
         machine_token: secrets.machine_token.clone(),
+        machines: None,
         bootstrap: Bootstrap {
             admin_name: ADMIN.to_owned(),
             admin_password: secrets.admin_password.clone(),
@@ -281,13 +296,20 @@ fn key(secret: &Secret) -> anyhow::Result<[u8; 32]> {
     Ok(*digest.as_bytes())
 }
 
+/// Who a host is, and whom it talks to.
+#[derive(Clone)]
+pub struct Proven {
+    pub id: Uuid,
+    pub proof: Proof,
+    pub controllers: cell::Controllers,
+}
+
 /// Of a cell.
 pub fn cell_config(
     config: &Config,
     state: &State,
-    secrets: &Secrets,
+    proven: Proven,
     install: &Install,
-    controllers: cell::Controllers,
     blobs: Blobstore,
 ) -> anyhow::Result<cell::Config> {
     let settings = &config.cell.network;
@@ -303,10 +325,15 @@ pub fn cell_config(
         let block = caller.parse().context("in the setting cell.network.callers")?;
         network.callers.push(block);
     }
-    let token = secrets.machine_token.clone();
-    let mut cell = cell::Config::new(state.path("cell"), controllers, token, blobs, &install.libexec, network);
-    cell.id = Some(CellId(secrets.cell));
+    let Proven { id, proof, controllers } = proven;
+    let mut cell = cell::Config::new(state.path("cell"), controllers, proof, blobs, &install.libexec, network);
+    cell.id = Some(CellId(id));
     cell.name.clone_from(&config.cell.name);
+    cell.zone = label(&config.cell.zone).context("in the setting cell.zone")?;
+    let labels = config.cell.labels.iter().map(|text| label(text));
+    cell.tags = labels
+        .collect::<anyhow::Result<_>>()
+        .context("in the setting cell.labels")?;
     cell.uid_base = config.cell.uid_base;
     cell.limits.parked = config.cell.parked;
     cell.capacity.memory_mb = (config.cell.memory_mb > 0).then_some(config.cell.memory_mb);
@@ -314,6 +341,14 @@ pub fn cell_config(
     cell.staging_env = crate::config::variables(&STAGING_VARIABLES);
     mirror(&mut cell, &config.cell.mirror);
     Ok(cell)
+}
+
+/// A word that cells are told apart by.
+fn label(text: &str) -> anyhow::Result<String> {
+    let text = text.trim();
+    let sound = !text.is_empty() && text.chars().count() <= MAX_LABEL && !text.chars().any(char::is_control);
+    ensure!(sound, "{text:?} is no label: it takes 1 to {MAX_LABEL} characters");
+    Ok(text.to_owned())
 }
 
 /// A folder has to be shown to builds; a server they reach by its address.
@@ -391,8 +426,12 @@ pub async fn teardown(config: Config) -> anyhow::Result<()> {
     let (secrets, install) = (state.secrets()?, Install::find()?);
     // Nothing is fetched, and nobody is talked to.
     let blobs = Blobstore::open_directory(&state.path("blobs"), blobstore::Limits::default())?;
-    let nobody = cell::Controllers::new(["http://127.0.0.1"])?;
-    let settings = cell_config(&config, &state, &secrets, &install, nobody, blobs)?;
+    let proven = Proven {
+        id: secrets.cell,
+        proof: Secret::new("").into(),
+        controllers: cell::Controllers::new(["http://127.0.0.1"])?,
+    };
+    let settings = cell_config(&config, &state, proven, &install, blobs)?;
     cell::teardown(&settings).context("failed to end all work")
 }
 

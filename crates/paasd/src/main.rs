@@ -47,20 +47,28 @@ enum Command {
         role: Role,
     },
     /// Run a router of a platform on many hosts
+    #[command(args_conflicts_with_subcommands = true)]
     Router {
         #[command(flatten)]
         role: Role,
+        #[command(subcommand)]
+        join: Option<Join>,
     },
     /// Run a cell of a platform on many hosts. Its apps go on when it stops
+    #[command(args_conflicts_with_subcommands = true)]
     Cell {
         #[command(flatten)]
         role: Role,
+        #[command(subcommand)]
+        join: Option<Join>,
     },
-    /// Make the secrets of a new platform on many hosts: controller.json for its controllers, machine.json for its
-    /// routers and cells
+    /// Make the secrets of a new platform on many hosts: controller.json for its controllers
     Secrets {
         /// Directory to make them in
         directory: PathBuf,
+        /// Also make a token that routers and cells may share in place of certificates of their own, in machine.json
+        #[arg(long)]
+        shared_token: bool,
     },
     /// End all apps and builds of a platform that is stopped, and remove its sandboxes and network. Its state stays
     Teardown {
@@ -76,6 +84,20 @@ enum Command {
     Config {
         #[command(flatten)]
         settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum Join {
+    /// Make this host a part of a platform, then run the role: its key and certificate are kept in the state directory
+    Join {
+        /// What `paas admin token create` printed; - reads it from standard input
+        token: String,
+        /// Only join: the role is started otherwise
+        #[arg(long)]
+        only: bool,
+        #[command(flatten)]
+        role: Role,
     },
 }
 
@@ -120,6 +142,31 @@ impl Role {
         let config = self.settings.load()?;
         Ok(run(&config, |config| role(config, self.json)).map(|()| DONE))
     }
+
+    /// The same, once this host has joined, where that is asked for.
+    fn joined<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        join: Option<&Join>,
+        kind: model::machine::Role,
+        role: impl FnOnce(config::Config, bool) -> F,
+    ) -> anyhow::Result<anyhow::Result<u8>> {
+        let Some(Join::Join {
+            token,
+            only,
+            role: given,
+        }) = join
+        else {
+            return self.run(role);
+        };
+        let token = match token.as_str() {
+            "-" => std::io::read_to_string(std::io::stdin()).context("failed to read the token")?,
+            token => token.to_owned(),
+        };
+        given.run(|config, json| async move {
+            host::join(&config, kind, &token).await?;
+            if *only { Ok(()) } else { role(config, json).await }
+        })
+    }
 }
 
 #[derive(Args)]
@@ -152,9 +199,12 @@ fn main() -> ExitCode {
     let settings = match &Arguments::parse().command {
         Command::Dev { settings, json } => settings.load().map(|config| start(&config, *json)),
         Command::Controller { role } => role.run(host::controller),
-        Command::Router { role } => role.run(host::router),
-        Command::Cell { role } => role.run(host::cell),
-        Command::Secrets { directory } => Ok(state::create_shared(directory).map(|()| DONE)),
+        Command::Router { role, join } => role.joined(join.as_ref(), model::machine::Role::Router, host::router),
+        Command::Cell { role, join } => role.joined(join.as_ref(), model::machine::Role::Cell, host::cell),
+        Command::Secrets {
+            directory,
+            shared_token,
+        } => Ok(state::create_shared(directory, *shared_token).map(|()| DONE)),
         Command::Teardown { settings } => settings.load().map(|config| tear_down(&config)),
         Command::Stack {
             command:

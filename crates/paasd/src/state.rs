@@ -1,6 +1,7 @@
 //! The state directory of a platform on one machine: its lock, its secrets, the login that is ready for its user.
 
 use anyhow::Context as _;
+use identity::Credentials;
 use model::Secret;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -10,11 +11,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
+/// File of what a host that joined proves itself by.
+const CREDENTIALS: &str = "machine.json";
+
 /// Secrets that are made at the first start and kept.
 #[derive(Serialize, Deserialize)]
 pub struct Secrets {
-    /// Cells and routers show it to controllers.
-    pub machine_token: Secret,
+    /// Cells and routers show it to controllers, where they have no certificates.
+    pub machine_token: Option<Secret>,
     /// Environment and credentials are encrypted with it: 32 bytes as 64 hexadecimal digits.
     pub encryption_key: Secret,
     /// Of the user `admin`.
@@ -25,23 +29,25 @@ pub struct Secrets {
     pub router: Uuid,
 }
 
-/// What parts of one platform on several hosts know: controllers all of it, cells and routers the token alone.
+/// What parts of one platform on several hosts know: controllers all of it; cells and routers the token alone, where
+/// there is one.
 #[derive(Serialize, Deserialize)]
 struct Shared {
-    machine_token: Secret,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    machine_token: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     encryption_key: Option<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     admin_password: Option<Secret>,
 }
 
-/// Makes the secrets of a new platform in `folder`: `controller.json` for controllers, `machine.json` for cells and
-/// routers. Existing files stay.
+/// Makes the secrets of a new platform in `folder`: `controller.json` for controllers, and with `token`, which cells and
+/// routers then may have in place of certificates, `machine.json` for those. Existing files stay.
 ///
 /// # Errors
 /// Where there is one already, or one can't be written.
-pub fn create_shared(folder: &Path) -> anyhow::Result<()> {
-    let machine_token = random_hex();
+pub fn create_shared(folder: &Path, token: bool) -> anyhow::Result<()> {
+    let machine_token = token.then(random_hex);
     let all = Shared {
         machine_token: machine_token.clone(),
         encryption_key: Some(random_hex()),
@@ -57,7 +63,8 @@ pub fn create_shared(folder: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("failed to make {}", folder.display()))?;
-    for (name, secrets) in [("controller.json", &all), ("machine.json", &machine)] {
+    let files = [("controller.json", &all), ("machine.json", &machine)];
+    for (name, secrets) in files.into_iter().take(if token { 2 } else { 1 }) {
         let path = folder.join(name);
         let mut file = OpenOptions::new()
             .create_new(true)
@@ -137,7 +144,7 @@ impl State {
             return serde_json::from_slice(&text).with_context(|| format!("failed to parse {}", path.display()));
         }
         let secrets = Secrets {
-            machine_token: random_hex(),
+            machine_token: Some(random_hex()),
             encryption_key: random_hex(),
             admin_password: random_hex(),
             cell: Uuid::new_v4(),
@@ -163,6 +170,29 @@ impl State {
         secrets.encryption_key = shared.encryption_key.unwrap_or(secrets.encryption_key);
         secrets.admin_password = shared.admin_password.unwrap_or(secrets.admin_password);
         Ok(secrets)
+    }
+
+    /// What this host proves itself by since it joined; `None` where it has not.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
+        let path = self.path(CREDENTIALS);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .with_context(|| format!("failed to parse {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
+        }
+    }
+
+    /// Keeps what this host proves itself by.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn keep(&self, credentials: &Credentials) -> anyhow::Result<()> {
+        self.write(CREDENTIALS, &serde_json::to_vec_pretty(credentials)?, None)
     }
 
     /// Writes a file that only its owner reads, so that a crash leaves the old one or the new one.
@@ -218,8 +248,8 @@ mod tests {
     fn parts_on_other_hosts_share_what_they_have_to() {
         let folder = tempfile::tempdir().expect("a folder");
         let shared = folder.path().join("shared");
-        create_shared(&shared).expect("made");
-        assert!(create_shared(&shared).is_err(), "never replaced");
+        create_shared(&shared, true).expect("made");
+        assert!(create_shared(&shared, true).is_err(), "never replaced");
         let of = |host: &str, file: &str| {
             let state = State::open(&folder.path().join(host)).expect("free");
             state.secrets_of(&shared.join(file)).expect("read")
@@ -229,6 +259,17 @@ mod tests {
         assert!(first.encryption_key == second.encryption_key && first.admin_password == second.admin_password);
         assert!(first.machine_token == cell.machine_token && first.encryption_key != cell.encryption_key);
         assert!(first.cell != second.cell);
+    }
+
+    #[test]
+    fn a_platform_with_certificates_has_no_secret_that_all_share() {
+        let folder = tempfile::tempdir().expect("a folder");
+        create_shared(folder.path(), false).expect("made");
+        assert!(!folder.path().join("machine.json").exists());
+        let state = State::open(&folder.path().join("host")).expect("free");
+        let secrets = state.secrets_of(&folder.path().join("controller.json")).expect("read");
+        assert!(secrets.machine_token.is_none());
+        assert!(state.credentials().expect("read").is_none(), "it has not joined");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::access;
 use crate::listener::Addresses;
 use api::Controllers;
 use api::edge::LoadBalancing;
-use model::Secret;
+use identity::Proof;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Config {
     /// The controllers, any of which it may talk to.
     pub controllers: Controllers,
     /// Proves to controllers that this is a machine of the platform.
-    pub machine_token: Secret,
+    pub proof: Proof,
     /// Threads; each has its own listener and pools.
     pub workers: usize,
     /// How long health is denied before listeners close, so that balancers in front stop sending.
@@ -54,7 +54,7 @@ pub struct Config {
 impl Config {
     /// Settings with defaults for all that has one.
     #[must_use]
-    pub fn new(id: Uuid, listen: SocketAddr, controllers: Controllers, machine_token: Secret) -> Self {
+    pub fn new(id: Uuid, listen: SocketAddr, controllers: Controllers, proof: impl Into<Proof>) -> Self {
         Self {
             id,
             listen: Addresses {
@@ -63,7 +63,7 @@ impl Config {
                 admin: None,
             },
             controllers,
-            machine_token,
+            proof: proof.into(),
             workers: 1,
             drain_wait: Duration::ZERO,
             drain_timeout: Duration::from_secs(20),

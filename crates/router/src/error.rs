@@ -30,6 +30,9 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The router's certificate can't be used.
+    #[error("failed to use the router's certificate")]
+    Identity(#[source] identity::Error),
     /// There is no way to call controllers.
     #[error("failed to set up calls to controllers")]
     Client(#[source] reqwest::Error),

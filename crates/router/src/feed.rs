@@ -134,10 +134,11 @@ impl<R: FnOnce()> Feed<'_, R> {
 
     /// One connection, from snapshot to its end.
     async fn run(&mut self) -> Result<(), FeedError> {
+        let request = self.client.get(self.url(FEED.path));
         let response = self
-            .client
-            .get(self.url(FEED.path))
-            .bearer_auth(self.config.machine_token.expose())
+            .config
+            .proof
+            .request(request)
             .send()
             .await
             .and_then(reqwest::Response::error_for_status)
@@ -197,10 +198,11 @@ impl<R: FnOnce()> Feed<'_, R> {
             revision: self.writer.revision(),
             draining: self.writer.draining(),
         };
+        let request = self.client.post(self.url(ACK.path));
         let sent = self
-            .client
-            .post(self.url(ACK.path))
-            .bearer_auth(self.config.machine_token.expose())
+            .config
+            .proof
+            .request(request)
             .timeout(ACK_TIMEOUT)
             .json(&ack)
             .send()

@@ -72,10 +72,9 @@ impl Router {
     /// # Errors
     /// Where TLS is not set up right, or a worker can't be started.
     pub fn on(config: Config, mut sockets: Sockets, shutdown: CancellationToken) -> Result<Self, Error> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .build()
-            .map_err(Error::Client)?;
+        let client = reqwest::Client::builder().connect_timeout(CONNECT);
+        let client = config.proof.client(client).map_err(Error::Identity)?;
+        let client = client.build().map_err(Error::Client)?;
         let metrics = Arc::new(metrics::Metrics::default());
         let (access, sink) = access::channel(&metrics);
         let folder = config.tls.as_ref().map(|settings| settings.certificates.clone());

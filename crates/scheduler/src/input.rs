@@ -204,6 +204,8 @@ pub struct Policy {
     pub job_tries: usize,
     /// How long a build waits for a lost cell where no other takes it.
     pub job_lost_after: Duration,
+    /// Cells whose instances are to move away, each with how many may be on their way at once. They have to be cordoned.
+    pub draining: BTreeMap<CellId, u32>,
 }
 
 impl Default for Policy {
@@ -215,6 +217,7 @@ impl Default for Policy {
             deployment_crashes: 3,
             job_tries: 3,
             job_lost_after: Duration::minutes(5),
+            draining: BTreeMap::new(),
         }
     }
 }

@@ -16,12 +16,15 @@
 //!   up only in the same plan that places its replacement on a live cell;
 //! - a healthy instance leaves only when the one that follows it serves (every live router has it), and never as the
 //!   last one that serves while instances are wanted;
-//! - what is placed never exceeds a cell's memory, disk or count.
+//! - what is placed never exceeds a cell's memory, disk or count;
+//! - an instance moves by a second one of its slot elsewhere: it leaves in the plan that finds the second healthy. Of two
+//!   in a slot that could serve, routers have the older alone, and so requests go over from one table to the next.
 
 mod crash;
 mod deployment;
 mod input;
 mod job;
+mod moving;
 mod output;
 mod place;
 mod process;
@@ -43,6 +46,7 @@ pub fn plan(desired: &Desired, observed: &Observed, cells: &[CellView], policy: 
         now,
         plan: Plan::default(),
         demands: Vec::new(),
+        moves: BTreeMap::new(),
     };
     planner.processes(desired);
     planner.jobs(desired);
@@ -61,6 +65,8 @@ struct Planner<'a> {
     now: Timestamp,
     plan: Plan,
     demands: Vec<place::Demand>,
+    /// Instances on their way from each cell that is drained.
+    moves: BTreeMap<model::id::CellId, u32>,
 }
 
 /// How sure one can be of a piece of work, by the lease of its cell.

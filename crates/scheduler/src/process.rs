@@ -16,7 +16,7 @@ use model::work::{Wanted, WorkState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Instances of a process that are wanted so far, at most one for each version and index.
-type Slots<'a> = BTreeMap<(u32, VersionId), &'a Work>;
+pub(crate) type Slots<'a> = BTreeMap<(u32, VersionId), &'a Work>;
 
 impl Planner<'_> {
     pub(crate) fn processes(&mut self, desired: &Desired) {
@@ -31,6 +31,7 @@ impl Planner<'_> {
             .iter()
             .map(|deployment| (deployment.process, deployment))
             .collect();
+        self.count_moves();
         for process in &desired.processes {
             let works = works.remove(&process.id).unwrap_or_default();
             self.process(process, deployments.get(&process.id).copied(), &works);
@@ -54,6 +55,7 @@ impl Planner<'_> {
         leaving.extend(gone);
         self.leave(process.routable, &leaving);
         self.demand(process, &aim, &stay);
+        self.relocate(process, &stay);
         if let (Some(deployment), false) = (deployment, ended) {
             self.arrive(process, deployment, &aim, &stay);
         }
@@ -97,15 +99,18 @@ impl Planner<'_> {
             let Slot::Instance { version, index, .. } = work.slot else {
                 continue;
             };
-            match slots.get(&(index, version)).copied() {
-                Some(held) if self.worth(process, held) >= self.worth(process, work) => surplus.push(*work),
-                Some(held) => {
-                    surplus.push(held);
-                    slots.insert((index, version), work);
-                }
-                None => {
-                    slots.insert((index, version), work);
-                }
+            let Some(held) = slots.get(&(index, version)).copied() else {
+                slots.insert((index, version), work);
+                continue;
+            };
+            let (better, other) = if self.worth(process, held) >= self.worth(process, work) {
+                (held, *work)
+            } else {
+                (*work, held)
+            };
+            slots.insert((index, version), better);
+            if !self.follows(process, other, better) {
+                surplus.push(other);
             }
         }
         (slots, surplus)
@@ -115,6 +120,7 @@ impl Planner<'_> {
         (
             self.sight(work) == Sight::Confirmed,
             self.healthy(process, work),
+            !self.is_moving(work),
             work.state.rank(),
             std::cmp::Reverse((work.created_at, work.id)),
         )
@@ -151,7 +157,7 @@ impl Planner<'_> {
     }
 
     /// Whether it is to be spared: it was healthy when last seen, and its cell is not given up.
-    fn healthy(&self, process: &Process, work: &Work) -> bool {
+    pub(crate) fn healthy(&self, process: &Process, work: &Work) -> bool {
         self.sight(work) != Sight::Gone && work.state == WorkState::Running && (work.routable || !process.routable)
     }
 
@@ -240,7 +246,14 @@ impl Planner<'_> {
     }
 
     /// Asks for an instance now, or notes when it may be started. Returns whether it was asked for.
-    fn start(&mut self, process: &Process, version: VersionId, index: u32, stay: &Slots<'_>, bare: bool) -> bool {
+    pub(crate) fn start(
+        &mut self,
+        process: &Process,
+        version: VersionId,
+        index: u32,
+        stay: &Slots<'_>,
+        bare: bool,
+    ) -> bool {
         let Some(needs) = process.needs.get(&version) else {
             return false;
         };

@@ -10,12 +10,13 @@ use model::id::CellId;
 use model::resource::{Cell, CellInfo};
 use model::work::{Assignment, WorkState};
 
-const CELL: &str = "SELECT info, cordoned, lease_until, revision FROM cells";
+const CELL: &str = "SELECT info, cordoned, draining, lease_until, revision FROM cells";
 
 fn cell(_: &Db, row: &Row) -> Result<Cell> {
     Ok(Cell {
         info: row.json("info")?,
         cordoned: row.get("cordoned")?,
+        draining: row.int("draining")?,
         lease_until: row.time("lease_until")?,
         revision: row.int("revision")?,
     })
@@ -68,7 +69,7 @@ impl Tx {
             info.id,
             "INSERT INTO cells (id, info, cordoned, lease_until, revision, created_at) VALUES ($1, $2, $3, $4, 1, $5) \
              ON CONFLICT (id) DO UPDATE SET info = excluded.info, lease_until = excluded.lease_until \
-             RETURNING info, cordoned, lease_until, revision",
+             RETURNING info, cordoned, draining, lease_until, revision",
         )
         .arg(info.id)
         .arg(json(info)?)
@@ -93,11 +94,29 @@ impl Tx {
         self.find(query, |_, row| row.int("revision")).await
     }
 
-    /// Takes a cell out of placement, or back in.
+    /// Takes a cell out of placement, or back in. Its instances stay where they are from now on.
     pub async fn cell_cordon(&self, id: CellId, cordoned: bool) -> Result<bool> {
-        let query = Query::new("cell_cordon", id, "UPDATE cells SET cordoned = $1 WHERE id = $2")
-            .arg(cordoned)
-            .arg(id);
+        let query = Query::new(
+            "cell_cordon",
+            id,
+            "UPDATE cells SET cordoned = $1, draining = 0 WHERE id = $2",
+        )
+        .arg(cordoned)
+        .arg(id);
+        self.touch(Topic::Desired);
+        Ok(self.execute(query).await? > 0)
+    }
+
+    /// Takes a cell out of placement, and moves its instances away, so many at once.
+    pub async fn cell_drain(&self, id: CellId, at_once: u32) -> Result<bool> {
+        let query = Query::new(
+            "cell_drain",
+            id,
+            "UPDATE cells SET cordoned = $1, draining = $2 WHERE id = $3",
+        )
+        .arg(true)
+        .arg(at_once)
+        .arg(id);
         self.touch(Topic::Desired);
         Ok(self.execute(query).await? > 0)
     }

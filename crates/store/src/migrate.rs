@@ -43,6 +43,8 @@ const MIGRATIONS: &[Migration] = &[
     migration!(18, "0018_isolation_segments"),
     migration!(19, "0019_logins"),
     migration!(20, "0020_origins"),
+    migration!(23, "0023_machines"),
+    migration!(24, "0024_draining"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

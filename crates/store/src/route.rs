@@ -12,6 +12,7 @@ use model::name::Hostname;
 use model::resource::{Destination, Route};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use uuid::Uuid;
 
 /// Which routes a list holds; `None` does not filter. A host `""` is that of the domain itself.
 #[derive(Debug, Clone, Default)]
@@ -183,14 +184,16 @@ impl Db {
         let query = Query::new(
             "route_table",
             "all",
-            "SELECT r.id, r.host, d.name, r.path, w.id AS work_id, w.app_id, w.instance, w.address, \
+            "SELECT r.id, r.host, d.name, r.path, w.id AS work_id, w.app_id, w.instance, w.address, w.version_id, \
              coalesce(x.port, w.port) AS port \
              FROM destinations x JOIN routes r ON r.id = x.route_id JOIN domains d ON d.id = r.domain_id \
              LEFT JOIN works w ON w.app_id = x.app_id AND w.process_type = x.process_type AND w.rank = 3 \
              AND w.wanted = 'run' AND w.routable AND w.address IS NOT NULL AND w.kind = 'instance' \
-             ORDER BY d.name, r.host, r.path, r.id, w.instance, w.id",
+             ORDER BY d.name, r.host, r.path, r.id, w.instance, w.created_at, w.id",
         );
         let mut table: Vec<RouteTarget> = Vec::new();
+        // An instance that moves is there twice for a moment: the first serves until it leaves, then the second.
+        let mut serving: HashMap<(AppId, Uuid, u32), WorkId> = HashMap::new();
         for row in self.all(query).await? {
             let route: RouteId = row.id("id")?;
             if table.last().is_none_or(|last| last.route != route) {
@@ -201,7 +204,14 @@ impl Db {
                     endpoints: Vec::new(),
                 });
             }
-            if let (Some(target), Some(endpoint)) = (table.last_mut(), endpoint(&row)?)
+            let Some(endpoint) = endpoint(&row)? else { continue };
+            if let Some(version) = row.get::<Option<Uuid>>("version_id")? {
+                let first = serving.entry((endpoint.app, version, endpoint.index));
+                if *first.or_insert(endpoint.work) != endpoint.work {
+                    continue;
+                }
+            }
+            if let Some(target) = table.last_mut()
                 && !target.endpoints.contains(&endpoint)
             {
                 target.endpoints.push(endpoint);

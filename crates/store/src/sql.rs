@@ -301,6 +301,11 @@ impl Row {
             .map_err(|error| StoreError::corrupt(column, error))
     }
 
+    pub(crate) fn time_opt(&self, column: &str) -> Result<Option<Timestamp>> {
+        let value: Option<i64> = self.get(column)?;
+        value.map(|_| self.time(column)).transpose()
+    }
+
     /// A text that parses as `T`.
     pub(crate) fn parse<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T> {
         self.text(column)?

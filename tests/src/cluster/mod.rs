@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 /// Ports, the same on every host.
 const API: u16 = 8181;
+const MACHINES: u16 = 8182;
 const EDGE: u16 = 8080;
 /// First host user id of the first cell's sandboxes, and from one cell to the next.
 const USERS: (u32, u32) = (1 << 28, 1 << 28);
@@ -68,6 +69,7 @@ impl Cluster {
         let weed = weed::install(&crate::root().join("target/tools")).expect("the object store is installed");
         let address = switch.address(1).parse().expect("an address");
         let blobs = Weed::on(&weed, address).expect("the object store starts");
+        // One secret of controllers; machines join.
         let secrets = Command::new(program("paasd")).arg("secrets").arg(state.path()).status();
         assert!(secrets.expect("paasd starts").success());
         let mut cluster = Self {
@@ -80,6 +82,7 @@ impl Cluster {
             state,
         };
         cluster.add_controllers(size.controllers);
+        cluster.log_in(0);
         let cells: Vec<Host> = (0..size.cells).map(|n| cluster.switch.host(CELLS + n)).collect();
         for n in 0..size.routers {
             let host = cluster.switch.host(ROUTERS + n);
@@ -87,12 +90,12 @@ impl Cluster {
                 cluster.switch.route(&host, k, cell);
             }
             let settings = vec![format!("router.listen={}:{EDGE}", host.address)];
-            let part = cluster.part("router", &host, "machine.json", settings);
+            let part = cluster.joined("router", &host, settings);
             cluster.routers.push(part);
         }
         for (k, host) in (1..).zip(&cells) {
             let settings = cluster.cell_settings(k);
-            let part = cluster.part("cell", host, "machine.json", settings);
+            let part = cluster.joined("cell", host, settings);
             cluster.cells.push(part);
         }
         cluster
@@ -101,11 +104,21 @@ impl Cluster {
     fn add_controllers(&mut self, count: u8) {
         for n in 0..count {
             let host = self.switch.host(CONTROLLERS + n);
+            let url = self.blobs.url();
+            let (key, _) = url.trim_start_matches("http://").split_once('@').expect("a key");
+            let (id, key) = key.split_once(':').expect("an id and a key");
             let settings = vec![
                 format!("controller.listen={}:{API}", host.address),
+                format!("cluster.listen={}:{MACHINES}", host.address),
+                format!("cluster.secrets={}", self.path("controller.json").display()),
                 format!("database.url={}", self.database.url()),
+                "blobs.bucket=paas".to_owned(),
+                format!("blobs.endpoint=http://{}", self.blobs.endpoint()),
+                format!("blobs.access_key={id}"),
+                format!("blobs.secret_key={key}"),
+                "controller.domain=apps.test".to_owned(),
             ];
-            let part = self.part("controller", &host, "controller.json", settings);
+            let part = self.part("controller", &host, settings);
             self.controllers.push(part);
         }
     }
@@ -124,37 +137,49 @@ impl Cluster {
         ]
     }
 
-    /// Starts a role on a host, with what all have in common.
-    fn part(&self, role: &str, host: &Host, secrets: &str, settings: Vec<String>) -> Part {
+    /// Starts a role on a host that has joined, or needs not.
+    fn part(&self, role: &str, host: &Host, settings: Vec<String>) -> Part {
         let name = format!("{role}-{}", host.address);
-        let state = self.path(&name);
-        let controllers: Vec<String> = self
-            .controllers
-            .iter()
-            .map(|controller| format!("http://{}:{API}", controller.host.address))
-            .collect();
-        let url = self.blobs.url();
-        let (key, _) = url.trim_start_matches("http://").split_once('@').expect("a key");
-        let (id, key) = key.split_once(':').expect("an id and a key");
         let mut arguments = vec![
             program("paasd").display().to_string(),
             role.to_owned(),
             "--json".to_owned(),
         ];
-        arguments.extend(["--state".to_owned(), state.display().to_string()]);
-        let common = [
-            format!("cluster.secrets={}", self.path(secrets).display()),
-            format!("cluster.controllers={}", controllers.join(",")),
-            "blobs.bucket=paas".to_owned(),
-            format!("blobs.endpoint=http://{}", self.blobs.endpoint()),
-            format!("blobs.access_key={id}"),
-            format!("blobs.secret_key={key}"),
-            "controller.domain=apps.test".to_owned(),
-        ];
-        for setting in common.into_iter().chain(settings) {
-            arguments.extend(["--set".to_owned(), setting]);
-        }
+        arguments.extend(self.given(&name, settings));
         Part::start(host, &name, self.state.path(), arguments)
+    }
+
+    /// The state directory and the settings of a role, as arguments.
+    fn given(&self, name: &str, settings: Vec<String>) -> Vec<String> {
+        let state = ["--state".to_owned(), self.path(name).display().to_string()];
+        let settings = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]);
+        state.into_iter().chain(settings).collect()
+    }
+
+    /// Joins a host with a token of its own, and starts the role there: of controllers, certificates and blobs it knows
+    /// what the token and the joining tell.
+    fn joined(&self, role: &str, host: &Host, settings: Vec<String>) -> Part {
+        let token = self.token(role);
+        let ended = self.join(role, host, &token, settings.clone()).ok();
+        drop(ended);
+        self.part(role, host, settings)
+    }
+
+    /// A token that one host joins with.
+    #[must_use]
+    pub fn token(&self, role: &str) -> String {
+        let made = self.paas(["admin", "token", "create", "--role", role, "--json"]).ok();
+        made.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// `paasd <role> join` on a host, to its end.
+    pub fn join(&self, role: &str, host: &Host, token: &str, settings: Vec<String>) -> Ended {
+        let name = format!("{role}-{}", host.address);
+        let mut paasd = host.command(program("paasd").to_str().expect("UTF-8"));
+        paasd
+            .args([role, "join", token, "--only"])
+            .args(self.given(&name, settings));
+        paasd.stdin(Stdio::null()).output().expect("nsenter starts").into()
     }
 
     /// A path below the folder of this cluster.

@@ -3,9 +3,10 @@
 use api::Controllers;
 use api::cell::{self, Down, LogBatch, Registered, Report, Reported};
 use futures_util::{Stream, StreamExt as _};
-use model::Secret;
+use identity::Proof;
 use model::id::CellId;
 use model::resource::CellInfo;
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -25,13 +26,16 @@ const MAX_ANSWER: usize = 1 << 20;
 pub(crate) struct Client {
     http: reqwest::Client,
     controllers: Controllers,
-    token: Secret,
+    proof: Proof,
     cell: CellId,
 }
 
 /// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// TLS can't be set up with the cell's certificate.
+    #[error("the cell's certificate can't be used")]
+    Identity(#[source] identity::Error),
     /// The controller was not reached, or the connection broke.
     #[error("the controller was not reached")]
     Transport(#[source] reqwest::Error),
@@ -76,17 +80,17 @@ impl Failure {
 }
 
 impl Client {
-    pub(crate) fn new(controllers: Controllers, token: Secret, cell: CellId) -> Result<Self, Failure> {
+    pub(crate) fn new(controllers: Controllers, proof: Proof, cell: CellId) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(Failure::Transport)?;
+            .redirect(reqwest::redirect::Policy::none());
+        let http = proof.client(http).map_err(Failure::Identity)?;
+        let http = http.build().map_err(Failure::Transport)?;
         Ok(Self {
             http,
             controllers,
-            token,
+            proof,
             cell,
         })
     }
@@ -126,11 +130,16 @@ impl Client {
         }))
     }
 
-    /// Address and token for the cell's end of an exec session.
-    pub(crate) fn session(&self, session: Uuid) -> (String, &Secret) {
+    /// Opens the cell's end of an exec session: the bytes of a connection that speaks WebSocket from here on.
+    pub(crate) async fn session(&self, session: Uuid) -> Result<reqwest::Upgraded, Failure> {
         let path = cell::SESSION.path.replace("{session}", &session.to_string());
         let (_, base) = self.controllers.current();
-        (format!("{}{path}", base.replacen("http", "ws", 1)), &self.token)
+        let request = self.http.get(format!("{base}{path}")).headers(upgrade());
+        let sent = self.proof.request(request).send().await.map_err(Failure::Transport)?;
+        if sent.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(sent).await);
+        }
+        sent.upgrade().await.map_err(Failure::Transport)
     }
 
     async fn post<T: DeserializeOwned>(&self, route: api::Route, body: &impl Serialize) -> Result<T, Failure> {
@@ -145,7 +154,7 @@ impl Client {
     fn request(&self, method: reqwest::Method, route: api::Route) -> (usize, reqwest::RequestBuilder) {
         let (number, base) = self.controllers.current();
         let url = format!("{base}{}", cell::path_for(route, self.cell));
-        (number, self.http.request(method, url).bearer_auth(self.token.expose()))
+        (number, self.proof.request(self.http.request(method, url)))
     }
 
     /// The answer, where it is one; a controller that has none is left for the next.
@@ -176,6 +185,25 @@ async fn accept(answer: reqwest::Response) -> Result<reqwest::Response, Failure>
     if status.is_success() {
         return Ok(answer);
     }
+    Err(refusal(answer).await)
+}
+
+/// What makes a request one for WebSocket.
+fn upgrade() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    let key = tokio_tungstenite::tungstenite::handshake::client::generate_key();
+    if let Ok(key) = HeaderValue::from_str(&key) {
+        headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    }
+    headers
+}
+
+/// What the controller said instead.
+async fn refusal(answer: reqwest::Response) -> Failure {
+    let status = answer.status();
     let mut stream = answer.bytes_stream();
     let mut body = Vec::new();
     while body.len() < 2048
@@ -183,10 +211,10 @@ async fn accept(answer: reqwest::Response) -> Result<reqwest::Response, Failure>
     {
         body.extend_from_slice(&bytes);
     }
-    Err(Failure::Status {
+    Failure::Status {
         status: status.as_u16(),
         body: String::from_utf8_lossy(&body).chars().take(500).collect(),
-    })
+    }
 }
 
 /// Cuts a stream of bytes into the messages of its lines.
@@ -259,19 +287,26 @@ mod tests {
         assert!(matches!(lines(&["nonsense\n"]).next().await, Err(Failure::Answer(_))));
     }
 
-    #[test]
-    fn sessions_are_dialled_at_the_controller() {
-        let cell = CellId(Uuid::nil());
-        let client = Client::new(
-            api::Controllers::new(["http://127.0.0.1:1/"]).expect("an address"),
-            Secret::new("t"),
-            cell,
-        )
-        .expect("a client");
+    #[tokio::test]
+    async fn a_session_that_is_refused_says_why() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("free");
+        let address = listener.local_addr().expect("bound");
+        let (seen, was_seen) = tokio::sync::oneshot::channel();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Some(seen)));
+        let handler = axum::routing::any(async move |request: axum::extract::Request| {
+            let told = format!("{} {:?}", request.uri(), request.headers().get("upgrade"));
+            let sender = seen.lock().expect("unbroken").take().expect("once");
+            sender.send(told).expect("somebody listens");
+            (axum::http::StatusCode::NOT_FOUND, "no such session")
+        });
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(handler)).await });
+        let controllers = api::Controllers::new([format!("http://{address}/")]).expect("an address");
+        let proof = Proof::from(model::Secret::new("t"));
+        let client = Client::new(controllers, proof, CellId(Uuid::nil())).expect("a client");
         let session = Uuid::from_u128(5);
-        assert_eq!(
-            client.session(session).0,
-            format!("ws://127.0.0.1:1/cell/v1/sessions/{session}")
-        );
+        let refused = client.session(session).await.err().expect("refused");
+        assert!(matches!(&refused, Failure::Status { status: 404, body } if body == "no such session"));
+        let told = was_seen.await.expect("asked");
+        assert_eq!(told, format!("/cell/v1/sessions/{session} Some(\"websocket\")"));
     }
 }

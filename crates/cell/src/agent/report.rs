@@ -217,7 +217,7 @@ mod tests {
     fn reports() -> Reports {
         let client = Client::new(
             api::Controllers::new(["http://127.0.0.1:1"]).expect("an address"),
-            Secret::new("t"),
+            Secret::new("t").into(),
             CellId(uuid::Uuid::nil()),
         )
         .expect("a client");

@@ -153,7 +153,7 @@ impl Opened {
         config.check()?;
         std::fs::create_dir_all(&config.state_dir).map_err(file("create", &config.state_dir))?;
         let cell = config.identity()?;
-        let client = Client::new(config.controllers.clone(), config.machine_token.clone(), cell);
+        let client = Client::new(config.controllers.clone(), config.proof.clone(), cell);
         let client = client.map_err(|source| Error::Controller {
             operation: "prepare requests",
             source: Box::new(source),

@@ -98,6 +98,18 @@ pub enum AdminCommand {
         #[command(subcommand)]
         action: Option<CellAction>,
     },
+    /// Make, list and delete tokens that hosts join the platform with.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// List the hosts that joined with a token, or remove one.
+    Machines {
+        #[command(flatten)]
+        listing: Listing,
+        #[command(subcommand)]
+        action: Option<MachineAction>,
+    },
     /// List the stacks with the apps that ask for them.
     Stacks {
         #[command(flatten)]
@@ -112,6 +124,55 @@ pub enum AdminCommand {
         /// End all tokens by earlier keys at once: everybody gets a new one, which takes no log-in.
         #[arg(long)]
         revoke: bool,
+    },
+}
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  paas admin token create --role cell                     good for one host, for an hour
+  paas admin token create --role router --expires 10m --label rack-7
+  paasd cell join TOKEN                                   on the new host, and nothing else
+
+The token is shown once. It names the platform's controllers and its authority, so the new host needs to know nothing else.";
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make one that one host joins with, once.
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Create {
+        /// What the host is to be: cell or router.
+        #[arg(long, value_parser = ["cell", "router"])]
+        role: String,
+        /// How long it is good, such as 10m or 1h.
+        #[arg(long, value_name = "TIME", value_parser = crate::ui::format::parse_duration, default_value = "1h")]
+        expires: std::time::Duration,
+        /// What to remember it and the host by.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        label: String,
+        /// Most memory that the cell may offer, in MiB; whatever it says, where left out.
+        #[arg(long, value_name = "MIB")]
+        max_memory: Option<u64>,
+    },
+    /// List those that may be used, and those that were.
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Delete one, so that nobody joins with it.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// What to do with a host that joined.
+#[derive(Debug, Subcommand)]
+pub enum MachineAction {
+    /// End a host's certificates: it is no part of the platform any more, and what ran there is placed elsewhere.
+    Revoke {
+        /// Its name or id.
+        machine: String,
     },
 }
 
@@ -142,6 +203,30 @@ pub struct RollStack {
 pub enum CellAction {
     /// Give a cell no new work; what it has stays.
     Cordon {
+        /// Its name or id.
+        cell: String,
+    },
+    /// Show a cell with all that it runs.
+    Show {
+        /// Its name or id.
+        cell: String,
+    },
+    /// Give a cell no new work, and move its instances elsewhere, a few at a time; none is missed meanwhile.
+    Drain {
+        /// Its name or id.
+        cell: String,
+        /// Instances that move at once.
+        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        at_once: u32,
+        /// Do not wait until it is empty.
+        #[arg(long)]
+        no_wait: bool,
+        /// Longest time to wait, such as 90s or 15m; it goes on beyond.
+        #[arg(long, value_name = "TIME", value_parser = crate::ui::format::parse_duration, default_value = "15m")]
+        timeout: std::time::Duration,
+    },
+    /// Forget a cell for good. One that is alive has to be drained first.
+    Remove {
         /// Its name or id.
         cell: String,
     },

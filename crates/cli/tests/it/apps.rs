@@ -111,6 +111,34 @@ async fn operators_see_cells_and_keep_work_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operators_make_tokens_and_remove_machines() {
+    let (fake, user) = shop().await;
+    let made = user
+        .run(&["admin", "token", "create", "--role", "cell", "--expires", "10m"])
+        .await;
+    assert_eq!(
+        (made.code, made.stdout.as_str()),
+        (0, "paasjoin_abc\n"),
+        "{}",
+        made.stderr
+    );
+    assert!(made.stderr.contains("paasd cell join TOKEN"), "{}", made.stderr);
+    let refused = user.run(&["admin", "token", "create", "--role", "king"]).await;
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    let listed = user.run(&["admin", "machines"]).await;
+    assert_eq!(
+        listed.stdout,
+        "name    role   state    label    certificate until\nhost1   cell   joined   rack 1   2026-01-08T00:00:00Z\n"
+    );
+    assert_eq!(user.run(&["admin", "machines", "revoke", "host1"]).await.code, 0);
+    assert_eq!(
+        fake.count("POST /admin/v1/machines/cell/00000000-0000-0000-0000-0000000000d1/revoke"),
+        1
+    );
+    assert_eq!(user.run(&["admin", "machines", "revoke", "host9"]).await.code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_app_and_its_explanation_are_shown() {
     let (_fake, user) = shop().await;
     let ran = user.run(&["app", "shop"]).await;

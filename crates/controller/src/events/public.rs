@@ -5,6 +5,7 @@ use crate::actions::{self, By};
 use crate::auth::{Caller, Need, app_for};
 use crate::error::Failure;
 use crate::exec::{self, Command};
+use crate::request::Body;
 use crate::{Context, Control, feeds, sessions};
 use api::cell::Purpose;
 use api::error::Code;
@@ -29,6 +30,8 @@ pub fn routes(control: Control) -> Router<Context> {
         .route("/paas/v1/builds/{guid}/history", get(build_history))
         .route("/paas/v1/builds/{guid}/cancel", post(build_cancel))
         .route("/admin/v1/cells", get(cells))
+        .route("/admin/v1/cells/{id}", get(cell).delete(remove))
+        .route("/admin/v1/cells/{id}/drain", post(drain))
         .route("/admin/v1/cells/{id}/cordon", post(cordon))
         .route("/admin/v1/cells/{id}/uncordon", post(uncordon))
         .layer(middleware::from_fn_with_state(control.clone(), crate::lead::elected))
@@ -170,6 +173,47 @@ fn operator(caller: &Caller) -> Result<(), Failure> {
 async fn cells(caller: Caller, Extension(control): Extension<Control>) -> Result<Json<Value>, Failure> {
     operator(&caller)?;
     feeds::list_cells(&control).await.map(Json)
+}
+
+async fn cell(
+    caller: Caller,
+    Extension(control): Extension<Control>,
+    Path(cell): Path<CellId>,
+) -> Result<Json<Value>, Failure> {
+    caller.operator()?;
+    feeds::show_cell(&control, cell).await.map(Json)
+}
+
+async fn remove(
+    caller: Caller,
+    Extension(control): Extension<Control>,
+    Path(cell): Path<CellId>,
+) -> Result<StatusCode, Failure> {
+    caller.operator()?;
+    feeds::remove(&control, cell).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// How a cell is drained.
+#[derive(Debug, Deserialize)]
+struct Drain {
+    /// Instances that move at once.
+    #[serde(default = "a_few")]
+    at_once: u32,
+}
+
+const fn a_few() -> u32 {
+    4
+}
+
+async fn drain(
+    caller: Caller,
+    Extension(control): Extension<Control>,
+    Path(cell): Path<CellId>,
+    Body(body): Body<Drain>,
+) -> Result<StatusCode, Failure> {
+    caller.operator()?;
+    let drained = feeds::drain(&control, cell, body.at_once).await;
+    drained.map(|()| StatusCode::NO_CONTENT)
 }
 
 async fn cordon(

@@ -9,15 +9,17 @@ mod pipe;
 pub(crate) use pipe::pipe;
 
 use crate::error::{Answer, Failure};
+use crate::machines::Known;
 use crate::{Context, Control};
 use api::cell::{Down, Exec, Purpose, SessionMessage};
 use api::error::Code;
+use axum::Extension;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use model::id::{AppId, WorkId};
+use model::id::{AppId, CellId, WorkId};
 use model::work::{InstanceSpec, Wanted, Work, WorkKind, WorkState};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -44,7 +46,7 @@ pub(crate) struct Sessions(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    waiting: Mutex<HashMap<Uuid, oneshot::Sender<WebSocket>>>,
+    waiting: Mutex<HashMap<Uuid, (CellId, oneshot::Sender<WebSocket>)>>,
     open: Mutex<HashMap<WorkId, usize>>,
 }
 
@@ -69,7 +71,7 @@ impl Drop for Ticket {
 }
 
 impl Sessions {
-    fn open(&self, work: WorkId) -> Option<(Ticket, oneshot::Receiver<WebSocket>)> {
+    fn open(&self, cell: CellId, work: WorkId) -> Option<(Ticket, oneshot::Receiver<WebSocket>)> {
         let mut open = self.0.open.lock();
         let count = open.get(&work).copied().unwrap_or(0);
         if count >= MAX_PER_INSTANCE || open.values().sum::<usize>() >= MAX_SESSIONS {
@@ -78,9 +80,22 @@ impl Sessions {
         open.insert(work, count + 1);
         let id = Uuid::new_v4();
         let (sender, receiver) = oneshot::channel();
-        self.0.waiting.lock().insert(id, sender);
+        self.0.waiting.lock().insert(id, (cell, sender));
         let sessions = self.clone();
         Some((Ticket { sessions, id, work }, receiver))
+    }
+}
+
+impl Sessions {
+    /// Whoever waits for the session, once, and only for the cell that it was asked of.
+    fn taken(&self, session: Uuid, dialling: Option<CellId>) -> Option<oneshot::Sender<WebSocket>> {
+        let mut waiting = self.0.waiting.lock();
+        let (cell, _) = waiting.get(&session)?;
+        if let Some(dialling) = dialling.filter(|dialling| dialling != cell) {
+            tracing::warn!(cell.id = %dialling, session.id = %session, "a cell was refused: the session is another's");
+            return None;
+        }
+        waiting.remove(&session).map(|(_, sender)| sender)
     }
 }
 
@@ -132,7 +147,7 @@ fn begin(control: &Control, work: &Work, command: Command) -> Result<(Ticket, on
             "the instance's cell is not connected; try again",
         ));
     };
-    let Some((ticket, dialled)) = control.sessions.open(work.id) else {
+    let Some((ticket, dialled)) = control.sessions.open(work.cell, work.id) else {
         return Err(Failure::new(
             Code::RateLimitExceeded,
             "too many sessions are open; close one",
@@ -173,9 +188,11 @@ pub fn open(control: &Control, work: &Work, command: Command, upgrade: WebSocket
 pub(crate) async fn dial(
     State(control): State<Control>,
     Path(session): Path<Uuid>,
+    known: Option<Extension<Known>>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Failure> {
-    let Some(waiting) = control.sessions.0.waiting.lock().remove(&session) else {
+    let dialling = known.and_then(|known| known.cell());
+    let Some(waiting) = control.sessions.taken(session, dialling) else {
         return Err(Failure::not_found("Session"));
     };
     let upgrade = upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME);
@@ -250,17 +267,30 @@ mod tests {
     #[test]
     fn sessions_are_counted_by_instance_and_in_all() {
         let sessions = Sessions::default();
+        let cell = CellId(Uuid::from_u128(9));
         let (work, other) = (WorkId(Uuid::from_u128(1)), WorkId(Uuid::from_u128(2)));
-        let mut open: Vec<_> = (0..MAX_PER_INSTANCE).filter_map(|_| sessions.open(work)).collect();
+        let mut open: Vec<_> = (0..MAX_PER_INSTANCE)
+            .filter_map(|_| sessions.open(cell, work))
+            .collect();
         assert_eq!(open.len(), MAX_PER_INSTANCE);
-        assert!(sessions.open(work).is_none(), "one instance has its share");
-        assert!(sessions.open(other).is_some());
+        assert!(sessions.open(cell, work).is_none(), "one instance has its share");
+        assert!(sessions.open(cell, other).is_some());
         open.pop();
-        assert!(sessions.open(work).is_some());
-        let many = (0..MAX_SESSIONS as u128 * 2).filter_map(|n| sessions.open(WorkId(Uuid::from_u128(n + 10))));
+        assert!(sessions.open(cell, work).is_some());
+        let many = (0..MAX_SESSIONS as u128 * 2).filter_map(|n| sessions.open(cell, WorkId(Uuid::from_u128(n + 10))));
         open.extend(many);
         assert_eq!(open.len(), MAX_SESSIONS);
         drop(open);
         assert!(sessions.0.open.lock().is_empty() && sessions.0.waiting.lock().is_empty());
+    }
+
+    #[test]
+    fn a_session_is_its_cells_alone() {
+        let sessions = Sessions::default();
+        let (cell, other) = (CellId(Uuid::from_u128(1)), CellId(Uuid::from_u128(2)));
+        let (ticket, _dialled) = sessions.open(cell, WorkId(Uuid::from_u128(3))).expect("room");
+        assert!(sessions.taken(ticket.id, Some(other)).is_none());
+        assert!(sessions.taken(ticket.id, Some(cell)).is_some());
+        assert!(sessions.taken(ticket.id, Some(cell)).is_none(), "once");
     }
 }

@@ -3,11 +3,12 @@
 use super::{line, lines};
 use crate::Control;
 use crate::error::Failure;
+use crate::machines::Known;
 use api::cell::{Down, Registered};
 use api::error::Code;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use axum::{Extension, Json};
 use bytes::Bytes;
 use model::id::CellId;
 use model::resource::CellInfo;
@@ -21,6 +22,11 @@ use tokio::sync::mpsc;
 const DOWN_QUEUE: usize = 64;
 /// Pause before the set is read again after the database failed.
 const RETRY: Duration = Duration::from_millis(500);
+/// The largest host that is believed in: 64 TiB of memory, an EiB of disk.
+const MAX_MEMORY_MB: u64 = 64 << 20;
+const MAX_DISK_MB: u64 = 1 << 40;
+const MAX_CPUS: u32 = 16_384;
+const MAX_WORK: u32 = 100_000;
 /// Longest name of a cell, a zone or a tag, and most tags and stacks.
 const MAX_TEXT: usize = 255;
 const MAX_ENTRIES: usize = 256;
@@ -29,6 +35,7 @@ const MAX_ENTRIES: usize = 256;
 pub(super) async fn register(
     State(control): State<Control>,
     Path(cell): Path<CellId>,
+    known: Option<Extension<Known>>,
     Json(info): Json<CellInfo>,
 ) -> Result<Json<Registered>, Failure> {
     if info.id != cell {
@@ -48,6 +55,7 @@ pub(super) async fn register(
             "the cell's description is too long",
         ));
     }
+    believable(&info, known.and_then(|known| known.max_memory_mb))?;
     let turn = control.cells.turn(cell);
     let _turn = turn.lock().await;
     let now = control.context.now();
@@ -61,6 +69,25 @@ pub(super) async fn register(
         lease_ms: millis(control.timing.cell_lease),
         heartbeat_ms: millis(control.timing.cell_heartbeat),
     }))
+}
+
+/// Refuses what no host has, and more memory than an operator allowed the cell when it joined.
+fn believable(info: &CellInfo, max_memory_mb: Option<u64>) -> Result<(), Failure> {
+    let most = max_memory_mb.unwrap_or(MAX_MEMORY_MB).min(MAX_MEMORY_MB);
+    let holds =
+        info.memory_mb <= most && info.disk_mb <= MAX_DISK_MB && info.cpus <= MAX_CPUS && info.max_work <= MAX_WORK;
+    if holds {
+        return Ok(());
+    }
+    tracing::warn!(
+        cell.id = %info.id, cell.name = info.name, memory_mb = info.memory_mb, disk_mb = info.disk_mb,
+        cpus = info.cpus, max_work = info.max_work, most_memory_mb = most,
+        "a cell was refused: it offers more than it may"
+    );
+    Err(Failure::new(
+        Code::UnprocessableEntity,
+        format!("the cell offers more than is believed of it, or more than the {most} MiB that it may"),
+    ))
 }
 
 fn millis(time: Duration) -> u64 {

@@ -183,6 +183,14 @@ impl Cells {
         })
     }
 
+    /// A cell is a part of the platform no more: its feed ends.
+    pub(crate) fn cut(&self, cell: CellId) {
+        self.with(cell, |state| {
+            state.feed = None;
+            state.synced = false;
+        });
+    }
+
     pub(crate) fn feed_closed(&self, cell: CellId, number: u64) {
         self.with(cell, |state| {
             if state.feed.as_ref().is_some_and(|(open, _)| *open == number) {

@@ -227,6 +227,16 @@ impl Edge {
         }
     }
 
+    /// A router is a part of the platform no more: its session ends.
+    pub(crate) fn cut(&self, router: &str) {
+        if let Some(router) = self.0.state.lock().routers.get_mut(router) {
+            router.session += 1;
+            router.connected = false;
+            router.gone_at = Some(Instant::now());
+            router.behind_since = None;
+        }
+    }
+
     /// Whether the session should end: another took its place, or the router has stopped acknowledging.
     pub(crate) fn is_stale(&self, router: &str, session: u64) -> bool {
         self.0.state.lock().routers.get(router).is_none_or(|router| {

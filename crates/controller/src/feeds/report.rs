@@ -53,7 +53,7 @@ pub(super) async fn report(
     if news {
         control.context.wake.scheduler();
     }
-    control.context.usage.record(report.stats);
+    control.context.usage.record(cell, report.stats);
     Ok(Json(Reported { revision }))
 }
 
@@ -93,16 +93,16 @@ async fn take(
     if control.cells.foreign(cell, report.full, foreign, &gone) {
         control.context.wake.scheduler();
     }
-    forget_usage(control, &observed);
+    forget_usage(control, cell, &observed);
     crate::logs::say(control, lines).await;
     Ok(revision)
 }
 
-fn forget_usage(control: &Control, observed: &[Observed]) {
+fn forget_usage(control: &Control, cell: CellId, observed: &[Observed]) {
     let ended = observed.iter().filter(|observed| observed.work.state.is_final());
     let ended: Vec<WorkId> = ended.map(|observed| observed.work.id).collect();
     if !ended.is_empty() {
-        control.context.usage.forget(&ended);
+        control.context.usage.forget(cell, &ended);
     }
 }
 
@@ -136,7 +136,11 @@ async fn compare(
         .map(|observation| observation.work)
         .collect();
     let strange = tx.works_by_ids(&strange).await?;
-    let held = strange
+    let (own, others): (Vec<_>, Vec<_>) = strange.iter().partition(|work| work.cell == cell);
+    if let Some(first) = others.first() {
+        tracing::warn!(cell.id = %cell, count = others.len(), work.id = %first.id, "a cell reports another's work; it has no effect");
+    }
+    let held = own
         .iter()
         .map(|work| (work.id, (work.spec.limits.memory_mb, work.spec.limits.disk_mb)));
     Ok((absent, held.collect()))

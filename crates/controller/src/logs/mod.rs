@@ -7,12 +7,13 @@
 use crate::Control;
 use crate::error::Failure;
 use crate::feeds::Line;
+use crate::machines::Known;
 use api::cell::{LogBatch, LogLine};
 use api::error::Code;
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use http::StatusCode;
-use model::id::{AppId, WorkId};
+use model::id::{AppId, CellId, WorkId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,18 +26,25 @@ const MAX_LINES: usize = 50_000;
 /// Pieces of work whose newest line is remembered; beyond, all are forgotten and compared anew.
 const MAX_WORKS: usize = 100_000;
 
-/// The newest line of each piece of work. Clones share it.
+/// The newest line of each piece of work, and where it is and whose. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Marks(Arc<Mutex<HashMap<WorkId, i64>>>);
+pub(crate) struct Marks(
+    Arc<Mutex<HashMap<WorkId, i64>>>,
+    Arc<Mutex<HashMap<WorkId, (CellId, AppId)>>>,
+);
 
 /// `POST /cell/v1/cells/{cell}/logs`, and of routers the same.
 pub(crate) async fn ingest(
     State(control): State<Control>,
     Path(_machine): Path<Uuid>,
-    Json(batch): Json<LogBatch>,
+    known: Option<Extension<Known>>,
+    Json(mut batch): Json<LogBatch>,
 ) -> Result<StatusCode, Failure> {
     if batch.lines.len() > MAX_LINES {
         return Err(Failure::new(Code::PayloadTooLarge, "the batch has too many lines"));
+    }
+    if let Some(cell) = known.and_then(|known| known.cell()) {
+        own_lines(&control, cell, &mut batch).await?;
     }
     let taken = tokio::task::spawn_blocking(move || take(&control, batch)).await;
     match taken {
@@ -50,6 +58,40 @@ pub(crate) async fn ingest(
         }
         Err(_) => Err(Failure::new(Code::UnknownError, "An unknown error occurred.")),
     }
+}
+
+/// Leaves the lines of the cell's own work, under its own app's name. Those of work that is long gone are nobody's.
+async fn own_lines(control: &Control, cell: CellId, batch: &mut LogBatch) -> Result<(), Failure> {
+    let mut unknown: HashSet<WorkId> = batch.lines.iter().map(|line| line.work).collect();
+    {
+        let mut owners = control.marks.1.lock();
+        if owners.len() > MAX_WORKS {
+            owners.clear();
+        }
+        unknown.retain(|work| !owners.contains_key(work));
+    }
+    let unknown: Vec<WorkId> = unknown.into_iter().collect();
+    let found = control
+        .context
+        .store
+        .work_owners(&unknown)
+        .await
+        .map_err(Failure::from)?;
+    let mut owners = control.marks.1.lock();
+    owners.extend(found);
+    let before = batch.lines.len();
+    let owned = |line: &LogLine| owners.get(&line.work).is_some_and(|owner| *owner == (cell, line.app));
+    let strange = batch
+        .lines
+        .iter()
+        .find(|line| !owned(line))
+        .map(|line| (line.work, line.app));
+    if let Some((work, app)) = strange {
+        batch.lines.retain(owned);
+        let count = before - batch.lines.len();
+        tracing::warn!(cell.id = %cell, work.id = %work, app.id = %app, count, "a cell sent log lines of work that is not its own; they are left out");
+    }
+    Ok(())
 }
 
 /// Stores what is new. One batch at a time for each store of marks, so that a repeat meets the first one's marks.

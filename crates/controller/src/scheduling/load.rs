@@ -3,7 +3,7 @@
 use super::{CycleError, Loop, failed};
 use model::Timestamp;
 use model::canary::Canary;
-use model::id::{ProcessId, SpaceId, TaskId, WorkId};
+use model::id::{CellId, ProcessId, SpaceId, TaskId, WorkId};
 use model::isolation;
 use model::resource::{Buildpack, Cell, Deployment, DeploymentState, Droplet, Task, TaskState};
 use model::work::{Outcome, Owner, Wanted, Work, WorkKind, WorkState};
@@ -28,6 +28,8 @@ pub(super) struct Loaded {
     pub desired: Desired,
     pub observed: Observed,
     pub cells: Vec<CellView>,
+    /// Cells whose instances move away, with how many at once.
+    pub draining: BTreeMap<CellId, u32>,
     pub processes: HashMap<ProcessId, DesiredProcess>,
     pub deployments: Vec<Deployment>,
     pub builds: Vec<PendingBuild>,
@@ -90,6 +92,7 @@ impl Loop {
             desired,
             observed,
             cells: cells.iter().map(|cell| self.cell(cell, now)).collect(),
+            draining: draining(&cells),
             processes: processes
                 .into_iter()
                 .map(|process| (process.process.id, process))
@@ -245,6 +248,11 @@ pub(crate) fn slot(kind: &WorkKind) -> Slot {
         WorkKind::Task(task) => Slot::Job(JobRef::Task(task.task)),
         WorkKind::Build(build) => Slot::Job(JobRef::Build(build.build)),
     }
+}
+
+fn draining(cells: &[Cell]) -> BTreeMap<CellId, u32> {
+    let draining = cells.iter().filter(|cell| cell.draining > 0);
+    draining.map(|cell| (cell.info.id, cell.draining)).collect()
 }
 
 /// Deployments as they were read with their processes, and those of processes that are not wanted.

@@ -142,6 +142,7 @@ impl Loop {
         for _ in 0..ROUNDS {
             let loaded = self.load().await?;
             let now = loaded.now;
+            self.policy.draining.clone_from(&loaded.draining);
             let plan = scheduler::plan(&loaded.desired, &loaded.observed, &loaded.cells, &self.policy, now);
             self.control.explain(&plan, &loaded.observed.history);
             self.announce(&plan, &loaded).await?;

@@ -136,7 +136,7 @@ fn living(
     host: Option<String>,
     now: Timestamp,
 ) -> InstanceStats {
-    let used = context.usage.of(work.id);
+    let used = context.usage.of(work.cell, work.id);
     let limits = work.spec.limits;
     InstanceStats {
         routable: Some(work.routable),

@@ -78,7 +78,8 @@ pub async fn platform_with(store: &TestStore, change: impl FnOnce(&mut Config)) 
         advertise: String::new(),
         log_dir: folder.path().join("logs"),
         encryption_key: EncryptionKey { id: 1, key: [42; 32] },
-        machine_token: Secret::new("machine"),
+        machine_token: Some(Secret::new("machine")),
+        machines: None,
         bootstrap: Bootstrap {
             admin_name: "admin".to_owned(),
             admin_password: Secret::new("secret"),

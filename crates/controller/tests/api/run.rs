@@ -1,6 +1,6 @@
 //! A whole controller on a socket: it starts on nothing, stops when told to, and goes on where it was.
 
-use controller::{Bootstrap, Config, Database, EncryptionKey, Error};
+use controller::{Bootstrap, Config, Database, EncryptionKey, Error, Sockets};
 use model::Secret;
 use serde_json::Value;
 use std::path::Path;
@@ -20,7 +20,8 @@ fn config(folder: &Path, key: u8) -> Config {
         advertise: String::new(),
         log_dir: folder.join("logs"),
         encryption_key: EncryptionKey { id: 1, key: [key; 32] },
-        machine_token: Secret::new("machine"),
+        machine_token: Some(Secret::new("machine")),
+        machines: None,
         bootstrap: Bootstrap {
             admin_name: "admin".to_owned(),
             admin_password: Secret::new("secret"),
@@ -37,6 +38,14 @@ fn config(folder: &Path, key: u8) -> Config {
     }
 }
 
+fn sockets(listener: TcpListener) -> Sockets {
+    Sockets {
+        api: vec![listener],
+        ssh: None,
+        machines: None,
+    }
+}
+
 struct Running {
     url: String,
     stop: CancellationToken,
@@ -46,7 +55,7 @@ struct Running {
 async fn start(config: Config) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let (stop, (ready, is_ready)) = (CancellationToken::new(), oneshot::channel());
-    let task = tokio::spawn(controller::run(config, vec![listener], None, stop.clone(), ready));
+    let task = tokio::spawn(controller::run(config, sockets(listener), stop.clone(), ready));
     let address = tokio::time::timeout(Duration::from_secs(30), is_ready)
         .await
         .expect("in time")

@@ -3,6 +3,7 @@
 
 mod canary;
 mod cell;
+mod machines;
 mod platform;
 mod policies;
 mod rollout;

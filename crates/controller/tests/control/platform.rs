@@ -77,7 +77,8 @@ pub fn config(folders: &Folders, address: SocketAddr) -> Config {
         blobs: controller::Blobs::Directory(folders.root.path().join("blobs")),
         log_dir: folders.root.path().join("logs"),
         encryption_key: EncryptionKey { id: 1, key: [42; 32] },
-        machine_token: Secret::new(TOKEN),
+        machine_token: Some(Secret::new(TOKEN)),
+        machines: None,
         bootstrap: Bootstrap {
             admin_name: "admin".to_owned(),
             admin_password: Secret::new("admin"),

@@ -1,7 +1,7 @@
 //! Settings of the router, and what it is told by them.
 
 use anyhow::Context as _;
-use model::Secret;
+use identity::Proof;
 use router::{Addresses, ClientAuth, ClientCert, Controllers, ForwardedProto, Query, TlsSettings};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -77,10 +77,10 @@ impl Router {
         &self,
         id: Uuid,
         controllers: Controllers,
-        token: &Secret,
+        proof: Proof,
         state: PathBuf,
     ) -> anyhow::Result<router::Config> {
-        let mut told = router::Config::new(id, self.listen, controllers, token.clone());
+        let mut told = router::Config::new(id, self.listen, controllers, proof);
         told.listen = self.addresses()?;
         told.workers = self.threads();
         told.drain_timeout = Duration::from_secs(self.drain_seconds);
@@ -197,9 +197,9 @@ mod tests {
     }
 
     fn told(assignments: &[&str]) -> anyhow::Result<router::Config> {
-        let token = Secret::new("token");
+        let token = Proof::from(model::Secret::new("token"));
         let controllers = Controllers::new(["http://127.0.0.1:1"]).expect("an address");
-        settings(assignments).told(Uuid::nil(), controllers, &token, "/x".into())
+        settings(assignments).told(Uuid::nil(), controllers, token, "/x".into())
     }
 
     #[test]

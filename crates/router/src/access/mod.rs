@@ -152,9 +152,10 @@ fn for_app(config: &Config, record: &Record, text: String, last_ns: &mut i64) ->
 
 async fn send(client: &reqwest::Client, config: &Config, batch: LogBatch, dropped: &AtomicU64) {
     let path = api::edge::LOGS.path.replace("{router}", &config.id.to_string());
-    let sent = client
-        .post(format!("{}{path}", config.controllers.current().1))
-        .bearer_auth(config.machine_token.expose())
+    let request = client.post(format!("{}{path}", config.controllers.current().1));
+    let sent = config
+        .proof
+        .request(request)
         .timeout(SEND_TIMEOUT)
         .json(&batch)
         .send()

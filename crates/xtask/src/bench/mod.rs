@@ -21,6 +21,12 @@ pub enum What {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// A platform on many hosts under load that loses one part after the other: what each costs, as a table
+    Failures {
+        /// Instances of the app
+        #[arg(long, default_value_t = 30)]
+        instances: u32,
+    },
     /// The commonest reads of the API with many apps in the database, on both engines
     Api {
         /// Apps in the database
@@ -89,6 +95,10 @@ pub fn run(what: &What) -> Result<()> {
     match what {
         What::Push { rounds } => platform("bench-push", *rounds),
         What::Staging { rounds } => platform("bench-staging", *rounds),
+        What::Failures { instances } => {
+            needs::ensure(Purpose::Test)?;
+            platform("bench-failures", *instances)
+        }
         What::Api { apps, rounds, profile } => api(*apps, *rounds, profile),
         What::Router {
             seconds,

@@ -5,10 +5,11 @@ use crate::workspace::{Package, Workspace};
 use std::path::Path;
 
 /// Every crate with the crates it may use. A crate that is not here has no place yet.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("scheduler", &["model"]),
     ("api", &["model"]),
+    ("identity", &["api", "model"]),
     ("image", &["model"]),
     ("store", &["model"]),
     ("blobstore", &["model"]),
@@ -18,6 +19,7 @@ const EDGES: [(&str, &[&str]); 17] = [
         "controller",
         &[
             "api",
+            "identity",
             "image",
             "model",
             "store",
@@ -27,10 +29,13 @@ const EDGES: [(&str, &[&str]); 17] = [
             "ssh",
         ],
     ),
-    ("cell", &["api", "model", "sandbox", "blobstore", "telemetry"]),
+    (
+        "cell",
+        &["api", "identity", "model", "sandbox", "blobstore", "telemetry"],
+    ),
     ("sandbox", &[]),
     ("lifecycle", &["image", "model", "buildpack-kit"]),
-    ("router", &["api", "model", "telemetry"]),
+    ("router", &["api", "identity", "model", "telemetry"]),
     ("cli", &["api", "image", "model"]),
     (
         "paasd",
@@ -38,6 +43,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "controller",
             "cell",
             "router",
+            "identity",
             "model",
             "blobstore",
             "sandbox",

@@ -1,7 +1,7 @@
 //! Organisations, spaces and cells.
 
 use super::super::http::{Call, Client};
-use super::super::wire::{Cell, Named};
+use super::super::wire::{Cell, JoinToken, JoinTokens, Machine, Machines, Named};
 use crate::errors::Error;
 use ::http::Method;
 use serde_json::{Value, json};
@@ -64,6 +64,55 @@ impl Client {
     pub async fn rotate_keys(&self, revoke: bool) -> Result<(), Error> {
         let call = Call::new(Method::POST, "/admin/v1/token_keys/rotate").json(json!({"revoke": revoke}));
         self.send(call).await.map(drop)
+    }
+
+    /// Makes a token to join with.
+    pub async fn create_join_token(&self, body: Value) -> Result<JoinToken, Error> {
+        self.get(Call::new(Method::POST, "/admin/v1/join_tokens").json(body))
+            .await
+    }
+
+    /// Tokens to join with.
+    pub async fn join_tokens(&self) -> Result<Vec<JoinToken>, Error> {
+        let tokens: JoinTokens = self.get(Call::new(Method::GET, "/admin/v1/join_tokens")).await?;
+        Ok(tokens.tokens)
+    }
+
+    /// Deletes one.
+    pub async fn delete_join_token(&self, id: &str) -> Result<(), Error> {
+        let call = Call::new(Method::DELETE, format!("/admin/v1/join_tokens/{id}"));
+        self.send(call).await.map(drop)
+    }
+
+    /// Hosts that joined.
+    pub async fn machines(&self) -> Result<Vec<Machine>, Error> {
+        let machines: Machines = self.get(Call::new(Method::GET, "/admin/v1/machines")).await?;
+        Ok(machines.machines)
+    }
+
+    /// Ends a host's certificates.
+    pub async fn revoke_machine(&self, role: &str, id: &str) -> Result<(), Error> {
+        let call = Call::new(Method::POST, format!("/admin/v1/machines/{role}/{id}/revoke"));
+        self.send(call).await.map(drop)
+    }
+
+    /// A cell with its work.
+    pub async fn cell(&self, cell: &str) -> Result<Value, Error> {
+        self.get(Call::new(Method::GET, format!("/admin/v1/cells/{cell}")))
+            .await
+    }
+
+    /// Begins to move a cell's instances away.
+    pub async fn drain_cell(&self, cell: &str, at_once: u32) -> Result<(), Error> {
+        let call = Call::new(Method::POST, format!("/admin/v1/cells/{cell}/drain"));
+        self.send(call.json(json!({"at_once": at_once}))).await.map(drop)
+    }
+
+    /// Forgets a cell.
+    pub async fn remove_cell(&self, cell: &str) -> Result<(), Error> {
+        self.send(Call::new(Method::DELETE, format!("/admin/v1/cells/{cell}")))
+            .await
+            .map(drop)
     }
 
     /// `cordon` or `uncordon`.

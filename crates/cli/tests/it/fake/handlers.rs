@@ -72,6 +72,12 @@ pub(super) fn router(fake: FakeController) -> Router {
         )
         .route("/paas/v1/apps/{guid}/exec", get(exec))
         .route("/admin/v1/cells", get(cells))
+        .route("/admin/v1/join_tokens", post(join_token))
+        .route("/admin/v1/machines", get(machines))
+        .route(
+            "/admin/v1/machines/{role}/{id}/revoke",
+            post(async || StatusCode::NO_CONTENT),
+        )
         .route("/admin/v1/cells/{id}/cordon", post(async || StatusCode::NO_CONTENT))
         .route("/v3/apps/{guid}/actions/start", post(start))
         .route("/v3/domains", get(domains))
@@ -216,6 +222,16 @@ async fn create_route(axum::Json(body): axum::Json<Value>) -> Response {
     let url = format!("{}.{domain}{}", text("host"), text("path"));
     let route = json!({"guid": "new", "url": url, "host": text("host"), "path": text("path"), "destinations": []});
     (StatusCode::CREATED, axum::Json(route)).into_response()
+}
+
+async fn join_token() -> Response {
+    document(json!({"id": "1", "role": "cell", "token": "paasjoin_abc", "valid_until": "2026-01-01T00:00:00Z"}))
+}
+
+async fn machines() -> Response {
+    document(json!({"machines": [
+        {"id": "00000000-0000-0000-0000-0000000000d1", "role": "cell", "name": "host1", "label": "rack 1",
+         "joined_at": "2026-01-01T00:00:00Z", "certificate_until": "2026-01-08T00:00:00Z", "revoked_at": null}]}))
 }
 
 async fn cells() -> Response {
