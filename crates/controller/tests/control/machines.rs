@@ -59,6 +59,12 @@ async fn secure() -> Secure {
     tokio::spawn(async move { machines::serve(listener, &known, surface, stop).await });
     tokio::spawn(machines::run(control.clone(), shutdown.clone()));
     tokio::spawn(scheduling::run(control.clone(), shutdown.clone()));
+    let since = Timestamp::now_utc() - PATIENCE;
+    crate::platform::until(&store, "the controller is known to be there", || async {
+        let seen = store.controllers_seen(since).await.expect("read");
+        (!seen.is_empty()).then_some(())
+    })
+    .await;
     Secure {
         store,
         control,
@@ -338,8 +344,8 @@ async fn a_certificate_is_renewed_by_itself() {
     let secure = secure().await;
     let mut joined = secure.joined(Role::Router, 3).await;
     // As if a third of its life were over.
-    joined.from = joined.from - Duration::from_secs(3600);
-    joined.until = joined.until - Duration::from_secs(1800);
+    joined.from -= Duration::from_secs(3600);
+    joined.until -= Duration::from_secs(1800);
     let held = Held::new(&joined).expect("sound");
     let controllers = api::Controllers::new([secure.address.as_str()]).expect("sound");
     let (kept, was_kept) = std::sync::mpsc::channel();
