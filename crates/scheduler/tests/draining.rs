@@ -185,6 +185,7 @@ fn the_last_instance_moves_without_a_gap() {
     assert_eq!(left, [(first.id, Wanted::Drain)]);
     world.execute(&plan);
     assert!(!world.visible().values().any(|shown| *shown == first.id) && world.visible().len() == 1);
+    world.observe();
     world.settle();
     assert_eq!((world.on(1), world.works.len()), (0, 1));
 }
