@@ -34,6 +34,15 @@ impl Figures {
     fn add(&mut self, subject: &str, scenario: &str, value: u64) {
         self.0.entry(format!("{subject} · {scenario}")).or_default().push(value);
     }
+
+    /// Takes over what an earlier run left.
+    fn load(&mut self, path: &Path) {
+        let document: Value = std::fs::read(path)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        self.0 = serde_json::from_value(document["figures"].clone()).unwrap_or_default();
+    }
 }
 
 fn millis(began: Instant) -> u64 {
@@ -171,11 +180,21 @@ impl App<'_> {
         new.filter_map(|layer| layer["size_bytes"].as_u64()).sum()
     }
 
-    fn restart(&self, scenario: &str, figures: &mut Figures) {
-        let began = Instant::now();
-        let _ = self.platform.paas(["start", &self.name]).ok();
-        figures.add(self.subject.name, scenario, millis(began));
-        let _ = self.platform.paas(["stop", &self.name]).ok();
+    /// Digests of the layers of its droplet that hold what is the app's alone, without the algorithm.
+    fn own_layers(&self) -> Vec<String> {
+        let api = Api::of(self.platform);
+        let (_, found) = api.call("GET", &format!("/v3/apps?names={}", self.name), &Value::Null);
+        let guid = found["resources"][0]["guid"].as_str().unwrap_or_default();
+        let (_, droplet) = api.call("GET", &format!("/v3/apps/{guid}/droplets/current"), &Value::Null);
+        let layers = droplet["layers"].as_array().cloned().unwrap_or_default();
+        let own = layers
+            .iter()
+            .filter(|layer| matches!(layer["kind"].as_str(), Some("app" | "config")));
+        let digest = |layer: &Value| {
+            let digest = layer["digest"].as_str().unwrap_or_default();
+            digest.trim_start_matches("sha256:").to_owned()
+        };
+        own.map(digest).collect()
     }
 
     /// Unpacks the whole droplet as other platforms do for each instance.
@@ -218,31 +237,90 @@ fn round(platform: &mut Platform, subject: &Subject, number: usize, figures: &mu
         subject.depend(&subject.manifest.2);
         app.push("dependencies changed", figures);
         app.unpack(figures);
-        let _ = platform.paas(["stop", &name]).ok();
-        app.restart("start, all layers on the cell", figures);
     }
-    // A cell that has nothing: its layers are gone, the blob store has them.
-    platform.stop();
-    std::fs::remove_dir_all(platform.path("cell/layers")).expect("removed");
-    platform.up();
-    let app = App {
+    let own = App {
         platform,
         subject,
         name: name.clone(),
         seen: HashSet::new(),
-    };
-    app.restart("start, nothing on the cell", figures);
+    }
+    .own_layers();
+    assert!(!own.is_empty(), "the droplet has layers of the app's own");
+    let _ = platform.paas(["stop", &name]).ok();
+    // What the cell does not have, the blob store has.
+    start_with(
+        platform,
+        &name,
+        (subject.name, "start, all layers on the cell"),
+        figures,
+        |_| false,
+    );
+    start_with(
+        platform,
+        &name,
+        (subject.name, "start, shared layers on the cell"),
+        figures,
+        |file| own.iter().any(|digest| file.starts_with(digest.as_str())),
+    );
+    start_with(
+        platform,
+        &name,
+        (subject.name, "start, nothing on the cell"),
+        figures,
+        |_| true,
+    );
     let _ = platform.paas(["delete", &name, "--yes"]).ok();
 }
 
+/// Starts the app on a platform that has just come up, on a cell whose cache has lost what `gone` names.
+fn start_with(
+    platform: &mut Platform,
+    app: &str,
+    (subject, scenario): (&str, &str),
+    figures: &mut Figures,
+    gone: impl Fn(&str) -> bool,
+) {
+    platform.stop();
+    let layers = platform.path("cell/layers");
+    for entry in std::fs::read_dir(&layers).expect("listed") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if ["boot", "tmp"].contains(&name) || !gone(name) {
+            continue;
+        }
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).expect("removed");
+        } else {
+            std::fs::remove_file(&path).expect("removed");
+        }
+    }
+    platform.up();
+    let began = Instant::now();
+    let _ = platform.paas(["start", app]).ok();
+    figures.add(subject, scenario, millis(began));
+    let _ = platform.paas(["stop", app]).ok();
+}
+
 fn main() {
-    let rounds = std::env::args()
-        .nth(1)
+    let mut arguments = std::env::args().skip(1);
+    let rounds = arguments
+        .next()
         .and_then(|rounds| rounds.parse().ok())
         .unwrap_or(ROUNDS);
-    let mut platform = Platform::start();
+    // What a name begins with; and what earlier runs measured stays where one is given.
+    let only = arguments.next().unwrap_or_default();
+    let path = tests::root().join("target/bench-staging.json");
     let mut figures = Figures::default();
-    for subject in [node(), flask()] {
+    if !only.is_empty() {
+        figures.load(&path);
+    }
+    let mut platform = Platform::start();
+    let all: [fn() -> Subject; 2] = [node, flask];
+    for subject in all
+        .into_iter()
+        .map(|make| make())
+        .filter(|subject| subject.name.starts_with(&only))
+    {
         for number in 0..rounds {
             round(&mut platform, &subject, number, &mut figures);
         }
@@ -253,7 +331,6 @@ fn main() {
         println!("| {name} | {} | {min} | {max} |", median(values));
     }
     let document = json!({"rounds": rounds, "figures": figures.0});
-    let path = tests::root().join("target/bench-staging.json");
     std::fs::create_dir_all(path.parent().expect("target")).expect("a folder");
     std::fs::write(&path, document.to_string()).expect("written");
     println!("\n{rounds} rounds; as JSON: target/bench-staging.json");

@@ -100,6 +100,29 @@ fn modules_find_each_other_and_what_is_for_development_stays_behind() {
 }
 
 #[test]
+fn pages_that_vite_bundles() {
+    let mut stage = stage();
+    stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-vite"));
+    let first = stage.push().unwrap();
+    assert_eq!(first.processes[0].command, "node server.js");
+    let running = start(&stage, &first);
+    let page = running.get("/a/page/of/its/own");
+    let script = page.split('"').find(|part| part.starts_with("/assets/")).unwrap();
+    assert!(page.contains("Hello from Vite") && running.get(script).contains("Bundled for"));
+    drop(running);
+    let deps = stage.paths().layers.join("paas_nodejs/deps/node_modules");
+    assert!(
+        deps.join("sirv").exists() && !deps.join("vite").exists(),
+        "the bundler stays behind"
+    );
+    cut_off(&mut stage);
+    let source = std::fs::read_to_string(stage.source().join("src/greeting.js")).unwrap();
+    stage.write("src/greeting.js", source.replace("Bundled for", "Bundled again for"));
+    let changed = stage.push().unwrap();
+    assert_eq!(written(&changed), ["app", "config"], "packages are as they were");
+}
+
+#[test]
 fn workspaces_and_install_scripts() {
     let mut stage = stage();
     stage.write(

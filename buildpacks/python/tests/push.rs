@@ -82,6 +82,21 @@ fn fastapi_by_uv_lock() {
 }
 
 #[test]
+fn django_with_its_static_files_collected() {
+    let mut stage = stage();
+    stage.copy(&sample("python-django"));
+    let first = stage.push().unwrap();
+    assert_eq!(first.processes[0].source, "Django in website/wsgi.py");
+    assert_eq!(first.processes[0].command, "gunicorn --bind 0.0.0.0:$PORT website.wsgi");
+    let mut running = start(&stage, &first);
+    assert!(running.get("/").contains("Hello from Django 5.2"));
+    assert!(running.get("/collected").contains("font-family"));
+    assert!(running.stop().success());
+    cut_off(&mut stage);
+    assert_eq!(written(&stage.push().unwrap()), ["app", "config"], "an unchanged push");
+}
+
+#[test]
 fn a_lock_file_holds_for_a_mirror_too() {
     let mut stage = stage();
     stage.copy(&sample("python-uv"));

@@ -1,7 +1,7 @@
 //! Reading ahead in another thread: what is decompressed there is hashed and written here meanwhile.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Bytes that are handed over at once.
 const CHUNK: usize = 256 << 10;
@@ -17,7 +17,7 @@ pub(super) struct Filler {
 /// The side that has it.
 pub(super) struct Ahead {
     filled: Receiver<io::Result<Vec<u8>>>,
-    emptied: Sender<Vec<u8>>,
+    emptied: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,
     at: usize,
     /// Nothing more comes.
@@ -27,7 +27,8 @@ pub(super) struct Ahead {
 /// Both sides.
 pub(super) fn pair() -> (Filler, Ahead) {
     let (to_ahead, filled) = sync_channel(READY);
-    let (to_filler, emptied) = channel();
+    // As many as there are: those that are ready, and one on either side.
+    let (to_filler, emptied) = sync_channel(READY + 2);
     let filler = Filler {
         filled: to_ahead,
         emptied,
@@ -70,7 +71,7 @@ impl Read for Ahead {
             let empty = std::mem::replace(&mut self.chunk, next?);
             self.at = 0;
             // Nobody may be there to take it.
-            drop(self.emptied.send(empty));
+            drop(self.emptied.try_send(empty));
         }
         let n = buffer.len().min(self.chunk.len() - self.at);
         buffer[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);

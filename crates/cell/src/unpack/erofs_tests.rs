@@ -284,8 +284,11 @@ fn an_image_is_shown_after_its_file_is_gone_and_ends_with_its_descriptor() {
     assert!(!mounts.lines().any(|line| line.contains("erofs")), "attached nowhere");
 }
 
+/// Kind, name, target of a link, mode, size.
+type Drawn = (u8, Vec<u8>, Vec<u8>, u32, u16);
+
 /// Entries from few names, so that they meet: what archives of droplets and images may hold, and what they may not.
-fn entries() -> impl Strategy<Value = Vec<(u8, Vec<u8>, Vec<u8>, u32, u16)>> {
+fn entries() -> impl Strategy<Value = Vec<Drawn>> {
     let name = || prop::collection::vec(0..5_u8, 1..4);
     prop::collection::vec((0..8_u8, name(), name(), 0..0o10000_u32, 0..12_000_u16), 0..40)
 }
@@ -300,7 +303,7 @@ fn path(parts: &[u8], prefix: &str) -> String {
 }
 
 /// One of [`entries`], as an archive has it.
-fn add(tar: &mut Tar, (kind, name, other, mode, size): &(u8, Vec<u8>, Vec<u8>, u32, u16)) {
+fn add(tar: &mut Tar, (kind, name, other, mode, size): &Drawn) {
     let (plain, other) = (path(name, ""), path(other, ""));
     match kind {
         0 | 1 => tar.add(EntryType::Directory, &plain, "", b"", *mode),

@@ -4,9 +4,10 @@
 use model::digest::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use tar::{Builder, EntryType, Header};
 use walkdir::WalkDir;
 
@@ -28,12 +29,20 @@ pub struct Archived {
     pub size_bytes: u64,
 }
 
-/// Writes what is below `dir` to `file` as `tar.zst`, with names below `prefix`: all of it that `keep` says yes to by its path
-/// relative to `dir`. Sockets, pipes and devices are left out.
+/// Largest file that is read before its turn comes.
+const SMALL_BYTES: u64 = 256 * 1024;
+/// Entries that are read before their turn comes.
+const AHEAD: usize = 64;
+
+/// Which entries belong to an archive, by their path relative to its folder.
+pub type Keep<'a> = &'a (dyn Fn(&Path) -> bool + Sync);
+
+/// Writes what is below `dir` to `file` as `tar.zst`, with names below `prefix`: all of it that `keep` says yes to. Sockets,
+/// pipes and devices are left out. Another thread opens and reads files while this one hashes those before them.
 ///
 /// # Errors
 /// Where an entry cannot be read or the file cannot be written.
-pub fn write(dir: &Path, prefix: &str, file: &Path, keep: &dyn Fn(&Path) -> bool) -> io::Result<Archived> {
+pub fn write(dir: &Path, prefix: &str, file: &Path, keep: Keep<'_>) -> io::Result<Archived> {
     let output = BufWriter::with_capacity(256 * 1024, File::create(file)?);
     let mut encoder = zstd::Encoder::new(output, LEVEL)?;
     encoder.multithread(THREADS)?;
@@ -43,20 +52,12 @@ pub fn write(dir: &Path, prefix: &str, file: &Path, keep: &dyn Fn(&Path) -> bool
     });
     builder.sparse(false);
     parents(&mut builder, prefix)?;
-    for entry in WalkDir::new(dir).sort_by_file_name() {
-        let entry = entry.map_err(io::Error::from)?;
-        let below = entry.path().strip_prefix(dir).unwrap_or(entry.path());
-        if entry.depth() > 0 && !keep(below) {
-            continue;
-        }
-        let name = Path::new(prefix).join(below);
-        append(
-            &mut builder,
-            entry.path(),
-            &name,
-            &entry.metadata().map_err(io::Error::from)?,
-        )?;
-    }
+    std::thread::scope(|scope| {
+        let (send, entries) = sync_channel(AHEAD);
+        scope.spawn(move || read(dir, prefix, keep, &send));
+        // An error here drops the receiver, which ends the reading.
+        entries.into_iter().try_for_each(|entry| append(&mut builder, entry?))
+    })?;
     let Hashing { inner, hash } = builder.into_inner()?;
     inner.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok(Archived {
@@ -74,32 +75,103 @@ fn parents(builder: &mut Builder<impl Write>, prefix: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn append(builder: &mut Builder<impl Write>, path: &Path, name: &Path, found: &std::fs::Metadata) -> io::Result<()> {
-    let mode = found.permissions().mode();
-    if found.is_dir() {
-        let mut header = header(EntryType::Directory, mode | 0o700, 0);
-        return builder.append_data(&mut header, name.join(""), io::empty());
+/// An entry on its way into an archive.
+struct Entry {
+    /// Where it is.
+    path: PathBuf,
+    /// Its name in the archive.
+    name: PathBuf,
+    mode: u32,
+    what: What,
+}
+
+enum What {
+    Folder,
+    Symlink(PathBuf),
+    Small(Vec<u8>),
+    Large(File, u64),
+}
+
+/// Hands over everything below `dir` in the order of names, until there is no more, an error, or nobody who takes it.
+fn read(dir: &Path, prefix: &str, keep: Keep<'_>, to: &SyncSender<io::Result<Entry>>) {
+    for entry in WalkDir::new(dir).sort_by_file_name() {
+        let found = match entry.map_err(io::Error::from) {
+            Ok(entry) => {
+                let below = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+                if entry.depth() > 0 && !keep(below) {
+                    continue;
+                }
+                look(&entry, Path::new(prefix).join(below))
+            }
+            Err(error) => Err(error),
+        };
+        let Some(found) = found.transpose() else { continue };
+        let failed = found.is_err();
+        if to.send(found).is_err() || failed {
+            return;
+        }
     }
-    if found.is_symlink() {
-        let mut header = header(EntryType::Symlink, 0o777, 0);
-        return builder.append_link(&mut header, name, std::fs::read_link(path)?);
+}
+
+/// An entry with its contents if they are few; nothing where it does not belong into archives.
+fn look(entry: &walkdir::DirEntry, name: PathBuf) -> io::Result<Option<Entry>> {
+    let (path, kind) = (entry.path().to_owned(), entry.file_type());
+    let mut mode = 0o777;
+    let what = if kind.is_file() {
+        let mut file = File::open(&path)?;
+        let found = file.metadata()?;
+        mode = found.permissions().mode();
+        if found.len() > SMALL_BYTES {
+            What::Large(file, found.len())
+        } else {
+            let mut contents = Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default());
+            io::Read::take(&mut file, found.len()).read_to_end(&mut contents)?;
+            if contents.len() as u64 != found.len() {
+                return Err(changed(&path));
+            }
+            What::Small(contents)
+        }
+    } else if kind.is_symlink() {
+        What::Symlink(std::fs::read_link(&path)?)
+    } else if kind.is_dir() {
+        mode = entry.metadata().map_err(io::Error::from)?.permissions().mode();
+        What::Folder
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Entry { path, name, mode, what }))
+}
+
+fn append(builder: &mut Builder<impl Write>, entry: Entry) -> io::Result<()> {
+    let Entry { path, name, mode, what } = entry;
+    match what {
+        What::Folder => {
+            let mut header = header(EntryType::Directory, mode | 0o700, 0);
+            builder.append_data(&mut header, name.join(""), io::empty())
+        }
+        What::Symlink(target) => {
+            let mut header = header(EntryType::Symlink, mode, 0);
+            builder.append_link(&mut header, name, target)
+        }
+        What::Small(contents) => {
+            let mut header = header(EntryType::Regular, mode, contents.len() as u64);
+            builder.append_data(&mut header, name, contents.as_slice())
+        }
+        What::Large(file, size) => {
+            // A file that shrinks while it is read would leave the archive misaligned: that is an error below.
+            let mut content = io::Read::take(&file, size);
+            let mut header = header(EntryType::Regular, mode, size);
+            builder.append_data(&mut header, name, &mut content)?;
+            if content.limit() > 0 {
+                return Err(changed(&path));
+            }
+            Ok(())
+        }
     }
-    if !found.is_file() {
-        return Ok(());
-    }
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    // A file that shrinks while it is read would leave the archive misaligned: that is an error below.
-    let mut content = io::Read::take(&file, size);
-    let mut header = header(EntryType::Regular, mode, size);
-    builder.append_data(&mut header, name, &mut content)?;
-    if content.limit() > 0 {
-        return Err(io::Error::other(format!(
-            "{} changed while it was exported",
-            path.display()
-        )));
-    }
-    Ok(())
+}
+
+fn changed(path: &Path) -> io::Error {
+    io::Error::other(format!("{} changed while it was exported", path.display()))
 }
 
 fn header(kind: EntryType, mode: u32, size: u64) -> Header {

@@ -145,9 +145,6 @@ pub fn export(
             None => {}
         }
     }
-    for job in &jobs {
-        measure(job)?;
-    }
     for (job, written) in write_all(&paths.out, &jobs)? {
         add(&mut exported, job, written, input);
     }
@@ -245,8 +242,10 @@ fn write_all<'a, 'b>(out: &Path, jobs: &'a [Job<'b>]) -> Result<Vec<Written<'a, 
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(index) else { return };
             let file = format!("{index}.tar.zst");
-            let written = job.write(&out.join(&file));
-            let result = written.map(|written| (file, written));
+            let result = measure(job).and_then(|()| {
+                let written = job.write(&out.join(&file)).map_err(Error::file("export", &job.dir))?;
+                Ok((file, written))
+            });
             if let Ok(mut results) = results.lock() {
                 results.push((index, result));
             }
@@ -262,7 +261,7 @@ fn write_all<'a, 'b>(out: &Path, jobs: &'a [Job<'b>]) -> Result<Vec<Written<'a, 
         .into_iter()
         .map(|(index, result)| {
             let job = &jobs[index];
-            Ok((job, result.map_err(Error::file("export", &job.dir))?))
+            Ok((job, result?))
         })
         .collect()
 }

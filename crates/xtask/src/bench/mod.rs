@@ -20,6 +20,9 @@ pub enum What {
         /// Rounds; medians are told
         #[arg(long, default_value_t = 5)]
         rounds: u32,
+        /// Only the app whose name begins so, added to what earlier runs measured
+        #[arg(long, value_parser = ["Node", "Flask"])]
+        only: Option<String>,
     },
     /// A platform on many hosts under load that loses one part after the other: what each costs, as a table
     Failures {
@@ -93,11 +96,11 @@ pub struct Sandbox {
 /// Runs one benchmark on what is shipped, built as it is shipped.
 pub fn run(what: &What) -> Result<()> {
     match what {
-        What::Push { rounds } => platform("bench-push", *rounds),
-        What::Staging { rounds } => platform("bench-staging", *rounds),
+        What::Push { rounds } => platform("bench-push", *rounds, None),
+        What::Staging { rounds, only } => platform("bench-staging", *rounds, only.as_deref()),
         What::Failures { instances } => {
             needs::ensure(Purpose::Test)?;
-            platform("bench-failures", *instances)
+            platform("bench-failures", *instances, None)
         }
         What::Api { apps, rounds, profile } => api(*apps, *rounds, profile),
         What::Router {
@@ -111,7 +114,7 @@ pub fn run(what: &What) -> Result<()> {
 }
 
 /// A program of the test kit, on a platform of what is shipped.
-fn platform(program: &str, rounds: u32) -> Result<()> {
+fn platform(program: &str, rounds: u32, only: Option<&str>) -> Result<()> {
     dist::dist("quick")?;
     let arguments = [
         "run",
@@ -124,7 +127,7 @@ fn platform(program: &str, rounds: u32) -> Result<()> {
         program,
         "--",
     ];
-    shell::run(cargo(&root()).args(arguments).arg(rounds.to_string()))
+    shell::run(cargo(&root()).args(arguments).arg(rounds.to_string()).args(only))
 }
 
 fn api(apps: u32, rounds: u32, profile: &str) -> Result<()> {
