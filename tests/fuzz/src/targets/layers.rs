@@ -47,12 +47,12 @@ fn unpacked(data: &[u8], form: Form) {
     let beside = std::fs::read_dir(scratch.path()).expect("the folder is ours").count();
     assert_eq!(beside, 2, "something lies outside");
     let found = count(&inside);
-    if let Ok(unpacked) = written {
+    if let Ok(unpacked) = &written {
         assert!(unpacked.entries <= LIMITS.entries, "more entries than allowed");
         assert!(unpacked.bytes <= LIMITS.bytes, "more bytes than allowed");
         let read =
             unpack::archive(&tar[..], unpack::Target::Nothing, LIMITS, form).expect("what can be written can be read");
-        assert_eq!(read, unpacked, "reading and writing differ");
+        assert_eq!(read, *unpacked, "reading and writing differ");
     }
     assert!(found <= 100 * 128, "{found} files from at most 100 entries");
     as_image(&tar, form, written.as_ref().ok(), found);
