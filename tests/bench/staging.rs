@@ -187,9 +187,10 @@ impl App<'_> {
         let guid = found["resources"][0]["guid"].as_str().unwrap_or_default();
         let (_, droplet) = api.call("GET", &format!("/v3/apps/{guid}/droplets/current"), &Value::Null);
         let layers = droplet["layers"].as_array().cloned().unwrap_or_default();
-        let own = layers
-            .iter()
-            .filter(|layer| matches!(layer["kind"].as_str(), Some("app" | "config")));
+        let own = layers.iter().filter(|layer| {
+            let name = layer["name"].as_str().unwrap_or_default();
+            name == "app" || name == "config" || name.starts_with("app:")
+        });
         let digest = |layer: &Value| {
             let digest = layer["digest"].as_str().unwrap_or_default();
             digest.trim_start_matches("sha256:").to_owned()
