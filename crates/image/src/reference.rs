@@ -10,6 +10,12 @@ use std::str::FromStr;
 const DEFAULT_REGISTRY: &str = "docker.io";
 const DEFAULT_ADDRESS: &str = "registry-1.docker.io";
 const DEFAULT_FOLDER: &str = "library/";
+/// Longest registry and repository together, as registries have it. With the longest tag and a digest that is less than a
+/// reference may have, so what was read can be written out and read again.
+const MAX_NAME_BYTES: usize = 255;
+const _: () = assert!(MAX_NAME_BYTES + ":".len() + MAX_TAG_BYTES + "@sha256:".len() + 64 <= MAX_REFERENCE_BYTES);
+/// Longest tag.
+const MAX_TAG_BYTES: usize = 128;
 
 /// A reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +120,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     }
     let own = registry == DEFAULT_REGISTRY && !repository.contains('/');
     let folder = if own { DEFAULT_FOLDER } else { "" };
+    if registry.len() + "/".len() + folder.len() + repository.len() > MAX_NAME_BYTES {
+        return Err("its registry and repository are too long");
+    }
     Ok(Reference {
         registry: registry.to_owned(),
         repository: format!("{folder}{repository}"),
@@ -145,7 +154,7 @@ fn is_part(text: &str) -> bool {
 
 fn is_tag(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !text.is_empty() && text.len() <= 128 && text.chars().all(fits) && !text.starts_with(['.', '-'])
+    !text.is_empty() && text.len() <= MAX_TAG_BYTES && text.chars().all(fits) && !text.starts_with(['.', '-'])
 }
 
 #[cfg(test)]
@@ -181,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_is_none_is_refused() {
-        let long = "x".repeat(600);
+        let (long, longer) = ("x".repeat(240), "x".repeat(600));
         for text in [
             "",
             "UPPER/case",
@@ -199,6 +208,7 @@ mod tests {
             "host.example/x?y",
             "-host.example/x",
             &long,
+            &longer,
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
