@@ -277,6 +277,24 @@ fn churn(wanted: u32, networked: bool) {
     );
 }
 
+/// The next agent may have no use for a network, and closes all the same.
+#[test]
+fn a_network_goes_with_an_agent_that_never_used_it() {
+    let mut host = Host::new();
+    let mut spec = host.spec("once", &["exit", "0"]);
+    spec.network = Network::Isolated {
+        policy: Egress::public(),
+    };
+    host.run(&spec);
+    host.reopen();
+    let words = own_words(&host);
+    let firewall = || left(&words).iter().any(|thing| thing.starts_with("firewall"));
+    assert!(firewall(), "an agent that only ends leaves its network to the next");
+    host.finish_with(|_| {
+        eventually("nothing of it is left on the machine", || left(&words).is_empty());
+    });
+}
+
 /// What the names of all that is this host's contain.
 fn own_words(host: &Host) -> Vec<String> {
     let network = host.config().network;

@@ -43,6 +43,11 @@ impl Footprints {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(failed("create", folder))?;
+        Self::of(folder)
+    }
+
+    /// The same, whether or not the folder is there.
+    pub(super) fn of(folder: &Path) -> Result<Self> {
         let own = Path::new("/proc/thread-self/ns/net");
         let namespace = fs::metadata(own).map_err(failed("look at", own))?.st_ino();
         Ok(Self {
@@ -53,6 +58,11 @@ impl Footprints {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{}-{name}.json", self.namespace))
+    }
+
+    /// Whether the network `name` has one.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
     }
 
     /// All records; what cannot be read is none.

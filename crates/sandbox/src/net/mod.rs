@@ -126,6 +126,22 @@ fn clear_abandoned(footprint: &Footprints, scope: &Scope, builder: &mut Builder)
 }
 
 impl Network {
+    /// Whether this network was opened by somebody who ended without destroying it. Its anchor is the first that is
+    /// made of it, the record the last that is removed.
+    pub fn is_left(config: &NetworkConfig) -> Result<bool> {
+        let _held = match lock::take(&config.name) {
+            Err(Error::Busy { .. }) => return Ok(false),
+            other => other?,
+        };
+        let opened = netlink::Socket::open();
+        let mut socket = opened.map_err(|source| Error::System {
+            operation: "open a netlink socket",
+            source,
+        })?;
+        let anchored = link::interface(&mut socket, &config.bridge)?.is_some();
+        Ok(anchored || Footprints::of(&config.run_dir)?.has(&config.name))
+    }
+
     /// Sets up bridge, forwarding and rules, or takes over what an earlier agent left (its sandboxes go on
     /// undisturbed), and starts filling the pool.
     pub fn open(config: NetworkConfig) -> Result<Self> {

@@ -131,6 +131,28 @@ impl Inner {
         })
     }
 
+    /// Closes the network, and removes it from the host if `for_good`: then also one that this agent had no use for, and
+    /// an earlier one that was killed left behind.
+    pub(super) fn close_network(&self, for_good: bool) -> Result<()> {
+        let closed = self.end_network(for_good);
+        closed.map_err(|e| Error::Network {
+            operation: "close the network".to_owned(),
+            source: Box::new(e),
+        })
+    }
+
+    fn end_network(&self, for_good: bool) -> net::Result<()> {
+        if for_good && self.lock_network().is_none() && net::Network::is_left(&self.config.network)? {
+            self.network()?;
+        }
+        let network = self.lock_network().take();
+        match network.and_then(Arc::into_inner) {
+            Some(network) if for_good => network.destroy(),
+            Some(network) => network.close(),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn lock_adopted(&self) -> MutexGuard<'_, HashSet<String>> {
         self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
     }
