@@ -72,6 +72,8 @@ pub struct Inner {
     pub boot: String,
     /// Whether the kernel mounts roots of sandboxes out of mounts that are attached nowhere, as far as is known.
     mounts_roots: AtomicBool,
+    /// Whether the agent is root of a user namespace only.
+    confined: bool,
     _lock: File,
 }
 
@@ -96,7 +98,8 @@ impl Runtime {
         let init_path = std::fs::canonicalize(&config.init_path).at("find", &config.init_path)?;
         let spawner = Client::new(folders.root(), &init_path);
         let mut parking = config.parked;
-        if unprivileged::confined() {
+        let confined = unprivileged::confined();
+        if confined {
             // There the app's user is part of what a sandbox is born with, so that nothing fits everything.
             parking.blanks = 0;
         }
@@ -117,6 +120,7 @@ impl Runtime {
             uts: File::open(UTS).at("open", UTS)?,
             boot: record::boot_id(),
             mounts_roots: AtomicBool::new(true),
+            confined,
             _lock: lock,
         };
         inner.settle_spawner()?;
@@ -251,16 +255,8 @@ impl Runtime {
         self.inner.drain()?;
         self.inner.reaper.finish()?;
         self.inner.spawner.retire();
-        if let Some(network) = self.inner.lock_network().take()
-            && let Some(network) = Arc::into_inner(network)
-        {
-            let all_gone = self.list()?.is_empty();
-            let closed = if all_gone { network.destroy() } else { network.close() };
-            closed.map_err(|e| Error::Network {
-                operation: "close the network".to_owned(),
-                source: Box::new(e),
-            })?;
-        }
+        let all_gone = self.list()?.is_empty();
+        self.inner.close_network(all_gone)?;
         cgroup::remove_parents(&*self.inner.groups);
         Ok(())
     }
@@ -293,11 +289,18 @@ impl Inner {
         self.go(seat, ground.limits(), spec, Made::Anew, clock)
     }
 
-    fn create_parked(self: &Arc<Inner>, parked: Parked, spec: &Spec, clock: Clock) -> Result<Sandbox> {
-        match self.name_folder(&parked.seat, spec) {
+    fn create_parked(self: &Arc<Inner>, mut parked: Parked, spec: &Spec, mut clock: Clock) -> Result<Sandbox> {
+        if self.folders.sandbox(&spec.id).exists() {
+            self.pool.give_back(parked);
+            return Err(Error::Exists { id: spec.id.clone() });
+        }
+        let informed = self.inform(&mut parked.seat, spec);
+        clock.step("app told");
+        match informed.and_then(|()| self.name_folder(&parked.seat, spec)) {
             Ok(dir) => self.go(parked.seat.moved(dir), &parked.spec.limits, spec, Made::Parked, clock),
             Err(error) => {
-                self.pool.give_back(parked);
+                // Somebody else has the name by now. What was told of one start is not taken for another.
+                self.pool.spoil(parked);
                 Err(error)
             }
         }
@@ -420,7 +423,7 @@ impl Inner {
     }
 
     fn take_range(&self) -> Result<u32> {
-        if unprivileged::confined() {
+        if self.confined {
             // There is one range, that of the agent itself, and all share it.
             return Ok(0);
         }

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 pub use confine::*;
 
@@ -391,22 +392,30 @@ pub fn set_host_name(uts: BorrowedFd<'_>, home: BorrowedFd<'_>, name: &str) -> i
     Ok(set?)
 }
 
+/// Where the code of this program is, in it and all that are forked from it. Read once.
+pub fn code() -> &'static [(usize, usize)] {
+    static CODE: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
+    CODE.get_or_init(|| {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let code = maps
+            .lines()
+            .filter(|line| line.contains(" r-xp ") && line.contains('/'));
+        let number = |text: &str| usize::from_str_radix(text, 16).ok();
+        let range = |line: &str| {
+            let (from, to) = line.split(' ').next()?.split_once('-')?;
+            number(from).zip(number(to))
+        };
+        code.filter_map(range).collect()
+    })
+}
+
 /// Gives back the pages of this process's code; they come again from the file when they are needed. An execution then
 /// has less to take down.
 pub fn forget_code() -> io::Result<()> {
-    let maps = std::fs::read_to_string("/proc/self/maps")?;
-    for line in maps
-        .lines()
-        .filter(|line| line.contains(" r-xp ") && line.contains('/'))
-    {
-        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        let Some((from, to)) = range.and_then(|(from, to)| number(from).zip(number(to))) else {
-            continue;
-        };
+    for (from, to) in code() {
         // SAFETY: a private mapping of a file that can be executed and not written has nothing that is not in the file.
         check(libc::c_long::from(unsafe {
-            libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED)
+            libc::madvise(*from as *mut libc::c_void, to - from, libc::MADV_DONTNEED)
         }))?;
     }
     Ok(())

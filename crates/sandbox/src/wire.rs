@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::copy::CopyOrder;
 
 /// Spoken by agent and spawner; raised with every incompatible change.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// Largest message; bigger things travel in a memfd.
 const MAX_MESSAGE: usize = 32 << 10;
 /// Most descriptors in one message.
@@ -115,6 +115,8 @@ pub enum Order {
     Join,
     /// To init: the parts of `/dev`, three mounts.
     Dev,
+    /// To the app's process: its root is up, with all that is written into it.
+    Rooted,
     /// To init: let the app go as soon as it can; then, where there are sidecars, to start them. To the app's process:
     /// nothing is missing any more, execute.
     Go,
@@ -203,12 +205,17 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Binds and listens at `dir/name`, whatever the length of `dir`; replaces what is there.
 pub fn listen(dir: &Path, name: &str) -> io::Result<OwnedFd> {
-    let _ = std::fs::remove_file(dir.join(name));
     let socket = socket()?;
-    let folder = std::fs::File::open(dir)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(short_path(folder.as_fd(), name))?)?;
-    rustix::net::listen(&socket, 64)?;
+    listen_at(&socket, dir, name)?;
     Ok(socket)
+}
+
+/// The same with a socket that somebody else may have a descriptor of already.
+pub fn listen_at(socket: &OwnedFd, dir: &Path, name: &str) -> io::Result<()> {
+    let _ = std::fs::remove_file(dir.join(name));
+    let folder = std::fs::File::open(dir)?;
+    rustix::net::bind(socket, &SocketAddrUnix::new(short_path(folder.as_fd(), name))?)?;
+    Ok(rustix::net::listen(socket, 64)?)
 }
 
 /// Connects to `dir/name`.
@@ -219,7 +226,8 @@ pub fn connect(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn socket() -> io::Result<OwnedFd> {
+/// One that is neither connected nor named.
+pub fn socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -258,7 +266,7 @@ fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
 
 /// Receives one message; `None` when the other end is closed.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; MAX_MESSAGE];
+    let mut bytes = vec![0; waiting(socket)?];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
@@ -282,6 +290,19 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option
         return Ok(None);
     }
     Ok(Some((serde_json::from_slice(&bytes[..got.bytes])?, fds)))
+}
+
+/// How long the next message is, once there is one: nearly all are short, and memory that is touched for the first time
+/// costs a process more than a look.
+fn waiting(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    loop {
+        match rustix::net::recv(socket, &mut [0; 1][..], flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok((_, length)) => return Ok(length.min(MAX_MESSAGE)),
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// As [`receive`], with a deadline (`TimedOut`).

@@ -17,7 +17,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::{Disk, DiskPlan};
+use super::{Disk, DiskPlan, Stocked};
 use crate::error::Context;
 use crate::{Error, Result};
 
@@ -129,12 +129,16 @@ impl Disk for LoopExt4 {
         true
     }
 
-    fn stock(&self, image: &Path, bytes: u64, inodes: u64) -> Result<()> {
+    fn stock(&self, image: &Path, bytes: u64, inodes: u64) -> Result<Stocked> {
         let template = self.template(bytes, inodes)?;
         // A loop device waits until the disk has all of its file: most of the time that making a layer takes.
         let made = copy_sparse(&template, image).and_then(|file| file.sync_all());
-        made.inspect_err(|_| drop(std::fs::remove_file(image)))
-            .at("make image", image)
+        let made = made.and_then(|()| Attached::new(image));
+        let device = made.inspect_err(|_| drop(std::fs::remove_file(image)));
+        Ok(Stocked {
+            image: image.to_owned(),
+            device: device.at("make image", image)?,
+        })
     }
 }
 
@@ -164,20 +168,37 @@ fn copy_sparse(from: &Path, to: &Path) -> io::Result<File> {
     Ok(target)
 }
 
-/// Mounts the image, attached nowhere yet.
-pub fn mount(image: &Path) -> io::Result<OwnedFd> {
-    let file = OpenOptions::new().read(true).write(true).open(image)?;
-    let (device, open) = attach(&file)?;
-    read_ahead(&file, &open);
-    let fs = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&fs, "source", device)?;
-    fsconfig_set_flag(&fs, "noinit_itable")?;
-    // Nothing here outlives the host's next start, so no write has to wait until the disk has it.
-    fsconfig_set_flag(&fs, "nobarrier")?;
-    fsconfig_create(&fs)?;
-    let flags =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOATIME;
-    Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+/// An image on a loop device, which frees itself with this, or later with the last mount of it.
+#[derive(Debug)]
+pub struct Attached {
+    path: String,
+    device: File,
+}
+
+impl Attached {
+    /// Finds a device for `image`.
+    pub fn new(image: &Path) -> io::Result<Attached> {
+        let file = OpenOptions::new().read(true).write(true).open(image)?;
+        let (path, device) = attach(&file)?;
+        read_ahead(&file, &device);
+        Ok(Attached { path, device })
+    }
+
+    /// Mounts the image, attached nowhere yet.
+    pub fn mount(self) -> io::Result<OwnedFd> {
+        let fs = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "source", &self.path)?;
+        fsconfig_set_flag(&fs, "noinit_itable")?;
+        // Nothing here outlives the host's next start, so no write has to wait until the disk has it.
+        fsconfig_set_flag(&fs, "nobarrier")?;
+        fsconfig_create(&fs)?;
+        let flags =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOATIME;
+        let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+        // The mount holds it from here on.
+        drop(self.device);
+        Ok(mount)
+    }
 }
 
 /// Has the kernel read at once what is in a new image, instead of block by block as it is mounted: each of those waits
@@ -250,7 +271,7 @@ mod tests {
     }
 
     fn has_what_was_promised(image: &Path, bytes: u64, inodes: u64) {
-        let mount = mount(image).unwrap();
+        let mount = Attached::new(image).unwrap().mount().unwrap();
         let fs = rustix::fs::fstatfs(&mount).unwrap();
         let free = fs.f_bavail * fs.f_bsize as u64;
         let slack = (1 << 20) + bytes / 64;
@@ -272,8 +293,11 @@ mod tests {
         let disk = LoopExt4::probe(dir.path()).unwrap();
         let (stocked, sandbox) = (dir.path().join("stocked"), dir.path().join("sandbox"));
         std::fs::create_dir(&sandbox).unwrap();
-        disk.stock(&stocked, 8 << 20, 512).unwrap();
-        let layer = crate::disk::Layer::of_stock(&stocked, &sandbox).unwrap();
+        let other = disk.stock(&dir.path().join("other"), 8 << 20, 512).unwrap();
+        other.discard().unwrap();
+        assert!(!dir.path().join("other").exists(), "what nobody wanted is gone");
+        let in_stock = disk.stock(&stocked, 8 << 20, 512).unwrap();
+        let layer = crate::disk::Layer::of_stock(in_stock, &sandbox).unwrap();
         assert!(!stocked.exists());
         assert!(!layer.plan.can_return(), "it is mounted");
         assert_eq!(layer.plan.image(), Some(sandbox.join(IMAGE).as_path()));
@@ -286,7 +310,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spoilt = dir.path().join("spoilt");
         std::fs::write(&spoilt, vec![0; 1 << 20]).unwrap();
-        crate::disk::Layer::of_stock(&spoilt, dir.path()).unwrap_err();
+        let stocked = Stocked {
+            image: spoilt.clone(),
+            device: Attached::new(&spoilt).unwrap(),
+        };
+        crate::disk::Layer::of_stock(stocked, dir.path()).unwrap_err();
         assert!(!spoilt.exists() && !dir.path().join(IMAGE).exists());
     }
 }

@@ -38,7 +38,7 @@ impl DiskPlan {
     /// Mounts it, attached nowhere yet.
     pub fn mount(&self) -> std::io::Result<OwnedFd> {
         match self {
-            DiskPlan::LoopExt4 { image } => loop_ext4::mount(image),
+            DiskPlan::LoopExt4 { image } => loop_ext4::Attached::new(image)?.mount(),
             DiskPlan::Tmpfs { bytes, inodes } => tmpfs::mount(*bytes, *inodes),
         }
     }
@@ -80,7 +80,22 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Whether there is anything that can be prepared before it has a sandbox, with [`Disk::stock`].
     fn can_stock(&self) -> bool;
     /// Writes an empty image for such a layer, which [`Layer::of_stock`] makes one of, to the new file `image`.
-    fn stock(&self, image: &Path, bytes: u64, inodes: u64) -> Result<()>;
+    fn stock(&self, image: &Path, bytes: u64, inodes: u64) -> Result<Stocked>;
+}
+
+/// An empty image that nobody has, on its device but not mounted.
+#[derive(Debug)]
+pub struct Stocked {
+    image: PathBuf,
+    device: loop_ext4::Attached,
+}
+
+impl Stocked {
+    /// Removes it.
+    pub fn discard(self) -> Result<()> {
+        drop(self.device);
+        std::fs::remove_file(&self.image).at("remove image", &self.image)
+    }
 }
 
 /// A private layer ready for a sandbox.
@@ -98,24 +113,22 @@ impl Layer {
     /// Makes one in the folder `dir`.
     pub fn make(disk: &dyn Disk, dir: &Path, bytes: u64, inodes: u64) -> Result<Layer> {
         let plan = disk.prepare(dir, bytes, inodes)?;
-        let (mount, upper) = ready(&plan).at("mount the private layer in", dir)?;
+        let (mount, upper) = plan.mount().and_then(ready).at("mount the private layer in", dir)?;
         Ok(Layer { plan, mount, upper })
     }
 
     /// Makes one of an empty image that was in stock, which goes to the folder `dir`; consumes it in any case.
-    pub fn of_stock(image: &Path, dir: &Path) -> Result<Layer> {
-        let stocked = DiskPlan::LoopExt4 {
-            image: image.to_owned(),
-        };
+    pub fn of_stock(stocked: Stocked, dir: &Path) -> Result<Layer> {
+        let Stocked { image, device } = stocked;
         let plan = DiskPlan::LoopExt4 {
             image: dir.join(loop_ext4::IMAGE),
         };
-        let made = ready(&stocked).at("mount the private layer in", dir).and_then(|made| {
-            // Only now: whatever changes an image has to be on the disk before it can be attached.
-            std::fs::rename(image, dir.join(loop_ext4::IMAGE)).at("take image", image)?;
+        let made = device.mount().and_then(ready).at("mount the private layer in", dir);
+        let made = made.and_then(|made| {
+            std::fs::rename(&image, dir.join(loop_ext4::IMAGE)).at("take image", &image)?;
             Ok(made)
         });
-        let (mount, upper) = made.inspect_err(|_| drop(std::fs::remove_file(image)))?;
+        let (mount, upper) = made.inspect_err(|_| drop(std::fs::remove_file(&image)))?;
         Ok(Layer { plan, mount, upper })
     }
 
@@ -129,18 +142,18 @@ impl Layer {
     }
 }
 
-fn ready(plan: &DiskPlan) -> io::Result<(OwnedFd, OwnedFd)> {
-    let mount = plan.mount()?;
-    for name in ["upper", "work"] {
-        match rustix::fs::mkdirat(&mount, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
+fn ready(mount: OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for name in ["upper", "work"] {
+        // An image was formatted with both.
+        let folder = match rustix::fs::openat(&mount, name, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => {
+                rustix::fs::mkdirat(&mount, name, Mode::from_raw_mode(0o755))?;
+                rustix::fs::openat(&mount, name, flags, Mode::empty())?
+            }
+            other => other?,
+        };
         // Every look-up in the root begins there: what is read now, no start waits for.
-        let folder = rustix::fs::openat(&mount, name, flags, Mode::empty())?;
         rustix::fs::Dir::read_from(&folder)?.read().transpose()?;
     }
     let upper = rustix::fs::openat(&mount, "upper", flags | OFlags::PATH, Mode::empty())?;

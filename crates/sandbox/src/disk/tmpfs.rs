@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
-use super::{Disk, DiskPlan};
+use super::{Disk, DiskPlan, Stocked};
 use crate::Result;
 use crate::error::Context;
 
@@ -28,7 +28,7 @@ impl Disk for Tmpfs {
         false
     }
 
-    fn stock(&self, image: &Path, _bytes: u64, _inodes: u64) -> Result<()> {
+    fn stock(&self, image: &Path, _bytes: u64, _inodes: u64) -> Result<Stocked> {
         Err(io::ErrorKind::Unsupported).at("make image", image)
     }
 }

@@ -35,7 +35,7 @@ pub struct Launch<'a> {
 
 /// Starts it; returns when its program runs, with its pid and pidfd.
 pub fn launch(launch: &Launch<'_>) -> Result<(i32, OwnedFd), Failure> {
-    let image = Image::new(launch)?;
+    let image = Image::new(launch.argv, launch.env)?;
     let (result, errors) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).stage("make pipe")?;
     // SAFETY: init has one thread.
     match unsafe { sys::fork() }.stage("start a process")? {
@@ -90,22 +90,15 @@ pub struct Image {
 }
 
 impl Image {
-    pub fn new(launch: &Launch<'_>) -> Result<Image, Failure> {
+    pub fn new(argv: &[String], env: &[(String, String)]) -> Result<Image, Failure> {
         let text = |s: &str| CString::new(s).stage("read command (it contains a NUL)");
-        let argv: Vec<CString> = launch.argv.iter().map(|a| text(a)).collect::<Result<_, _>>()?;
-        let env = launch
-            .env
-            .iter()
-            .map(|(k, v)| text(&format!("{k}={v}")))
-            .collect::<Result<_, _>>()?;
-        let Some(program) = launch.argv.first().filter(|p| !p.is_empty()) else {
+        let Some(program) = argv.first().filter(|p| !p.is_empty()) else {
             return Err(io::ErrorKind::InvalidInput).stage("read command (it is empty)");
         };
         let programs = if program.contains('/') {
             vec![text(program)?]
         } else {
-            let path = launch
-                .env
+            let path = env
                 .iter()
                 .find(|(k, _)| k == "PATH")
                 .map_or(DEFAULT_PATH, |(_, v)| v.as_str());
@@ -114,6 +107,9 @@ impl Image {
                 .map(|folder| text(&format!("{folder}/{program}")))
                 .collect::<Result<_, _>>()?
         };
+        let argv = argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
+        let env = env.iter().map(|(name, value)| text(&format!("{name}={value}")));
+        let env = env.collect::<Result<_, _>>()?;
         Ok(Image { programs, argv, env })
     }
 
@@ -148,21 +144,27 @@ fn become_it(launch: &Launch<'_>, image: &Image) -> Result<std::convert::Infalli
 }
 
 /// In the child: takes its streams, limits, user and folder, and gives up the last privileges.
-pub fn narrow(launch: &Launch<'_>) -> Result<(), Failure> {
-    for (at, fd) in launch.stdio.into_iter().enumerate() {
+fn narrow(launch: &Launch<'_>) -> Result<(), Failure> {
+    take_streams(launch.stdio, launch.terminal)?;
+    set_limits(launch.rlimits)?;
+    become_user(launch.uid, launch.gid)?;
+    enter(launch.cwd)
+}
+
+/// In the child: these streams are its own, and no other descriptor outlives an execution.
+pub fn take_streams(stdio: [BorrowedFd<'_>; 3], terminal: bool) -> Result<(), Failure> {
+    for (at, fd) in stdio.into_iter().enumerate() {
         redirect(fd, at).stage("redirect standard streams")?;
     }
     sys::cloexec_from(3).stage("close descriptors")?;
-    if launch.terminal {
+    if terminal {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).stage("take the terminal")?;
     }
-    become_user(launch.uid, launch.gid, launch.rlimits)?;
-    enter(launch.cwd).stage(format!("enter {}", launch.cwd.display()))
+    Ok(())
 }
 
-/// In a child: the user inside, without any privilege, under its limits.
-pub fn become_user(uid: u32, gid: u32, rlimits: &[Rlimit]) -> Result<(), Failure> {
-    set_limits(rlimits).stage("set resource limits")?;
+/// In a child: the user inside, without any privilege.
+pub fn become_user(uid: u32, gid: u32) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if !users::single() {
         // Where there is one id, the kernel lets nobody change groups.
@@ -197,7 +199,12 @@ pub fn score_for_oom() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-fn set_limits(wanted: &[Rlimit]) -> io::Result<()> {
+/// In a child: what it may have, as far as this host lets it have that.
+pub fn set_limits(wanted: &[Rlimit]) -> Result<(), Failure> {
+    limit(wanted).stage("set resource limits")
+}
+
+fn limit(wanted: &[Rlimit]) -> io::Result<()> {
     for limit in layout::rlimits(wanted) {
         let resource = match limit.resource {
             RlimitKind::Nofile => Resource::Nofile,
@@ -228,14 +235,13 @@ fn set_limits(wanted: &[Rlimit]) -> io::Result<()> {
 }
 
 /// Changes the folder and makes sure that it is one within the root.
-fn enter(cwd: &Path) -> io::Result<()> {
-    std::env::set_current_dir(cwd)?;
-    let here = std::env::current_dir()?;
-    if here.as_os_str().as_bytes().first() == Some(&b'/') {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
+pub fn enter(cwd: &Path) -> Result<(), Failure> {
+    let entered = std::env::set_current_dir(cwd).and_then(|()| std::env::current_dir());
+    let inside = entered.and_then(|here| match here.as_os_str().as_bytes().first() {
+        Some(b'/') => Ok(()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    });
+    inside.stage(format!("enter {}", cwd.display()))
 }
 
 /// Makes something that belongs to `uid`. As the saved user is still root, the way back is

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::layout::{MASKED, READ_ONLY, SYS};
 use super::tree::{attach, new_fs};
@@ -15,21 +15,101 @@ use crate::sys::{self, attr};
 const CPUS: &str = "/sys/devices/system/cpu";
 
 /// Applies the platform's below `root`, except those in `/sys` if that is `masked` already; what this kernel does not
-/// have is skipped.
+/// have is skipped. As for [`hide_own`].
 pub fn apply(root: BorrowedFd<'_>, dev_null: BorrowedFd<'_>, masked: bool) -> Result<(), Failure> {
-    let all = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    protect(root, &READ_ONLY, all)?;
-    let paths: Vec<String> = hidden()
-        .filter(|path| !masked || !path.starts_with(SYS.target))
-        .collect();
-    hide(root, &paths, dev_null)
+    for path in READ_ONLY {
+        protect_own(root, path).stage(format!("protect {path}"))?;
+    }
+    let paths = hidden().filter(|path| !masked || !path.starts_with(SYS.target));
+    hide_own(root, paths, dev_null)
 }
 
 /// Applies those in `/sys` to one that is attached nowhere, which Linux permits from 6.15 on.
 pub fn apply_to_sys(sys: BorrowedFd<'_>, dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
     let inside = |path: String| path.strip_prefix(SYS.target).map(str::to_owned);
-    let paths: Vec<String> = hidden().filter_map(inside).collect();
-    hide(sys, &paths, dev_null)
+    hide_own(sys, hidden().filter_map(inside), dev_null)
+}
+
+/// Mounts `path` over itself, read-only.
+fn protect_own(root: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    let all = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let name = path.trim_start_matches('/');
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let copy = match open_tree(root, name, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    sys::mount_setattr(copy.as_fd(), all, None, false)?;
+    Ok(attach_at(copy.as_fd(), root, name)?)
+}
+
+/// As [`hide`], in a tree that is this process's own: file systems of the kernel that nobody else has seen. Nobody laid
+/// a link there, so places go by name, in half as many steps.
+fn hide_own(
+    root: BorrowedFd<'_>,
+    paths: impl Iterator<Item = String>,
+    dev_null: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let mut file = Mask::default();
+    let mut folder = Mask::default();
+    for path in paths {
+        let name = path.trim_start_matches('/');
+        let stage = || format!("mask {path}");
+        let placed = file.place(root, name, || copy_host(dev_null));
+        let placed = match placed {
+            // A file is not put over a folder.
+            Err(rustix::io::Errno::INVAL) => folder.place(root, name, empty_folder),
+            other => other,
+        };
+        match placed {
+            // It is not there, or something that it would be in is not.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+            Err(e) => return Err(e).stage(stage()),
+        }
+    }
+    Ok(())
+}
+
+/// Something to hide others behind: made once, then copied.
+#[derive(Default)]
+struct Mask {
+    placed: Option<OwnedFd>,
+    spare: Option<OwnedFd>,
+}
+
+impl Mask {
+    fn place(
+        &mut self,
+        root: BorrowedFd<'_>,
+        name: &str,
+        make: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> rustix::io::Result<()> {
+        let known = |e: io::Error| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO);
+        let one = match (self.spare.take(), &self.placed) {
+            (Some(spare), _) => spare,
+            (None, Some(placed)) => copy(placed.as_fd(), false).map_err(known)?,
+            (None, None) => make().map_err(known)?,
+        };
+        let attached = attach_at(one.as_fd(), root, name);
+        let place = if attached.is_ok() {
+            &mut self.placed
+        } else {
+            &mut self.spare
+        };
+        place.get_or_insert(one);
+        attached
+    }
+}
+
+/// Attaches a mount at the place `name` below `root`, which is no link.
+fn attach_at(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    move_mount(mount, c"", root, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn empty_folder() -> io::Result<OwnedFd> {
+    let options = [("size", "4k"), ("nr_inodes", "2"), ("mode", "555")];
+    let all = attr::RDONLY | attr::NODEV | attr::NOEXEC | attr::NOSUID;
+    new_fs("tmpfs", &options, all)
 }
 
 fn hidden() -> impl Iterator<Item = String> {
@@ -52,7 +132,6 @@ pub fn protect<P: AsRef<str>>(root: BorrowedFd<'_>, paths: &[P], set: u64) -> Re
 
 /// Shows each of `paths` that is there as an empty folder or, with the device `dev_null`, as an empty file.
 pub fn hide<P: AsRef<str>>(root: BorrowedFd<'_>, paths: &[P], dev_null: BorrowedFd<'_>) -> Result<(), Failure> {
-    let all = attr::RDONLY | attr::NODEV | attr::NOEXEC | attr::NOSUID;
     // One empty file system for all folders: the first takes it itself, the others copies.
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
@@ -69,8 +148,7 @@ pub fn hide<P: AsRef<str>>(root: BorrowedFd<'_>, paths: &[P], dev_null: Borrowed
         }
         match &empty {
             None => {
-                let options = [("size", "4k"), ("nr_inodes", "2"), ("mode", "555")];
-                let fs = new_fs("tmpfs", &options, all).stage("make mask")?;
+                let fs = empty_folder().stage("make mask")?;
                 attach(fs.as_fd(), place.as_fd()).stage(stage())?;
                 empty = Some(fs);
             }

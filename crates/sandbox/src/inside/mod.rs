@@ -124,6 +124,7 @@ pub fn warm_up() {
     // Before there is a sandbox whose own map would answer.
     crate::users::single();
     seccomp::program();
+    sys::code();
 }
 
 /// The whole life of an init. Never returns into the spawner's code.
@@ -198,6 +199,10 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
     if plan.waits && plan.root.is_none() {
         wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
     }
+    let known = if plan.waits { None } else { told::<Spec>(&report)? };
+    if !plan.waits && known.is_none() {
+        return Ok(());
+    }
     let Some(fds) = ordered(&report, &Order::Take)? else {
         return Ok(());
     };
@@ -214,7 +219,11 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         };
         (spec, bed.finish())
     } else {
-        let Some(spec) = told::<Spec>(&report)? else {
+        let spec = match known {
+            Some(spec) => Some(spec),
+            None => told::<Spec>(&report)?,
+        };
+        let Some(spec) = spec else {
             return Ok(());
         };
         step(&mut steps, "told");
@@ -223,6 +232,7 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         bed.raise(&spec.layers, &spec.binds, mounted)?;
         step(&mut steps, "root raised");
         bed.fit(&spec)?;
+        bud.rooted().stage("tell the app's process")?;
         nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
         seal_all(&userns)?;
         step(&mut steps, "sealed");

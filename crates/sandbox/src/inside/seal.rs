@@ -12,7 +12,7 @@ use crate::{sys, users};
 /// Scopes came with this version of Landlock; quiet domains with the next.
 pub const LANDLOCK_SCOPES: u32 = 6;
 
-/// Highest capability number tried; those the kernel does not know are skipped.
+/// Highest capability number tried, as far as the kernel knows them.
 const CAPABILITIES: u32 = 63;
 
 /// Lets go of what the spawner has as standard streams: its listening socket among them,
@@ -77,7 +77,9 @@ pub fn restrict() -> Result<(), Failure> {
     rustix::thread::clear_ambient_capability_set().stage("clear ambient capabilities")?;
     for number in 0..=CAPABILITIES {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Ok(()) => {}
+            // The kernel knows no further ones.
+            Err(rustix::io::Errno::INVAL) => break,
             Err(e) => return Err(e).stage("bound capabilities"),
         }
     }

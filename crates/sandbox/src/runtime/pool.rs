@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::start::{Clock, Ground, Seat};
 use super::{Inner, Runtime};
-use crate::disk::Layer;
+use crate::disk::{Layer, Stocked};
 use crate::error::Context;
 use crate::{Error, ParkSpec, Parking, Result, Spec, check, sys};
 
@@ -49,7 +49,7 @@ struct State {
     sizes: Vec<(u64, u64)>,
     disks: VecDeque<(u64, u64, Layer, PathBuf)>,
     /// Empty images for further layers.
-    images: Vec<(u64, u64, PathBuf)>,
+    images: Vec<(u64, u64, Stocked)>,
     /// Whether there can be any.
     can_stock: bool,
     /// Whether blanks with an address, without one or both are wanted; the latest wish first.
@@ -92,7 +92,7 @@ enum Task {
     Blank(bool),
     Clear(Box<Seat>),
     DropDisk(Layer, PathBuf),
-    DropImage(PathBuf),
+    DropImage(Stocked),
 }
 
 /// While it lives a start is in progress.
@@ -285,7 +285,7 @@ impl Pool {
     }
 
     /// For the thread to clear away: it is no use to anybody.
-    fn spoil(&self, parked: Parked) {
+    pub fn spoil(&self, parked: Parked) {
         self.lock().ready.push(Parked {
             spoiled: true,
             ..parked
@@ -356,7 +356,7 @@ impl Inner {
                 drop(layer);
                 std::fs::remove_dir_all(&dir).at("remove folder", dir)
             }
-            Task::DropImage(image) => std::fs::remove_file(&image).at("remove image", image),
+            Task::DropImage(image) => image.discard(),
         }
     }
 
@@ -417,7 +417,7 @@ impl Inner {
             first_error = first_error.or(std::fs::remove_dir_all(&dir).at("remove folder", dir).err());
         }
         for (_, _, image) in images {
-            first_error = first_error.or(std::fs::remove_file(&image).at("remove image", image).err());
+            first_error = first_error.or(image.discard().err());
         }
         first_error.map_or(Ok(()), Err)
     }

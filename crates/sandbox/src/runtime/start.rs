@@ -17,7 +17,7 @@ use crate::inside::Plan;
 use crate::net::Lease;
 use crate::record::{self, LOG, Record, SCRATCH};
 use crate::wire::{self, Ask, Report};
-use crate::{IoLimits, Limits, ParkSpec, ParkedRoot, Result, Spec, sys};
+use crate::{IoLimits, Limits, ParkSpec, ParkedRoot, Process, Result, Spec, sys};
 use born::Cradle;
 pub use clock::Clock;
 use go::{next_report, unless_gone};
@@ -45,6 +45,8 @@ pub struct Seat {
     userns: OwnedFd,
     /// What it was told to be, if it was told when it was laid.
     told: Option<Spec>,
+    /// Whether its app's process was told what to execute. Such a one is for nobody else any more.
+    informed: bool,
 }
 
 /// A private layer that init has.
@@ -176,8 +178,7 @@ impl Inner {
         let (name, dir) = (remains.seat.clone(), remains.dir.clone());
         let uid_base = self.take_range()?;
         remains.uid_base = Some(uid_base);
-        make_folders(&dir, uid_base)?;
-        clock.step("folders");
+        clock.step("folder");
         let grouped = self.groups.begin(&name, &ground.limits)?;
         clock.step("group");
         let lease = if ground.networked {
@@ -235,6 +236,7 @@ impl Inner {
             socket: ours,
             program,
             inside: None,
+            informed: told.is_some(),
             told,
         })
     }
@@ -257,7 +259,7 @@ impl Inner {
 
     fn furnish_seat(&self, seat: &mut Seat, spec: &Spec) -> Result<()> {
         let told = self.told(spec, seat.lease.as_ref())?;
-        unless_gone(wire::send_large(seat.program.as_fd(), &told.process), &spec.id)?;
+        seat.inform(&told.process, &spec.id)?;
         let size = (spec.disk_bytes, spec.inodes);
         let layer = match self.ready_layer(size, &seat.dir)? {
             Some(layer) => layer,
@@ -265,6 +267,7 @@ impl Inner {
         };
         let place = (spec.id.as_str(), seat.socket.as_fd(), seat.uid_base);
         self.furnish(place, &layer, seat.userns.as_fd(), Some(&told))?;
+        unless_gone(wire::send_large(seat.socket.as_fd(), &told), &spec.id)?;
         seat.layer = Some(OwnLayer {
             plan: layer.plan,
             upper: layer.upper,
@@ -336,6 +339,12 @@ impl Seat {
     /// Whether its init has ended.
     pub fn is_gone(&self) -> bool {
         wire::wait_readable(self.pidfd.as_fd(), Instant::now()).unwrap_or(true)
+    }
+
+    /// Tells its app's process what to execute, once it is let go.
+    pub fn inform(&mut self, process: &Process, id: &str) -> Result<()> {
+        self.informed = true;
+        unless_gone(wire::send_large(self.program.as_fd(), process), id)
     }
 
     /// Follows its folder to `dir`.

@@ -59,6 +59,8 @@ pub fn serve() -> io::Result<()> {
     raise_open_files();
     private_mounts()?;
     inside::warm_up();
+    // For all that come from here: what the agent was started with, and what this program's runtime has set.
+    sys::reset_signals()?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block()?;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::{self, Cidr};
 use crate::sys::{self, Forked};
-use crate::{Error, Result, Rlimit, RlimitKind, Spec, users, wire};
+use crate::{Error, Limits, Process, Result, Rlimit, RlimitKind, users, wire};
 
 pub use crate::users::confined;
 pub use lack::{Lack, Subject};
@@ -175,15 +175,13 @@ pub(crate) fn resolvers() -> Vec<Ipv4Addr> {
 
 /// The limit of processes by other means than groups, which are not there: each sandbox has its own user namespace, in
 /// which the kernel counts.
-pub(crate) fn bound(spec: &mut Spec) {
-    if confined() {
-        let most = u64::from(spec.limits.pids);
-        spec.process.rlimits.push(Rlimit {
-            resource: RlimitKind::Nproc,
-            soft: most,
-            hard: most,
-        });
-    }
+pub(crate) fn bound(process: &mut Process, limits: &Limits) {
+    let most = u64::from(limits.pids);
+    process.rlimits.push(Rlimit {
+        resource: RlimitKind::Nproc,
+        soft: most,
+        hard: most,
+    });
 }
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> Error {

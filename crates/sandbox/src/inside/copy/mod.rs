@@ -73,7 +73,8 @@ fn confine(order: &CopyOrder, report: &OwnedFd, stream: Option<&OwnedFd>, rlimit
     // SAFETY: this process never returns to init's code, which owned the others.
     unsafe { sys::close_all_except(3, &keep) }.stage("close descriptors")?;
     launch::score_for_oom().stage("raise OOM score")?;
-    launch::become_user(order.uid, order.uid, rlimits)
+    launch::set_limits(rlimits)?;
+    launch::become_user(order.uid, order.uid)
 }
 
 /// Opens the plain file or the folder that the order names.

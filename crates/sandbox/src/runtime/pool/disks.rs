@@ -1,11 +1,11 @@
-//! Private layers that are ready, formatted and mounted, and below them a stock of empty images: plain files, of which
-//! a layer is made within a millisecond. The stock is kept whatever [`crate::Parking`] says, for the sizes last asked for.
+//! Private layers that are ready, formatted and mounted, and below them a stock of empty images: files on
+//! their devices, of which a layer is made within a millisecond. The stock is kept whatever [`crate::Parking`] says, for the sizes last asked for.
 
 use std::path::{Path, PathBuf};
 
 use super::{Inner, MAX_SIZES, Pool, State};
 use crate::Result;
-use crate::disk::Layer;
+use crate::disk::{Layer, Stocked};
 use crate::error::Context;
 
 /// Where the stock is among the layers that are ready.
@@ -43,7 +43,7 @@ impl Pool {
     }
 
     /// An empty image for a layer of the size wanted, if there is one.
-    fn take_image(&self, size: (u64, u64)) -> Option<PathBuf> {
+    fn take_image(&self, size: (u64, u64)) -> Option<Stocked> {
         let mut state = self.lock();
         let at = state
             .images
@@ -57,7 +57,7 @@ impl Inner {
     /// A private layer in the folder `dir`.
     pub fn new_layer(&self, dir: &Path, (bytes, inodes): (u64, u64)) -> Result<Layer> {
         if let Some(image) = self.pool.take_image((bytes, inodes)) {
-            match Layer::of_stock(&image, dir) {
+            match Layer::of_stock(image, dir) {
                 Ok(layer) => return Ok(layer),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -81,7 +81,7 @@ impl Inner {
         let stock = self.folders.disks().join(STOCK);
         std::fs::create_dir_all(&stock).at("make folder", &stock)?;
         let image = stock.join(self.pool.name());
-        self.disk.stock(&image, bytes, inodes)?;
+        let image = self.disk.stock(&image, bytes, inodes)?;
         self.pool.lock().images.push((bytes, inodes, image));
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::Ground;
 use super::go::unless_gone;
+use super::make_folders;
 use crate::disk::Layer;
 use crate::error::Context;
 use crate::inside::overlay::{self, Assembled};
@@ -52,6 +53,8 @@ impl Inner {
         bring_dev(cradle)?;
         if let Some(told) = cradle.told {
             unless_gone(wire::send_large(cradle.program, &told.process), name)?;
+            // It reads while its private layer is made.
+            unless_gone(wire::send_large(cradle.socket, told), name)?;
         }
         let layer = match (ready, cradle.ground.disk) {
             (Some(layer), _) => layer,
@@ -63,8 +66,8 @@ impl Inner {
         Ok((born, Some(layer)))
     }
 
-    /// Gives an init its private layer, and tells it what to be if that is known: then with the root around it, where
-    /// this kernel mounts that from here.
+    /// Gives an init its private layer; if it is known what it is to be, with the root around it, where this kernel mounts
+    /// that from here.
     pub(super) fn furnish(
         &self,
         (name, socket, uid_base): (&str, BorrowedFd<'_>, u32),
@@ -76,11 +79,7 @@ impl Inner {
         let root = told.and_then(|spec| self.mount_root(spec, uid_base, userns, layer));
         let mut fds = vec![layer.mount.as_fd()];
         fds.extend(root.as_ref().map(|root| root.mount.as_fd()));
-        unless_gone(wire::send(socket, &Order::Take, &fds), name)?;
-        match told {
-            Some(told) => unless_gone(wire::send_large(socket, told), name),
-            None => Ok(()),
-        }
+        unless_gone(wire::send(socket, &Order::Take, &fds), name)
     }
 
     /// The root of `spec`, attached nowhere. If it cannot be mounted here, init tries, and says why if it fails as well.
@@ -104,7 +103,7 @@ impl Inner {
         grouped: bool,
     ) -> Result<Born> {
         let Cradle { plan, name, lease, .. } = *cradle;
-        let control = wire::listen(&plan.dir, CONTROL).on("make control socket", name)?;
+        let control = wire::socket().on("make control socket", name)?;
         let plan_fd = wire::to_memfd(plan).on("write plan", name)?;
         let group = self.groups.entry(name)?;
         let mut fds = vec![plan_fd.as_fd(), report.as_fd(), control.as_fd()];
@@ -123,7 +122,7 @@ impl Inner {
         let mut joined = Ok(());
         let answer = self
             .spawner
-            .ask_and(&ask, &fds, || joined = self.group(cradle, grouped));
+            .ask_and(&ask, &fds, || joined = self.settle(cradle, &control, grouped));
         if self.spawner.take_started() {
             self.settle_spawner()?;
         }
@@ -136,12 +135,17 @@ impl Inner {
         joined.map(|()| Born { pid, pidfd, userns })
     }
 
-    /// Makes the groups that an init joins by itself, unless all are made, and tells it so.
-    fn group(&self, cradle: &Cradle<'_>, made: bool) -> Result<()> {
-        if !made {
-            self.groups.create(cradle.name, &cradle.ground.limits)?;
+    /// Makes what an init needs, but not to be born: its folders, a name for the socket it listens on, and the groups it
+    /// joins by itself, unless all are made. Tells it so.
+    fn settle(&self, cradle: &Cradle<'_>, control: &OwnedFd, grouped: bool) -> Result<()> {
+        let (name, plan) = (cradle.name, cradle.plan);
+        // First, as the kernel makes no group while it starts a process in one.
+        if !grouped {
+            self.groups.create(name, &cradle.ground.limits)?;
         }
-        unless_gone(wire::send(cradle.socket, &Order::Join, &[]), cradle.name)
+        make_folders(&plan.dir, plan.uid_base)?;
+        wire::listen_at(control, &plan.dir, CONTROL).on("make control socket", name)?;
+        unless_gone(wire::send(cradle.socket, &Order::Join, &[]), name)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::runtime::Inner;
 use crate::sandbox::Sandbox;
 use crate::spec::fill_address;
 use crate::wire::{self, Order, Report};
-use crate::{Error, IoLimits, Limits, Network, Result, Spec, unprivileged};
+use crate::{Error, IoLimits, Limits, Network, Process, Result, Spec, unprivileged};
 
 /// From the fork of an init to the app's own program, or to its being parked.
 const START_SECONDS: u64 = 30;
@@ -70,7 +70,7 @@ impl Inner {
             None => self.told(spec, seat.lease.as_ref())?,
         };
         let mut steps = Vec::new();
-        if seat.told.is_none() {
+        if !seat.informed {
             // It reads, and waits to be let go.
             unless_gone(wire::send_large(seat.program.as_fd(), &told.process), id)?;
             clock.step("app told");
@@ -135,13 +135,34 @@ impl Inner {
         Ok(wanted.into_iter().map(|(at, _)| at).zip(made).collect())
     }
 
+    /// Tells the app's process of a seat that has a root, before anything else is done: it has to wake and to become
+    /// the app's user, which takes longer than what is left to do here.
+    pub(in crate::runtime) fn inform(&self, seat: &mut Seat, spec: &Spec) -> Result<()> {
+        if seat.inside.is_none() {
+            return Ok(());
+        }
+        let process = self.told_process(spec, seat.lease.as_ref());
+        seat.inform(&process, &spec.id)
+    }
+
+    /// What the app's process of `spec` is told.
+    fn told_process(&self, spec: &Spec, lease: Option<&Lease>) -> Process {
+        let mut process = spec.process.clone();
+        if self.confined {
+            unprivileged::bound(&mut process, &spec.limits);
+        }
+        if let Some(lease) = lease {
+            fill_address(&mut process.env, lease.address);
+        }
+        process
+    }
+
     /// What is to be told of `spec`: with what only its host knows.
     pub(super) fn told(&self, spec: &Spec, lease: Option<&Lease>) -> Result<Spec> {
         let mut told = spec.clone();
-        unprivileged::bound(&mut told);
+        told.process = self.told_process(spec, lease);
         if let Some(lease) = lease {
             told.files.extend(self.resolvers(spec)?);
-            fill_address(&mut told.process.env, lease.address);
             for sidecar in &mut told.sidecars {
                 fill_address(&mut sidecar.env, lease.address);
             }
