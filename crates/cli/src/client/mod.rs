@@ -12,6 +12,7 @@ mod trace;
 pub mod upload;
 pub mod v3;
 pub mod wire;
+pub mod wire_machines;
 pub mod wire_staging;
 
 pub use http::Client;

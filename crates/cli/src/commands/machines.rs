@@ -4,7 +4,7 @@ use super::show_list;
 use crate::actor::{Cx, missing};
 use crate::args::Listing;
 use crate::args::platform::{MachineAction, TokenCommand};
-use crate::client::wire::{JoinToken, Machine};
+use crate::client::wire_machines::{JoinToken, Machine};
 use crate::errors::Error;
 use crate::ui::table::Table;
 use serde_json::json;

@@ -1,7 +1,8 @@
 //! Organisations, spaces and cells.
 
 use super::super::http::{Call, Client};
-use super::super::wire::{Cell, JoinToken, JoinTokens, Machine, Machines, Named};
+use super::super::wire::{Cell, Named};
+use super::super::wire_machines::{JoinToken, JoinTokens, Machine, Machines};
 use crate::errors::Error;
 use ::http::Method;
 use serde_json::{Value, json};
