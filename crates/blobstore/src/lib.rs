@@ -4,6 +4,7 @@
 //! the `object_store` crate: nothing here but `engine` and `s3` knows which. [`pack`] puts many small files into one
 //! blob. Who may read a blob, and which blobs are still referenced, is the controller's knowledge and not kept here.
 
+mod copy;
 mod engine;
 mod error;
 pub mod pack;
@@ -11,6 +12,7 @@ mod s3;
 mod store;
 mod upload;
 
+pub use copy::Copied;
 pub use error::Error;
 pub use s3::S3;
 pub use store::{Blob, Blobstore, Info, Stored, Swept};

@@ -21,7 +21,7 @@ const FRESH: Duration = Duration::from_secs(60 * 60);
 /// A store of blobs. Cheap to clone; all clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Blobstore {
-    engine: Engine,
+    pub(crate) engine: Engine,
     limits: Limits,
 }
 

@@ -7,6 +7,7 @@
 mod actions;
 mod attest;
 mod auth;
+mod backup;
 mod bits;
 mod config;
 mod context;
@@ -32,6 +33,7 @@ mod sweep;
 mod v3;
 
 pub use auth::{KeyError, Keys, RateLimits};
+pub use backup::{BackupError, Kept, backup, restore};
 pub use config::{Blobs, Bootstrap, BuildpackInfo, Config, Database, EncryptionKey, Limits, Oidc};
 pub use context::{Clock, Context, Usage, Wake};
 pub use control::{Control, Explanation, Timing};

@@ -27,17 +27,8 @@ const SECURITY_GROUPS: &str = "first_security_groups";
 /// # Errors
 /// Names the part that can't be opened.
 pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
-    let location = match &config.database {
-        Database::Sqlite(path) => Location::Sqlite(path.clone()),
-        Database::Postgres(url) => Location::Postgres {
-            url: url.clone(),
-            connections: CONNECTIONS,
-        },
-    };
-    let keys = store::Keys::new(config.encryption_key.id, &config.encryption_key.key);
-    let store = Store::open(location, keys)
-        .await
-        .map_err(|source| Error::Database { source })?;
+    let store = open_store(&config).await;
+    let store = store.map_err(|source| Error::Database { source })?;
     let blobs = open_blobs(&config.blobs).await;
     let blobs = blobs.map_err(|source| Error::Open {
         part: "blob store",
@@ -67,7 +58,20 @@ pub async fn open(config: Arc<Config>, clock: Clock) -> Result<Context, Error> {
     })
 }
 
-async fn open_blobs(place: &Blobs) -> Result<Blobstore, blobstore::Error> {
+/// The database, with the present schema.
+pub(crate) async fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let location = match &config.database {
+        Database::Sqlite(path) => Location::Sqlite(path.clone()),
+        Database::Postgres(url) => Location::Postgres {
+            url: url.clone(),
+            connections: CONNECTIONS,
+        },
+    };
+    let keys = store::Keys::new(config.encryption_key.id, &config.encryption_key.key);
+    Store::open(location, keys).await
+}
+
+pub(crate) async fn open_blobs(place: &Blobs) -> Result<Blobstore, blobstore::Error> {
     let limits = blobstore::Limits::default();
     match place {
         Blobs::Directory(folder) => Blobstore::open_directory(folder, limits),

@@ -12,6 +12,7 @@ use controller::{Bootstrap, Sockets, machines};
 use identity::{Credentials, Held, JoinToken, Proof};
 use model::machine::{Machine, Role};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -58,6 +59,34 @@ pub async fn controller(config: Config, json: bool) -> anyhow::Result<()> {
     until_ready(&mut roles, is_ready).await?;
     say("controller", &url, json)?;
     supervise(roles, shutdown, STOP).await
+}
+
+/// What a controller with these settings keeps its state in.
+fn settings_of_stores(config: &Config) -> anyhow::Result<controller::Config> {
+    // A daemon that runs has the lock; what is asked for here does not need it.
+    let state = State::beside(&config.state)?;
+    let (secrets, install) = (state.secrets_of(&config.cluster.secrets)?, Install::find()?);
+    dev::controller_config(config, &state, &secrets, &install, "", config.router.listen)
+}
+
+/// Writes a backup into a folder.
+///
+/// # Errors
+/// Where something can't be read or written.
+pub async fn backup(config: Config, folder: PathBuf) -> anyhow::Result<()> {
+    let kept = controller::backup(&settings_of_stores(&config)?, &folder).await?;
+    tracing::info!(rows = kept.rows, blobs = kept.blobs, bytes = kept.bytes, folder = %folder.display(), "backed up");
+    Ok(())
+}
+
+/// Reads a backup.
+///
+/// # Errors
+/// Where the database is in use, or the backup is damaged.
+pub async fn restore(config: Config, folder: PathBuf) -> anyhow::Result<()> {
+    let kept = controller::restore(&settings_of_stores(&config)?, &folder).await?;
+    tracing::info!(rows = kept.rows, blobs = kept.blobs, bytes = kept.bytes, folder = %folder.display(), "restored");
+    Ok(())
 }
 
 /// Opens the socket for machines, where there is to be one, and says so in the settings.

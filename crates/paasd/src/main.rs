@@ -42,9 +42,12 @@ enum Command {
         json: bool,
     },
     /// Run a controller of a platform on many hosts
+    #[command(args_conflicts_with_subcommands = true)]
     Controller {
         #[command(flatten)]
         role: Role,
+        #[command(subcommand)]
+        keeping: Option<Keeping>,
     },
     /// Run a router of a platform on many hosts
     #[command(args_conflicts_with_subcommands = true)]
@@ -69,6 +72,9 @@ enum Command {
         /// Also make a token that routers and cells may share in place of certificates of their own, in machine.json
         #[arg(long)]
         shared_token: bool,
+        /// State directory of a platform on one machine, whose database goes on with many hosts: its keys are taken over
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
     },
     /// End all apps and builds of a platform that is stopped, and remove its sandboxes and network. Its state stays
     Teardown {
@@ -85,6 +91,37 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+}
+
+/// What is done with a controller's database and blobs.
+#[derive(Subcommand)]
+enum Keeping {
+    /// Write database and blobs into a folder; the platform may run meanwhile
+    Backup {
+        /// The folder
+        folder: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Read a backup into a database and a store that no controller uses yet, of whichever kind
+    Restore {
+        /// The folder
+        folder: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+impl Keeping {
+    fn run(&self) -> anyhow::Result<anyhow::Result<u8>> {
+        let (Self::Backup { settings, .. } | Self::Restore { settings, .. }) = self;
+        let config = settings.load()?;
+        let kept = match self {
+            Self::Backup { folder, .. } => run(&config, |config| host::backup(config, folder.clone())),
+            Self::Restore { folder, .. } => run(&config, |config| host::restore(config, folder.clone())),
+        };
+        Ok(kept.map(|()| DONE))
+    }
 }
 
 #[derive(Subcommand)]
@@ -198,13 +235,17 @@ impl Settings {
 fn main() -> ExitCode {
     let settings = match &Arguments::parse().command {
         Command::Dev { settings, json } => settings.load().map(|config| start(&config, *json)),
-        Command::Controller { role } => role.run(host::controller),
+        Command::Controller { role, keeping: None } => role.run(host::controller),
+        Command::Controller {
+            keeping: Some(keeping), ..
+        } => keeping.run(),
         Command::Router { role, join } => role.joined(join.as_ref(), model::machine::Role::Router, host::router),
         Command::Cell { role, join } => role.joined(join.as_ref(), model::machine::Role::Cell, host::cell),
         Command::Secrets {
             directory,
             shared_token,
-        } => Ok(state::create_shared(directory, *shared_token).map(|()| DONE)),
+            from,
+        } => Ok(state::create_shared(directory, *shared_token, from.as_deref()).map(|()| DONE)),
         Command::Teardown { settings } => settings.load().map(|config| tear_down(&config)),
         Command::Stack {
             command:

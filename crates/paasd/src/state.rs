@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 /// File of what a host that joined proves itself by.
 const CREDENTIALS: &str = "machine.json";
+/// File of a host's own secrets.
+const SECRETS: &str = "secrets.json";
 
 /// Secrets that are made at the first start and kept.
 #[derive(Serialize, Deserialize)]
@@ -42,16 +44,22 @@ struct Shared {
 }
 
 /// Makes the secrets of a new platform in `folder`: `controller.json` for controllers, and with `token`, which cells and
-/// routers then may have in place of certificates, `machine.json` for those. Existing files stay.
+/// routers then may have in place of certificates, `machine.json` for those. Keys are those of the state directory `from`, where there is one.
+/// Existing files stay.
 ///
 /// # Errors
 /// Where there is one already, or one can't be written.
-pub fn create_shared(folder: &Path, token: bool) -> anyhow::Result<()> {
+pub fn create_shared(folder: &Path, token: bool, from: Option<&Path>) -> anyhow::Result<()> {
+    let known = from.map(read_secrets).transpose()?;
     let machine_token = token.then(random_hex);
     let all = Shared {
         machine_token: machine_token.clone(),
-        encryption_key: Some(random_hex()),
-        admin_password: Some(random_hex()),
+        encryption_key: Some(
+            known
+                .as_ref()
+                .map_or_else(random_hex, |known| known.encryption_key.clone()),
+        ),
+        admin_password: Some(known.map_or_else(random_hex, |known| known.admin_password)),
     };
     let machine = Shared {
         machine_token,
@@ -84,10 +92,17 @@ pub fn create_shared(folder: &Path, token: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The secrets of a state directory that has some.
+fn read_secrets(root: &Path) -> anyhow::Result<Secrets> {
+    let path = root.join(SECRETS);
+    let text = std::fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("failed to parse {}", path.display()))
+}
+
 /// A state directory that no other daemon uses.
 pub struct State {
     root: PathBuf,
-    _lock: Flock<File>,
+    _lock: Option<Flock<File>>,
 }
 
 impl State {
@@ -96,18 +111,7 @@ impl State {
     /// # Errors
     /// Where another daemon has it, or it can't be made.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
-        // Others may pass through to the login that is theirs; what is secret below is 0600 or 0700 itself. Who runs a
-        // platform without root has no others.
-        let mode = if sandbox::unprivileged::confined() {
-            0o700
-        } else {
-            0o755
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(root)
-            .with_context(|| format!("failed to make the state directory {}", root.display()))?;
+        let mut state = Self::beside(root)?;
         let path = root.join("lock");
         let file = OpenOptions::new()
             .create(true)
@@ -122,9 +126,30 @@ impl State {
                 root.display()
             ))
         })?;
+        state._lock = Some(lock);
+        Ok(state)
+    }
+
+    /// The directory for what may be done while a daemon uses it; made where it is not there.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn beside(root: &Path) -> anyhow::Result<Self> {
+        // Others may pass through to the login that is theirs; what is secret below is 0600 or 0700 itself. Who runs a
+        // platform without root has no others.
+        let mode = if sandbox::unprivileged::confined() {
+            0o700
+        } else {
+            0o755
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(root)
+            .with_context(|| format!("failed to make the state directory {}", root.display()))?;
         Ok(Self {
             root: root.to_owned(),
-            _lock: lock,
+            _lock: None,
         })
     }
 
@@ -138,10 +163,8 @@ impl State {
     /// # Errors
     /// Where they can't be read or written.
     pub fn secrets(&self) -> anyhow::Result<Secrets> {
-        let path = self.path("secrets.json");
-        if path.exists() {
-            let text = std::fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
-            return serde_json::from_slice(&text).with_context(|| format!("failed to parse {}", path.display()));
+        if self.path(SECRETS).exists() {
+            return read_secrets(&self.root);
         }
         let secrets = Secrets {
             machine_token: Some(random_hex()),
@@ -150,7 +173,7 @@ impl State {
             cell: Uuid::new_v4(),
             router: Uuid::new_v4(),
         };
-        self.write("secrets.json", &serde_json::to_vec_pretty(&secrets)?, None)?;
+        self.write(SECRETS, &serde_json::to_vec_pretty(&secrets)?, None)?;
         Ok(secrets)
     }
 
@@ -248,8 +271,8 @@ mod tests {
     fn parts_on_other_hosts_share_what_they_have_to() {
         let folder = tempfile::tempdir().expect("a folder");
         let shared = folder.path().join("shared");
-        create_shared(&shared, true).expect("made");
-        assert!(create_shared(&shared, true).is_err(), "never replaced");
+        create_shared(&shared, true, None).expect("made");
+        assert!(create_shared(&shared, true, None).is_err(), "never replaced");
         let of = |host: &str, file: &str| {
             let state = State::open(&folder.path().join(host)).expect("free");
             state.secrets_of(&shared.join(file)).expect("read")
@@ -264,12 +287,18 @@ mod tests {
     #[test]
     fn a_platform_with_certificates_has_no_secret_that_all_share() {
         let folder = tempfile::tempdir().expect("a folder");
-        create_shared(folder.path(), false).expect("made");
+        create_shared(folder.path(), false, None).expect("made");
         assert!(!folder.path().join("machine.json").exists());
         let state = State::open(&folder.path().join("host")).expect("free");
         let secrets = state.secrets_of(&folder.path().join("controller.json")).expect("read");
         assert!(secrets.machine_token.is_none());
         assert!(state.credentials().expect("read").is_none(), "it has not joined");
+        let moved = folder.path().join("moved");
+        create_shared(&moved, false, Some(&folder.path().join("host"))).expect("made");
+        let many = State::open(&folder.path().join("many")).expect("free");
+        let many = many.secrets_of(&moved.join("controller.json")).expect("read");
+        let one = state.secrets().expect("read");
+        assert!(many.encryption_key == one.encryption_key && many.admin_password == one.admin_password);
     }
 
     #[test]

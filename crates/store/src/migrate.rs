@@ -51,6 +51,11 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGIN
 /// Keeps two controllers that start at once from migrating side by side (PostgreSQL; SQLite has its own lock).
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7077431)";
 
+/// The newest step that this program knows.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |migration| migration.version)
+}
+
 fn checksum(sql: &str) -> String {
     hex::encode(Sha256::digest(sql.as_bytes()))
 }
