@@ -255,7 +255,7 @@ impl Reading {
         let values = columns.iter().zip(row).map(|(column, value)| arg(column, value));
         let values = values.collect::<Result<Vec<Arg>>>()?;
         let names = names(columns);
-        let head = format!("INSERT INTO {table} ({}) VALUES ", names);
+        let head = format!("INSERT INTO {table} ({names}) VALUES ");
         tx.execute(Query::new("restore", table, "").push(&head).push_rows([values]))
             .await?;
         self.rows += 1;
