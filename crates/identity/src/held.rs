@@ -49,7 +49,6 @@ impl Proof {
     }
 
     /// Puts it into a request, where it goes there.
-    #[must_use]
     pub fn request(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match self {
             Self::Shared(secret) => request.bearer_auth(secret.expose()),

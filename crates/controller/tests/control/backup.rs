@@ -34,7 +34,7 @@ async fn a_platform_comes_back_on_the_other_engine() {
     let layer = Digest::from_sha256([5; 32]);
     let put = running
         .blobs
-        .put_bytes(Kind::Layer, &layer, Bytes::from_static(b"layer"), false);
+        .put_bytes(Kind::Layer, &layer, Bytes::from_static(b"layer"), true);
     put.await.expect("stored");
     let folder = folders.root.path().join("backup");
     let kept = controller::backup(&first, &folder).await.expect("backed up");
