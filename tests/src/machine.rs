@@ -7,7 +7,7 @@ use std::process::Command;
 /// Groups lie this deep at most.
 const GROUP_DEPTH: usize = 4;
 /// Where networks note what they changed on the host.
-const NETWORKS: &str = "/run/paas/networks";
+pub const NETWORKS: &str = "/run/paas/networks";
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

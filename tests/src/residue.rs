@@ -1,7 +1,7 @@
 //! Removes what a killed test run left under a slot's name. Only the holder of the slot's lock calls it, so nothing
 //! that is still in use has the name; an orderly end leaves nothing to do.
 
-use crate::machine::{Thing, things};
+use crate::machine::{NETWORKS, Thing, things};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;
@@ -33,6 +33,9 @@ pub fn clear(name: &str) {
         arguments.extend(table.text.split_whitespace());
         let _ = output("nft", &arguments);
     }
+    for record in of("record of a network") {
+        let _ = std::fs::remove_file(Path::new(NETWORKS).join(&record.text));
+    }
 }
 
 fn is_of(thing: &Thing, name: &str) -> bool {
@@ -41,6 +44,11 @@ fn is_of(thing: &Thing, name: &str) -> bool {
         "firewall" => {
             let table = thing.text.rsplit(' ').next().unwrap_or_default();
             is_named(table.trim_start_matches("paas-"), name)
+        }
+        // One of this host's own network is for the next of its name to take over: it tells what was there before.
+        "record of a network" => {
+            let network = thing.text.split_once('-').map_or("", |(_, network)| network);
+            is_named(network, &format!("{name}-"))
         }
         "interface" | "network namespace" => is_named(first_word(&thing.text), name),
         _ => false,

@@ -9,20 +9,25 @@ use crate::place::{Class, Demand};
 use crate::{Planner, Sight};
 use model::id::WorkId;
 use model::work::{Cause, Wanted};
+use std::collections::BTreeMap;
 
-impl Planner<'_> {
-    pub(crate) fn jobs(&mut self, desired: &Desired) {
-        let observed = self.observed;
+impl<'a> Planner<'a> {
+    pub(crate) fn jobs(&mut self, desired: &'a Desired) {
+        let mut live: BTreeMap<JobRef, &Work> = BTreeMap::new();
+        for work in &self.observed.works {
+            if let Slot::Job(job) = work.slot {
+                live.entry(job).or_insert(work);
+            }
+        }
         for job in &desired.jobs {
-            let mut live = observed.works.iter().filter(|work| work.slot == Slot::Job(job.id));
-            match live.next() {
+            match live.get(&job.id).copied() {
                 Some(work) => self.live_job(job, work),
                 None => self.idle_job(job),
             }
         }
     }
 
-    fn live_job(&mut self, job: &Job, work: &Work) {
+    fn live_job(&mut self, job: &'a Job, work: &Work) {
         let gone = self.sight(work) == Sight::Gone;
         if work.wanted != Wanted::Run {
             return;
@@ -49,7 +54,7 @@ impl Planner<'_> {
         }
     }
 
-    fn idle_job(&mut self, job: &Job) {
+    fn idle_job(&mut self, job: &'a Job) {
         let verdict = match job.tries.last() {
             _ if job.cancel => Verdict::Canceled,
             None => return self.ask(job, None),
@@ -73,13 +78,13 @@ impl Planner<'_> {
         });
     }
 
-    fn ask(&mut self, job: &Job, replaces: Option<WorkId>) {
+    fn ask(&mut self, job: &'a Job, replaces: Option<WorkId>) {
         self.demands.push(Demand {
             class: Class::Job,
             asked_at: Some(job.created_at),
             slot: Slot::Job(job.id),
             app: job.app,
-            needs: job.needs.clone(),
+            needs: &job.needs,
             replaces,
         });
     }

@@ -22,6 +22,7 @@
 
 mod crash;
 mod deployment;
+mod field;
 mod input;
 mod job;
 mod moving;
@@ -31,10 +32,10 @@ mod process;
 
 pub use crash::{Crash, CrashPolicy, History, IndexHistory, NextStart, is_crash};
 pub use input::{CellView, Deployment, Desired, Job, JobRef, Needs, Observed, Policy, Process, Slot, Work};
-pub use output::{Finished, Lost, Placement, Plan, Refusal, Settled, Unplaced, Verdict, Waiting, Want};
+pub use output::{Finished, Lost, Placement, Plan, Refusal, Refusals, Settled, Unplaced, Verdict, Waiting, Want};
 
 use model::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to be done now, and when to look again if nothing happens before.
 #[must_use]
@@ -47,6 +48,7 @@ pub fn plan(desired: &Desired, observed: &Observed, cells: &[CellView], policy: 
         plan: Plan::default(),
         demands: Vec::new(),
         moves: BTreeMap::new(),
+        followed: BTreeSet::new(),
     };
     planner.processes(desired);
     planner.jobs(desired);
@@ -64,9 +66,11 @@ struct Planner<'a> {
     policy: &'a Policy,
     now: Timestamp,
     plan: Plan,
-    demands: Vec<place::Demand>,
+    demands: Vec<place::Demand<'a>>,
     /// Instances on their way from each cell that is drained.
     moves: BTreeMap<model::id::CellId, u32>,
+    /// Slots with an instance that is on no such cell.
+    followed: BTreeSet<Slot>,
 }
 
 /// How sure one can be of a piece of work, by the lease of its cell.
@@ -102,7 +106,7 @@ impl Planner<'_> {
 
     /// The instant at which a lease that isn't renewed would change the plan.
     fn watch_leases(&mut self) {
-        let holding: std::collections::BTreeSet<_> = self.observed.works.iter().map(|work| work.cell).collect();
+        let holding: BTreeSet<_> = self.observed.works.iter().map(|work| work.cell).collect();
         self.plan.lease_watch = self
             .cells
             .values()

@@ -7,7 +7,7 @@ use model::id::CellId;
 use model::work::Wanted;
 use std::collections::BTreeMap;
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Whether it is on a cell that is drained.
     pub(crate) fn is_moving(&self, work: &Work) -> bool {
         self.policy.draining.contains_key(&work.cell)
@@ -32,6 +32,9 @@ impl Planner<'_> {
                 *from = Some(work.cell);
             } else {
                 *elsewhere = true;
+                if self.sight(work) != Sight::Gone {
+                    self.followed.insert(work.slot);
+                }
             }
         }
         for cell in slots
@@ -43,23 +46,16 @@ impl Planner<'_> {
     }
 
     /// Asks for those that are to follow, as many at once as each cell may have on their way.
-    pub(crate) fn relocate(&mut self, process: &Process, stay: &Slots<'_>) {
+    pub(crate) fn relocate(&mut self, process: &'a Process, stay: &Slots<'_>) {
         if self.policy.draining.is_empty() {
             return;
         }
-        let observed = self.observed;
         for (&(index, version), &work) in stay {
             let Some(&most) = self.policy.draining.get(&work.cell) else {
                 continue;
             };
             let under_way = self.moves.get(&work.cell).copied().unwrap_or(0);
-            let followed = || {
-                let others = observed.works.iter();
-                others
-                    .filter(|other| other.slot == work.slot && other.wanted == Wanted::Run)
-                    .any(|other| other.id != work.id && self.follows(process, other, work))
-            };
-            if under_way >= most || !self.healthy(process, work) || followed() {
+            if under_way >= most || !self.healthy(process, work) || self.followed.contains(&work.slot) {
                 continue;
             }
             if self.start(process, version, index, stay, false) {

@@ -5,6 +5,7 @@ use model::Timestamp;
 use model::id::{AppId, CellId, DeploymentId, ProcessId, VersionId, WorkId};
 use model::work::{Cause, Wanted};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is to be done now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -158,6 +159,9 @@ pub enum Refusal {
     },
 }
 
+/// What cells have against a piece of work, by name and id.
+pub type Refusals = BTreeMap<(String, CellId), Refusal>;
+
 /// Work that no cell takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unplaced {
@@ -167,8 +171,8 @@ pub struct Unplaced {
     pub app: AppId,
     /// What it asks for.
     pub needs: Needs,
-    /// What each cell has against it, by name and id.
-    pub refusals: BTreeMap<(String, CellId), Refusal>,
+    /// What each cell has against it; shared by all work of the same size.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Unplaced {

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Instances of a process that are wanted so far, at most one for each version and index.
 pub(crate) type Slots<'a> = BTreeMap<(u32, VersionId), &'a Work>;
 
-impl Planner<'_> {
-    pub(crate) fn processes(&mut self, desired: &Desired) {
+impl<'a> Planner<'a> {
+    pub(crate) fn processes(&mut self, desired: &'a Desired) {
         let mut works: BTreeMap<ProcessId, Vec<&Work>> = BTreeMap::new();
         for work in &self.observed.works {
             if let (Slot::Instance { process, .. }, Wanted::Run) = (work.slot, work.wanted) {
@@ -38,7 +38,7 @@ impl Planner<'_> {
         }
     }
 
-    fn process(&mut self, process: &Process, deployment: Option<&Deployment>, works: &[&Work]) {
+    fn process(&mut self, process: &'a Process, deployment: Option<&Deployment>, works: &[&Work]) {
         let finished = self.plan.finished.len();
         let aim = self.aim(process, deployment);
         let ended = self.plan.finished.len() > finished;
@@ -173,7 +173,7 @@ impl Planner<'_> {
     }
 
     /// Asks for what is missing.
-    fn demand(&mut self, process: &Process, aim: &Aim, stay: &Slots<'_>) {
+    fn demand(&mut self, process: &'a Process, aim: &Aim, stay: &Slots<'_>) {
         let mut bare = !stay.values().any(|work| self.healthy(process, work));
         let beside: BTreeSet<u32> = stay
             .iter()
@@ -248,7 +248,7 @@ impl Planner<'_> {
     /// Asks for an instance now, or notes when it may be started. Returns whether it was asked for.
     pub(crate) fn start(
         &mut self,
-        process: &Process,
+        process: &'a Process,
         version: VersionId,
         index: u32,
         stay: &Slots<'_>,
@@ -273,7 +273,7 @@ impl Planner<'_> {
                         index,
                     },
                     app: process.app,
-                    needs: needs.clone(),
+                    needs,
                     replaces,
                 });
                 return true;

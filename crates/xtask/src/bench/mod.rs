@@ -42,6 +42,18 @@ pub enum What {
         #[arg(long, default_value = "quick", value_parser = ["quick", "release"])]
         profile: String,
     },
+    /// The planner alone: very many instances on very many cells
+    Placement {
+        /// Instances that are wanted
+        #[arg(long, default_value_t = 1_000_000)]
+        instances: u32,
+        /// Cells
+        #[arg(long, default_value_t = 10_000)]
+        cells: u32,
+        /// Cargo profile to build with; an unoptimised build says nothing
+        #[arg(long, default_value = "quick", value_parser = ["quick", "release"])]
+        profile: String,
+    },
     /// The router beside nginx and haproxy
     Router {
         /// Seconds of each run
@@ -103,6 +115,11 @@ pub fn run(what: &What) -> Result<()> {
             platform("bench-failures", *instances, None)
         }
         What::Api { apps, rounds, profile } => api(*apps, *rounds, profile),
+        What::Placement {
+            instances,
+            cells,
+            profile,
+        } => placement(*instances, *cells, profile),
         What::Router {
             seconds,
             rounds,
@@ -148,6 +165,27 @@ fn api(apps: u32, rounds: u32, profile: &str) -> Result<()> {
     command
         .arg(format!("--apps={apps}"))
         .arg(format!("--rounds={rounds}"))
+        .arg(format!("--out={}", out.display()));
+    shell::run(&mut command)
+}
+
+fn placement(instances: u32, cells: u32, profile: &str) -> Result<()> {
+    let out = root().join("target/bench-placement.json");
+    let mut command = cargo(&root());
+    command.args([
+        "bench",
+        "--quiet",
+        "--profile",
+        profile,
+        "--package",
+        "scheduler",
+        "--bench",
+        "placement",
+        "--",
+    ]);
+    command
+        .arg(format!("--instances={instances}"))
+        .arg(format!("--cells={cells}"))
         .arg(format!("--out={}", out.display()));
     shell::run(&mut command)
 }
