@@ -17,6 +17,7 @@ use crate::secret::SecretEnv;
 use crate::staging::{BuildInput, BuildResult, DropletLayer, SidecarTemplate};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// Whose work it is; carried for logs, environment and messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -389,8 +390,8 @@ pub struct Work {
     pub epoch: u64,
     /// What is wanted of it.
     pub wanted: Wanted,
-    /// What it is.
-    pub spec: WorkSpec,
+    /// What it is; never changes.
+    pub spec: Arc<WorkSpec>,
     /// What was last observed.
     pub state: WorkState,
     /// Whether requests may be sent to it.

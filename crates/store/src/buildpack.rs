@@ -50,12 +50,12 @@ impl Db {
         let rows = self.buildpack_list().await?.into_iter();
         let mut digests: Vec<Digest> = rows.filter_map(|row| row.digest).collect();
         for work in self.works_live().await? {
-            let WorkKind::Build(build) = work.spec.kind else {
+            let WorkKind::Build(build) = &work.spec.kind else {
                 continue;
             };
-            let sources = build.input.buildpacks.into_iter().filter_map(|mount| mount.source);
+            let sources = build.input.buildpacks.iter().filter_map(|mount| mount.source.as_ref());
             digests.extend(sources.filter_map(|source| match source {
-                BuildpackSource::Archive { digest, .. } => Some(digest),
+                BuildpackSource::Archive { digest, .. } => Some(digest.clone()),
                 _ => None,
             }));
         }

@@ -9,6 +9,7 @@ use model::Timestamp;
 use model::id::CellId;
 use model::resource::{Cell, CellInfo};
 use model::work::{Assignment, WorkState};
+use std::sync::Arc;
 
 const CELL: &str = "SELECT info, cordoned, draining, lease_until, revision FROM cells";
 
@@ -54,7 +55,7 @@ impl Db {
                 work: work.id,
                 epoch: work.epoch,
                 wanted: work.wanted,
-                spec: work.spec,
+                spec: Arc::unwrap_or_clone(work.spec),
             })
             .collect();
         Ok(Some((revision, assignments)))

@@ -1,6 +1,5 @@
 //! What the scheduler plans by: the desired state in a few wide queries.
 
-use crate::app::{APP, app};
 use crate::build::{BUILD, build};
 use crate::engine::Db;
 use crate::error::Result;
@@ -12,16 +11,16 @@ use model::image::RegistryImage;
 use model::resource::{App, Build, BuildCache, Deployment, Droplet, Process, ProcessVersion};
 use model::work::Owner;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A process of a started app, with the versions that its instances may be of.
 #[derive(Debug, Clone)]
 pub struct DesiredProcess {
-    pub app: App,
     pub owner: Owner,
     /// `process.version` is what it is to end up with.
     pub process: Process,
     /// `process.version`, and during a deployment also the version before.
-    pub versions: Vec<DesiredVersion>,
+    pub versions: Vec<Arc<DesiredVersion>>,
     /// The deployment under way.
     pub deployment: Option<Deployment>,
     /// Addresses (`host.domain/path`) that lead to the app.
@@ -34,6 +33,9 @@ pub struct DesiredVersion {
     pub version: ProcessVersion,
     pub droplet: Droplet,
 }
+
+/// Versions by id. Neither they nor what of their droplets is used here ever changes.
+pub type KnownVersions = HashMap<VersionId, Arc<DesiredVersion>>;
 
 /// A build that has not ended, with what its work is made of.
 #[derive(Debug, Clone)]
@@ -52,19 +54,16 @@ pub struct PendingBuild {
 impl Db {
     /// Every process of a started app that has a version, with all that its instances need.
     pub async fn processes_desired(&self) -> Result<Vec<DesiredProcess>> {
+        self.processes_desired_beside(&KnownVersions::new()).await
+    }
+
+    /// The same where most of it was read before: versions in `known` are neither read nor opened again.
+    pub async fn processes_desired_beside(&self, known: &KnownVersions) -> Result<Vec<DesiredProcess>> {
         let query = Query::new("processes_desired", "all", "").push(&format!(
             "SELECT {PROCESS} FROM processes t JOIN apps a ON a.id = t.app_id \
              WHERE a.state = 'STARTED' AND t.version_id IS NOT NULL ORDER BY t.created_at, t.id"
         ));
         let processes = self.map(query, process).await?;
-        let query = Query::new("processes_desired", "all", "")
-            .push(&format!("SELECT {APP} FROM apps t WHERE t.state = 'STARTED'"));
-        let apps: HashMap<AppId, App> = self
-            .map(query, app)
-            .await?
-            .into_iter()
-            .map(|app| (app.id, app))
-            .collect();
         let owners = self.owners().await?;
         let uris = self.uris_by_app().await?;
         let mut deployments: HashMap<_, _> = self
@@ -81,7 +80,9 @@ impl Db {
         );
         versions.sort_unstable();
         versions.dedup();
-        let versions = self.desired_versions(&versions).await?;
+        versions.retain(|version| !known.contains_key(version));
+        let new = self.desired_versions(&versions).await?;
+        let version = |id: &VersionId| known.get(id).or_else(|| new.get(id)).cloned();
         Ok(processes
             .into_iter()
             .filter_map(|process| {
@@ -93,9 +94,8 @@ impl Db {
                 wanted.sort_unstable();
                 wanted.dedup();
                 Some(DesiredProcess {
-                    app: apps.get(&process.app)?.clone(),
                     owner: owners.get(&process.app)?.clone(),
-                    versions: wanted.iter().filter_map(|id| versions.get(id).cloned()).collect(),
+                    versions: wanted.iter().filter_map(version).collect(),
                     deployment,
                     uris: uris.get(&process.app).cloned().unwrap_or_default(),
                     process,
@@ -104,7 +104,7 @@ impl Db {
             .collect())
     }
 
-    async fn desired_versions(&self, ids: &[VersionId]) -> Result<HashMap<VersionId, DesiredVersion>> {
+    async fn desired_versions(&self, ids: &[VersionId]) -> Result<KnownVersions> {
         let versions = self.versions_by_ids(ids).await?;
         let mut droplets: Vec<_> = versions.iter().map(|version| version.droplet).collect();
         droplets.sort_unstable();
@@ -119,7 +119,7 @@ impl Db {
             .into_iter()
             .filter_map(|version| {
                 let droplet = droplets.get(&version.droplet)?.clone();
-                Some((version.id, DesiredVersion { version, droplet }))
+                Some((version.id, Arc::new(DesiredVersion { version, droplet })))
             })
             .collect())
     }

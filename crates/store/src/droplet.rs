@@ -83,10 +83,14 @@ impl Db {
             digests.extend(cache.layers.into_iter().map(|layer| layer.digest));
         }
         for work in self.works_live().await? {
-            match work.spec.kind {
-                WorkKind::Instance(instance) => digests.extend(instance.layers.into_iter().map(|layer| layer.digest)),
-                WorkKind::Task(task) => digests.extend(task.layers.into_iter().map(|layer| layer.digest)),
-                WorkKind::Build(build) => digests.extend(build.input.restored.into_iter().map(|layer| layer.digest)),
+            match &work.spec.kind {
+                WorkKind::Instance(instance) => {
+                    digests.extend(instance.layers.iter().map(|layer| layer.digest.clone()))
+                }
+                WorkKind::Task(task) => digests.extend(task.layers.iter().map(|layer| layer.digest.clone())),
+                WorkKind::Build(build) => {
+                    digests.extend(build.input.restored.iter().map(|layer| layer.digest.clone()));
+                }
             }
         }
         Ok(digests.into_iter().collect())

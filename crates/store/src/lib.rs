@@ -56,7 +56,7 @@ pub use build::BuildFilter;
 pub use code::{CodeKind, DeviceLogin, OneTimeCode};
 pub use common::{Carrier, Common, Moment};
 pub use deployment::DeploymentFilter;
-pub use desired::{DesiredProcess, DesiredVersion, PendingBuild};
+pub use desired::{DesiredProcess, DesiredVersion, KnownVersions, PendingBuild};
 pub use domain::DomainFilter;
 pub use droplet::DropletFilter;
 pub use dump::DumpError;

@@ -8,6 +8,8 @@ use crate::tx::Tx;
 use model::Timestamp;
 use model::id::{AppId, CellId, WorkId};
 use model::work::{Observation, Wanted, Work, WorkKind, WorkSpec, WorkState};
+use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// A decision to run something on a cell.
@@ -31,17 +33,30 @@ pub struct Observed {
     pub work: Work,
 }
 
-const WORK: &str = "t.id, t.cell_id, t.epoch, t.wanted, t.spec_sealed, t.state, t.routable, t.address, t.since_at, \
-                    t.created_at";
+/// Most specs that one statement reads: they are sealed and not small.
+const SPECS: usize = 500;
+
+/// All but the spec.
+const STANDING: &str = "t.id, t.cell_id, t.epoch, t.wanted, t.state, t.routable, t.address, t.since_at, t.created_at";
 
 fn work(db: &Db, row: &Row) -> Result<Work> {
+    let (_, spec) = spec(db, row)?;
+    with_spec(row, spec)
+}
+
+fn spec(db: &Db, row: &Row) -> Result<(WorkId, Arc<WorkSpec>)> {
     let id: WorkId = row.id("id")?;
+    let spec = db.keys.open_json(id.0, &row.get::<Vec<u8>>("spec_sealed")?)?;
+    Ok((id, Arc::new(spec)))
+}
+
+fn with_spec(row: &Row, spec: Arc<WorkSpec>) -> Result<Work> {
     Ok(Work {
-        id,
+        id: row.id("id")?,
         cell: row.id("cell_id")?,
         epoch: row.int("epoch")?,
         wanted: row.word("wanted")?,
-        spec: db.keys.open_json(id.0, &row.get::<Vec<u8>>("spec_sealed")?)?,
+        spec,
         state: row.json("state")?,
         routable: row.get("routable")?,
         address: row.parse_opt("address")?,
@@ -84,7 +99,7 @@ fn indexed(spec: &WorkSpec) -> Indexed {
 
 impl Db {
     async fn works(&self, operation: &'static str, tail: Query) -> Result<Vec<Work>> {
-        let mut query = tail.headed(&format!("SELECT {WORK} FROM works t WHERE "));
+        let mut query = tail.headed(&format!("SELECT {STANDING}, t.spec_sealed FROM works t WHERE "));
         query.operation = operation;
         self.map(query, work).await
     }
@@ -93,6 +108,50 @@ impl Db {
     pub async fn works_live(&self) -> Result<Vec<Work>> {
         let tail = Query::new("works_live", "all", "t.rank < 5 ORDER BY t.created_at, t.id");
         self.works("works_live", tail).await
+    }
+
+    /// The same where most of it was read before: specs never change, and those in `known` are neither read nor opened
+    /// again.
+    pub async fn works_live_beside(&self, known: &HashMap<WorkId, Work>) -> Result<Vec<Work>> {
+        if known.is_empty() {
+            return self.works_live().await;
+        }
+        let query = Query::new("works_live_beside", "all", "").push(&format!(
+            "SELECT {STANDING} FROM works t WHERE t.rank < 5 ORDER BY t.created_at, t.id"
+        ));
+        let rows = self.all(query).await?;
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in &rows {
+            ids.push(row.id::<WorkId>("id")?);
+        }
+        let new: Vec<WorkId> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
+        let mut specs = self.specs(&new).await?;
+        let mut works = Vec::with_capacity(rows.len());
+        for (id, row) in ids.into_iter().zip(&rows) {
+            let spec = known
+                .get(&id)
+                .map(|work| work.spec.clone())
+                .or_else(|| specs.remove(&id));
+            // Without one it was removed in between.
+            if let Some(spec) = spec {
+                works.push(with_spec(row, spec)?);
+            }
+        }
+        Ok(works)
+    }
+
+    async fn specs(&self, ids: &[WorkId]) -> Result<HashMap<WorkId, Arc<WorkSpec>>> {
+        let mut specs = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(self.batch(1).min(SPECS)) {
+            let query = Query::new(
+                "work_specs",
+                ids.len(),
+                "SELECT t.id, t.spec_sealed FROM works t WHERE 1 = 1",
+            )
+            .and_in("t.id", ids.iter().copied());
+            specs.extend(self.map(query, spec).await?);
+        }
+        Ok(specs)
     }
 
     /// All work of a cell that has not ended.

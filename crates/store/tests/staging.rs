@@ -268,6 +268,20 @@ async fn desired_processes_come_with_all_they_need(store: &TestStore) {
     assert_eq!(desired.deployment.as_ref().map(|d| d.id), Some(deployment.id));
     assert_eq!(desired.uris, [route.url()]);
     assert_eq!(desired.owner.space_name, of.home.space.name.as_str());
+
+    let known = desired
+        .versions
+        .iter()
+        .take(1)
+        .map(|of| (of.version.id, of.clone()))
+        .collect();
+    let again = store.processes_desired_beside(&known).await.expect("read");
+    assert_eq!(again[0].versions.len(), 2);
+    assert!(
+        std::sync::Arc::ptr_eq(&again[0].versions[0], &desired.versions[0]),
+        "not read again"
+    );
+    assert_eq!(again[0].versions[1].version.id, desired.versions[1].version.id);
 }
 
 async fn tasks_are_numbered(store: &TestStore) {

@@ -4,11 +4,14 @@ mod common;
 
 use common::*;
 use model::work::{Wanted, WorkState};
+use std::collections::HashMap;
+use std::sync::Arc;
 use store::Topic;
 use store::testing::TestStore;
 
 store::on_both_engines!(
     placed_work_is_assigned,
+    what_was_seen_is_not_read_again,
     observations_only_move_forward,
     stale_epochs_and_other_cells_are_ignored,
     wanted_never_goes_back,
@@ -34,6 +37,44 @@ async fn placed_work_is_assigned(store: &TestStore) {
     assert_eq!(env, [("TOKEN", "hunter2")]);
     assert_eq!(store.works_live().await.expect("read").len(), 3);
     assert_eq!(store.works_of_apps(&[of.app.id]).await.expect("read").len(), 3);
+}
+
+async fn what_was_seen_is_not_read_again(store: &TestStore) {
+    let of = running(store).await;
+    let cell = cell(store).await;
+    let placements: Vec<_> = (0..3).map(|n| placement(&of, cell.id, n)).collect();
+    let place = async |placements: &[store::Placement]| {
+        let tx = store.begin().await.expect("begins");
+        tx.work_insert_batch(placements, now()).await.expect("inserted");
+        tx.commit().await.expect("commits");
+    };
+    place(&placements[..2]).await;
+    let seen: HashMap<_, _> = store
+        .works_live()
+        .await
+        .expect("read")
+        .into_iter()
+        .map(|work| (work.id, work))
+        .collect();
+    place(&placements[2..]).await;
+    let tx = store.begin().await.expect("begins");
+    let over = [
+        observed(placements[0].id, exited(1)),
+        observed(placements[1].id, WorkState::Running),
+    ];
+    tx.work_observe_batch(cell.id, &over).await.expect("taken");
+    tx.commit().await.expect("commits");
+
+    let whole = store.works_live().await.expect("read");
+    let beside = store.works_live_beside(&seen).await.expect("read");
+    let told = |works: &[model::work::Work]| -> Vec<String> { works.iter().map(|work| format!("{work:?}")).collect() };
+    assert_eq!(told(&beside), told(&whole));
+    assert_eq!(beside.len(), 2, "one ended, one is new");
+    let shared = |work: &&model::work::Work| {
+        seen.get(&work.id)
+            .is_some_and(|before| Arc::ptr_eq(&before.spec, &work.spec))
+    };
+    assert_eq!(beside.iter().filter(shared).count(), 1);
 }
 
 async fn observations_only_move_forward(store: &TestStore) {

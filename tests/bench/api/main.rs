@@ -14,6 +14,7 @@ mod client;
 #[path = "../../../crates/controller/tests/api/conform.rs"]
 #[allow(dead_code, unused_imports, reason = "what the tests of the API share")]
 mod conform;
+mod cycle;
 mod reads;
 mod seed;
 
@@ -69,7 +70,9 @@ async fn run(options: &Options) {
             options.apps,
             began.elapsed().as_secs_f32()
         );
-        engines.push((name, measure(&platform, &world, options.rounds).await));
+        let mut taken = measure(&platform, &world, options.rounds).await;
+        taken.extend(cycle::measure(&store, options.rounds).await);
+        engines.push((name, taken));
         drop(platform);
         store.remove().await;
     }
@@ -90,7 +93,21 @@ struct Taken {
     what: &'static str,
     p50_us: u128,
     p99_us: u128,
+    /// Of the answer; rows where the database itself is asked.
     bytes: usize,
+}
+
+impl Taken {
+    fn of(what: &'static str, mut times: Vec<Duration>, bytes: usize) -> Self {
+        times.sort_unstable();
+        let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_micros();
+        Self {
+            what,
+            p50_us: at(50),
+            p99_us: at(99),
+            bytes,
+        }
+    }
 }
 
 async fn measure(platform: &Platform, world: &World, rounds: usize) -> Vec<Taken> {
@@ -119,15 +136,7 @@ async fn one(client: &Client<'_>, world: &World, read: &Read, rounds: usize) -> 
             times.push(time);
         }
     }
-    times.sort_unstable();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    let us = |time: Duration| time.as_micros();
-    Taken {
-        what: read.what,
-        p50_us: us(at(50)),
-        p99_us: us(at(99)),
-        bytes,
-    }
+    Taken::of(read.what, times, bytes)
 }
 
 fn finds(body: &Value) -> bool {
@@ -137,7 +146,7 @@ fn finds(body: &Value) -> bool {
 }
 
 fn show(engines: &[(&str, Vec<Taken>)]) {
-    println!("| read | bytes | SQLite p50 | p99 | PostgreSQL p50 | p99 |");
+    println!("| read | bytes (rows of the loop's) | SQLite p50 | p99 | PostgreSQL p50 | p99 |");
     println!("|---|---|---|---|---|---|");
     let ms = |us: u128| format!("{}.{:02}", us / 1000, us % 1000 / 10);
     for (n, first) in engines[0].1.iter().enumerate() {

@@ -5,9 +5,10 @@ use super::load::Loaded;
 use super::{CycleError, Loop, failed};
 use crate::events::record;
 use model::work::Owner;
-use scheduler::{JobRef, Plan, Slot, Unplaced};
+use scheduler::{JobRef, Plan, Refusals, Slot, Unplaced};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::Arc;
 use store::NewEvent;
 
 impl Loop {
@@ -37,10 +38,16 @@ impl Loop {
 
     /// Work that no cell takes, where this is new or the reason is another.
     fn unplaced(&mut self, plan: &Plan, loaded: &Loaded) -> Vec<NewEvent> {
+        // Work of one size has the same reason, which names every cell and is made once.
+        let mut by_size: HashMap<*const Refusals, String> = HashMap::new();
+        let mut reason = |unplaced: &Unplaced| {
+            let told = by_size.entry(Arc::as_ptr(&unplaced.refusals));
+            told.or_insert_with(|| unplaced.reason()).clone()
+        };
         let reasons: HashMap<Slot, String> = plan
             .unplaced
             .iter()
-            .map(|unplaced| (unplaced.slot, unplaced.reason()))
+            .map(|unplaced| (unplaced.slot, reason(unplaced)))
             .collect();
         let news = plan
             .unplaced

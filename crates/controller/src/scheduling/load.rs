@@ -22,6 +22,13 @@ pub(super) struct PendingTask {
     pub app: model::resource::App,
 }
 
+/// What an earlier look read.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub works: HashMap<WorkId, Work>,
+    pub versions: store::KnownVersions,
+}
+
 /// The planner's input, and the rows that executing its output needs.
 pub(super) struct Loaded {
     pub now: Timestamp,
@@ -49,7 +56,7 @@ impl Loop {
         // Before the processes: a deployment of which the process is not wanted later was of an app that was stopped.
         let deployments = store.deployments_active().await.map_err(failed("read deployments"))?;
         let processes = store
-            .processes_desired()
+            .processes_desired_beside(&self.seen.versions)
             .await
             .map_err(failed("read desired processes"))?;
         let deployments = deployments_of(deployments, &processes);
@@ -58,7 +65,10 @@ impl Loop {
         let buildpacks = crate::actions::buildpack::merged(&self.control.context, buildpacks);
         let tasks = self.tasks().await?;
         let cells = store.cell_list().await.map_err(failed("read cells"))?;
-        let works = store.works_live().await.map_err(failed("read work"))?;
+        let works = store
+            .works_live_beside(&self.seen.works)
+            .await
+            .map_err(failed("read work"))?;
         // After the work: whatever was seen routable is in this table, or nothing leads to it.
         let table = store.route_table().await.map_err(failed("read the route table"))?;
         self.control.edge.refresh(table);
@@ -76,6 +86,14 @@ impl Loop {
             .collect();
         let jobs = self.jobs(&builds, &tasks, &segments).await?;
         self.remember(&works, now);
+        self.seen = Seen {
+            works: works.iter().map(|work| (work.id, work.clone())).collect(),
+            versions: processes
+                .iter()
+                .flat_map(|process| &process.versions)
+                .map(|of| (of.version.id, of.clone()))
+                .collect(),
+        };
         let observed = Observed {
             works: works.iter().map(|work| self.work(work)).collect(),
             history: self.histories.of.clone(),
@@ -268,7 +286,7 @@ fn desired_processes(processes: &[DesiredProcess], deployments: &[Deployment], s
         .iter()
         .map(|of| Process {
             id: of.process.id,
-            app: of.app.id,
+            app: of.process.app,
             routable: is_routable(&of.process),
             instances: of.process.instances,
             version: of.process.version,

@@ -62,6 +62,8 @@ struct Loop {
     policy: Policy,
     election: Election,
     histories: Histories,
+    /// Work that was live at the last look, and versions that were wanted: what of them never changes is not read again.
+    seen: load::Seen,
     /// What was last wanted of live work, and since when.
     wanted: HashMap<WorkId, (Wanted, Timestamp)>,
     /// What was last said of work that no cell takes.
@@ -89,6 +91,7 @@ pub async fn run(control: Control, shutdown: CancellationToken) {
         control,
         election,
         histories: Histories::default(),
+        seen: load::Seen::default(),
         wanted: HashMap::new(),
         unplaced: HashMap::new(),
     };
@@ -135,6 +138,7 @@ impl Loop {
     async fn cycle(&mut self) -> Result<Rest, CycleError> {
         if let Held::Not(wait) = self.election.hold(&self.control).await? {
             self.histories.forget();
+            self.seen = load::Seen::default();
             self.wanted.clear();
             self.unplaced.clear();
             return Ok(Rest::of(wait));

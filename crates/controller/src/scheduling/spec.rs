@@ -67,7 +67,8 @@ fn port(droplet: &Droplet) -> u16 {
 
 /// The version of a process that is to be placed, where it is there.
 pub(super) fn version(of: &DesiredProcess, id: VersionId) -> Option<&DesiredVersion> {
-    of.versions.iter().find(|version| version.version.id == id)
+    let mut versions = of.versions.iter();
+    versions.find(|version| version.version.id == id).map(AsRef::as_ref)
 }
 
 /// A build. `env` is the app's with that of its services.

@@ -122,8 +122,7 @@ async fn another_encryption_key_is_noticed_at_once() {
     let (ready, _is_ready) = oneshot::channel();
     let failed = controller::run(
         config(folder.path(), 2),
-        vec![listener],
-        None,
+        sockets(listener),
         CancellationToken::new(),
         ready,
     )
