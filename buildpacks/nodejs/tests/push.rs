@@ -105,7 +105,7 @@ fn pages_that_vite_bundles() {
     stage.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/apps/node-vite"));
     let first = stage.push().unwrap();
     assert_eq!(first.processes[0].command, "node server.js");
-    let running = start(&stage, &first);
+    let mut running = start(&stage, &first);
     let page = running.get("/a/page/of/its/own");
     let script = page.split('"').find(|part| part.starts_with("/assets/")).unwrap();
     assert!(page.contains("Hello from Vite") && running.get(script).contains("Bundled for"));

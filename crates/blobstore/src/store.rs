@@ -8,15 +8,18 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use model::Digest;
-use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutPayload};
+use object_store::{GetResultPayload, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, PutPayload};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
+use tokio_util::io::ReaderStream;
 
 /// A blob younger than this is not written again when the same bytes are put, and is never collected.
 const FRESH: Duration = Duration::from_secs(60 * 60);
+/// What is read of a file at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A store of blobs. Cheap to clone; all clones are the same store.
 #[derive(Debug, Clone)]
@@ -179,7 +182,7 @@ impl Blobstore {
         let opened = tokio::fs::File::open(&path)
             .await
             .map_err(engine::failed("read", &path))?;
-        self.put_verified(kind, digest, tokio_util::io::ReaderStream::new(opened))
+        self.put_verified(kind, digest, ReaderStream::with_capacity(opened, PIECE_BYTES))
             .await
     }
 
@@ -202,11 +205,24 @@ impl Blobstore {
             .get(&key(kind, digest))
             .await
             .map_err(failed("read", kind, digest))?;
+        let size_bytes = found.meta.size;
+        let stream = match found.payload {
+            // The engine would hand over 8 KiB at a time, each from another thread: most of what reading a layer takes.
+            GetResultPayload::File(file, _) => {
+                let file = tokio::fs::File::from_std(file);
+                let pieces = ReaderStream::with_capacity(file, PIECE_BYTES);
+                let unread = |error: std::io::Error| object_store::Error::Generic {
+                    store: "directory",
+                    source: Box::new(error),
+                };
+                pieces.map_err(unread).boxed()
+            }
+            GetResultPayload::Stream(stream) => stream,
+        };
         let digest = digest.clone();
         Ok(Blob {
-            size_bytes: found.meta.size,
-            stream: found
-                .into_stream()
+            size_bytes,
+            stream: stream
                 .map_err(move |source| failed("read", kind, &digest)(source))
                 .boxed(),
         })

@@ -71,6 +71,18 @@ async fn keeps_small_and_large_blobs() {
 }
 
 #[tokio::test]
+async fn files_are_read_in_large_pieces() {
+    let (_folder, store) = open(Limits::default());
+    let bytes = vec![7; 4 << 20];
+    let digest = digest_of(&bytes);
+    store.put(Kind::Layer, &digest, chunks(&bytes, 1 << 20)).await.unwrap();
+    let blob = store.get(Kind::Layer, &digest).await.unwrap();
+    let pieces: Vec<Bytes> = blob.stream.try_collect().await.unwrap();
+    assert_eq!(pieces.concat(), bytes);
+    assert!(pieces.len() <= 32, "{} pieces", pieces.len());
+}
+
+#[tokio::test]
 async fn reads_ranges() {
     let (_folder, store) = open(Limits::default());
     let digest = digest_of(b"0123456789");
