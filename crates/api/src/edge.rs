@@ -6,6 +6,7 @@
 
 use crate::Route;
 use model::id::{AppId, ProcessId, RouteId, WorkId};
+pub use model::routing::{LoadBalancing, Protocol};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddrV4;
 
@@ -102,37 +103,6 @@ pub struct RouteOptions {
 
 impl RouteOptions {
     /// Whether nothing is set.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// How an instance is chosen among those of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LoadBalancing {
-    /// One after the other.
-    RoundRobin,
-    /// The one with the fewest requests in flight.
-    LeastConnection,
-    /// By the value of a field of the request, so that equal values meet the same instance.
-    Hash,
-}
-
-/// What an instance speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// HTTP/1.1.
-    #[default]
-    Http1,
-    /// HTTP/2 without TLS, from the first byte.
-    Http2,
-}
-
-impl Protocol {
-    /// Whether it is the one that holds where none is named.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()

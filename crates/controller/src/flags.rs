@@ -46,8 +46,12 @@ flags! {
     DiegoDocker = "diego_docker", false;
     /// Environments are shown to those who may see secrets.
     EnvVarVisibility = "env_var_visibility", true;
+    /// Requests are spread by the hash of a field of theirs.
+    HashBasedRouting = "hash_based_routing", false;
     /// Nothing: there is no marketplace.
     HideMarketplace = "hide_marketplace_from_unauthenticated_users", false;
+    /// Domains of organisations.
+    PrivateDomainCreation = "private_domain_creation", true;
     /// Known files need no upload.
     ResourceMatching = "resource_matching", true;
     /// New routes.
@@ -66,7 +70,7 @@ flags! {
     SpaceScopedPrivateBrokerCreation = "space_scoped_private_broker_creation", true;
     /// New tasks.
     TaskCreation = "task_creation", true;
-    /// Roles are taken by the names of users.
+    /// Nothing: roles are taken by their ids.
     UnsetRolesByUsername = "unset_roles_by_username", true;
     /// Everybody may make organisations.
     UserOrgCreation = "user_org_creation", false;

@@ -6,7 +6,7 @@
 
 use crate::Control;
 use crate::error::Failure;
-use crate::machines::Machines;
+use crate::machines::{Machines, Origin};
 use api::error::Code;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -16,6 +16,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use hyper_util::rt::TokioIo;
 use identity::Proof;
+use model::Secret;
+use model::machine::Role;
+use sha2::{Digest as _, Sha256};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,12 +39,14 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 /// Public routes that look at what the elected controller alone knows. Those of machines, and our own additions, all do.
-const NEEDS: [&str; 5] = [
+const NEEDS: [&str; 7] = [
     "/v3/processes/{guid}/stats",
     "/v3/processes/{guid}/process_instances",
     "/v3/apps/{guid}/processes/{type}/stats",
     "/api/v1/read/{source}",
     "/api/v1/info",
+    "/api/v1/meta",
+    "/api/v1/query",
 ];
 
 /// Where the elected controller is.
@@ -152,12 +157,34 @@ impl Lead {
         }
     }
 
+    /// Opens a connection of another protocol to the controller at `address`.
+    ///
+    /// # Errors
+    /// Where it does not answer, or does not take it.
+    pub(crate) async fn carry(
+        &self,
+        address: &str,
+        path: &str,
+        protocol: &'static str,
+        token: Option<&Secret>,
+    ) -> Result<reqwest::Upgraded, reqwest::Error> {
+        let url = format!("{}{path}", address.trim_end_matches('/'));
+        let mut request = (self.http.get(url))
+            .header(PASSED_ON, mark(token))
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, protocol);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose());
+        }
+        request.send().await?.error_for_status()?.upgrade().await
+    }
+
     pub(crate) fn is_here(&self) -> bool {
         matches!(self.standing(), Standing::Here { .. })
     }
 
     /// The standing once it is known, or as it is when an election took too long.
-    async fn known(&self) -> Standing {
+    pub(crate) async fn known(&self) -> Standing {
         let mut changes = self.standing.subscribe();
         let known = async {
             loop {
@@ -174,6 +201,27 @@ impl Lead {
     }
 }
 
+/// What only who has the secret that all machines share can mark a request with, where there is one.
+fn mark(token: Option<&Secret>) -> HeaderValue {
+    let digest = token.map(|token| hex::encode(Sha256::digest(format!("passed on {}", token.expose()))));
+    let value = digest.and_then(|digest| HeaderValue::from_str(&digest).ok());
+    value.unwrap_or_else(|| HeaderValue::from_static("1"))
+}
+
+/// Whether another controller passed the request on, and so has counted it: it shows so by its certificate, or by the
+/// secret. Who only says so is not believed.
+pub(crate) fn was_passed_on(request: &Request, token: Option<&Secret>) -> bool {
+    is_of_controller(request) || token.is_some() && request.headers().get(&PASSED_ON) == Some(&mark(token))
+}
+
+/// Whether the request came over a connection that another controller opened, by its certificate.
+pub(crate) fn is_of_controller(request: &Request) -> bool {
+    let origin = request.extensions().get::<Origin>();
+    origin
+        .and_then(|origin| origin.machine)
+        .is_some_and(|machine| machine.role == Role::Controller)
+}
+
 /// Answers here where this controller is elected, else passes the request on.
 pub(crate) async fn elected(State(control): State<Control>, request: Request, next: Next) -> Result<Response, Failure> {
     let passed_on = request.headers().contains_key(&PASSED_ON);
@@ -184,7 +232,10 @@ pub(crate) async fn elected(State(control): State<Control>, request: Request, ne
     };
     match standing {
         Standing::Here { .. } => Ok(next.run(request).await),
-        Standing::There(address) if !passed_on => pass_on(&control.lead.http, &address, request).await,
+        Standing::There(address) if !passed_on => {
+            let mark = mark(control.context.config.machine_token.as_ref());
+            pass_on(&control.lead.http, &address, mark, request).await
+        }
         Standing::There(_) | Standing::Unknown => Err(Failure::new(
             Code::ServiceUnavailable,
             "no controller is elected at the moment; try again in some seconds",
@@ -207,7 +258,12 @@ pub(crate) async fn elected_where_needed(
 
 /// Sends the request to another controller and its answer back, as it comes; a connection that changes its protocol is
 /// carried on.
-async fn pass_on(http: &reqwest::Client, address: &str, mut request: Request) -> Result<Response, Failure> {
+async fn pass_on(
+    http: &reqwest::Client,
+    address: &str,
+    mark: HeaderValue,
+    mut request: Request,
+) -> Result<Response, Failure> {
     let unreachable = |error: reqwest::Error| {
         Failure::new(
             Code::ServiceUnavailable,
@@ -224,7 +280,7 @@ async fn pass_on(http: &reqwest::Client, address: &str, mut request: Request) ->
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    headers.insert(PASSED_ON, HeaderValue::from_static("1"));
+    headers.insert(PASSED_ON, mark);
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);

@@ -1,24 +1,20 @@
-//! Around every request: an id, one line in the log, bodies as JSON, ids in paths, lists' query parameters.
+//! Around every request: an id, one line in the log, bodies as JSON, ids in paths. Query parameters are `query`'s.
 
 use crate::context::Context;
 use crate::error::{Answer, Cause, Failure};
 use crate::json;
+pub(crate) use crate::query::{Facts, Query};
 use crate::strict::BodyWait;
 use api::error::Code;
-use api::v3::{DEFAULT_PER_PAGE, Link, List, MAX_PER_PAGE, Pagination};
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderValue, Method};
-use model::labels::Selector;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
-use store::{Common, Moment, Order, OrderBy, Page, Paged};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 /// Longest body of a request that is no upload.
@@ -184,219 +180,4 @@ where
             Ok(None) | Err(_) => return Ok(value),
         }
     }
-}
-
-/// Query parameters of a list.
-pub struct Query {
-    path: String,
-    pairs: Vec<(String, String)>,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Query {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        let query = parts.uri.query().unwrap_or_default();
-        Ok(Self {
-            path: parts.uri.path().to_owned(),
-            pairs: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-        })
-    }
-}
-
-const COMMON: [&str; 8] = [
-    "page",
-    "per_page",
-    "order_by",
-    "include",
-    "label_selector",
-    "created_ats",
-    "updated_ats",
-    "fields",
-];
-
-impl Query {
-    /// Refuses parameters that this list does not know, as CF does, and pages, orders and times that are none: also
-    /// where a list is so short that it does not look at them.
-    pub fn only(&self, known: &[&str]) -> Answer<()> {
-        self.page()?;
-        self.common()?;
-        if self
-            .get("order_by")
-            .is_some_and(|by| by.trim_start_matches(['-', '+']) != "position")
-        {
-            self.order()?;
-        }
-        for (name, _) in &self.pairs {
-            let plain = name.split('[').next().unwrap_or_default();
-            if !known.contains(&plain) && !COMMON.contains(&plain) {
-                return Err(bad(format!(
-                    "Unknown query parameter(s): '{name}'. Valid parameters are: {}",
-                    known
-                        .iter()
-                        .chain(&COMMON)
-                        .map(|name| format!("'{name}'"))
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// What narrows every list: labels, and times of creation and change.
-    pub fn common(&self) -> Answer<Common> {
-        let labels = match self.get("label_selector") {
-            None => Selector::default(),
-            Some(text) => {
-                Selector::parse(text).map_err(|problem| bad(format!("Invalid label_selector value: {problem}")))?
-            }
-        };
-        Ok(Common {
-            labels,
-            created: self.moments("created_ats")?,
-            updated: self.moments("updated_ats")?,
-        })
-    }
-
-    /// Bounds on a time: `name=a,b`, `name[lt]=a` and the like.
-    fn moments(&self, name: &str) -> Answer<Vec<Moment>> {
-        let mut moments = Vec::new();
-        for (key, value) in &self.pairs {
-            let Some(sign) = key.strip_prefix(name) else { continue };
-            let at = |text: &str| {
-                OffsetDateTime::parse(text, &Rfc3339)
-                    .map_err(|_| bad(format!("{name} has an invalid timestamp format: {text:?}")))
-            };
-            moments.push(match sign {
-                "" => Moment::In(value.split(',').map(at).collect::<Answer<_>>()?),
-                "[lt]" => Moment::Before(at(value)?),
-                "[lte]" => Moment::NotAfter(at(value)?),
-                "[gt]" => Moment::After(at(value)?),
-                "[gte]" => Moment::NotBefore(at(value)?),
-                _ => return Err(bad(format!("Invalid relational operator: {sign:?}"))),
-            });
-        }
-        Ok(moments)
-    }
-
-    /// The value of a parameter.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// A filter by texts, separated by commas.
-    #[must_use]
-    pub fn texts(&self, name: &str) -> Option<Vec<String>> {
-        Some(self.get(name)?.split(',').map(ToOwned::to_owned).collect())
-    }
-
-    /// A filter by ids. What is no id matches nothing.
-    #[must_use]
-    pub fn ids<T: FromStr>(&self, name: &str) -> Option<Vec<T>> {
-        Some(
-            self.get(name)?
-                .split(',')
-                .filter_map(|text| text.parse().ok())
-                .collect(),
-        )
-    }
-
-    /// A filter by values of an enumeration.
-    pub fn words<T: DeserializeOwned>(&self, name: &str) -> Answer<Option<Vec<T>>> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        text.split(',')
-            .map(|word| {
-                serde_json::from_value(serde_json::Value::String(word.to_owned()))
-                    .map_err(|_| bad(format!("{word:?} is no value of {name}")))
-            })
-            .collect::<Answer<_>>()
-            .map(Some)
-    }
-
-    /// Which page is asked for.
-    pub fn page(&self) -> Answer<Page> {
-        let number = |name: &str, default: u32, most: u32| match self.get(name) {
-            None => Ok(default),
-            Some(text) => text
-                .parse::<u32>()
-                .ok()
-                .filter(|number| (1..=most).contains(number))
-                .ok_or_else(|| bad(format!("{name} must be between 1 and {most}"))),
-        };
-        Ok(Page {
-            number: number("page", 1, 1_000_000)?,
-            per_page: number("per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE)?,
-        })
-    }
-
-    /// The order that is asked for.
-    pub fn order(&self) -> Answer<Order> {
-        let Some(text) = self.get("order_by") else {
-            return Ok(Order::default());
-        };
-        let (descending, name) = match text.strip_prefix('-') {
-            Some(name) => (true, name),
-            None => (false, text.strip_prefix('+').unwrap_or(text)),
-        };
-        let by = match name {
-            "created_at" => OrderBy::CreatedAt,
-            "updated_at" => OrderBy::UpdatedAt,
-            "name" => OrderBy::Name,
-            _ => {
-                return Err(bad(
-                    "Order by can only be: 'created_at', 'updated_at', 'name', with '-' before it for descending",
-                ));
-            }
-        };
-        Ok(Order { by, descending })
-    }
-
-    /// A page as it travels, with links to its neighbours.
-    pub fn list<T, R>(&self, context: &Context, paged: Paged<T>, present: impl FnMut(T) -> R) -> Answer<List<R>> {
-        let page = self.page()?;
-        let pages = paged.total.div_ceil(u64::from(page.per_page)).max(1);
-        let number = u64::from(page.number);
-        let link = |number: u64| Some(self.link(context, number, page.per_page));
-        Ok(List {
-            pagination: Pagination {
-                total_results: paged.total,
-                total_pages: pages,
-                first: link(1),
-                last: link(pages),
-                next: if number < pages { link(number + 1) } else { None },
-                previous: if number > 1 { link(number - 1) } else { None },
-            },
-            resources: paged.items.into_iter().map(present).collect(),
-            included: None,
-        })
-    }
-
-    fn link(&self, context: &Context, number: u64, per_page: u32) -> Link {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in self
-            .pairs
-            .iter()
-            .filter(|(name, _)| name != "page" && name != "per_page")
-        {
-            query.append_pair(name, value);
-        }
-        query.append_pair("page", &number.to_string());
-        query.append_pair("per_page", &per_page.to_string());
-        Link {
-            href: format!("{}{}?{}", context.config.public_url, self.path, query.finish()),
-            method: None,
-        }
-    }
-}
-
-fn bad(detail: impl std::fmt::Display) -> Failure {
-    Failure::new(
-        Code::BadQueryParameter,
-        format!("The query parameter is invalid: {detail}"),
-    )
 }

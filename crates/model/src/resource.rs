@@ -18,6 +18,7 @@ use crate::image::{ImageConfig, RegistryImage};
 use crate::limits::Limits;
 use crate::name::{AppName, DomainName, Hostname, ProcessType, StackName, TenantName};
 use crate::quota::QuotaLimits;
+use crate::routing::{Protocol, RouteOptions};
 use crate::secret::SecretEnv;
 use crate::staging::{BuildFailure, CachedLayer, DropletLayer, ProcessTemplate, SidecarTemplate, UsedBuildpack};
 use serde::{Deserialize, Serialize};
@@ -67,11 +68,6 @@ pub struct User {
     pub admin: bool,
     pub metadata: Metadata,
     pub created_at: Timestamp,
-}
-
-impl User {
-    /// The origin of those who sign in here, as CF names it.
-    pub const HERE: &str = "uaa";
 }
 
 /// A role's type, as CF names it.
@@ -284,6 +280,7 @@ pub struct Route {
     pub host: Option<Hostname>,
     /// Empty, or beginning with `/`.
     pub path: String,
+    pub options: RouteOptions,
     pub metadata: Metadata,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -309,6 +306,7 @@ pub struct Destination {
     pub process_type: ProcessType,
     /// `None` for the app's own port.
     pub port: Option<u16>,
+    pub protocol: Protocol,
     pub created_at: Timestamp,
 }
 

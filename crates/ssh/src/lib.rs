@@ -15,10 +15,11 @@ mod server;
 mod signal;
 
 pub use key::HostKey;
-pub use server::serve;
+pub use server::{attend, serve};
 
 use bytes::Bytes;
 use model::Secret;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 /// What the server asks of whoever has the instances.
@@ -34,7 +35,20 @@ pub trait Instances: Send + Sync + 'static {
     /// # Errors
     /// Why there is none, for people.
     fn open(&self, grant: &Self::Grant, request: Request) -> impl Future<Output = Result<Session, String>> + Send;
+
+    /// A stream to the server that a new connection is to be carried on to, whole, where it is not to be served here.
+    ///
+    /// # Errors
+    /// Why it can be served nowhere.
+    fn elsewhere(&self) -> impl Future<Output = Result<Option<Box<dyn Stream>>, String>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
+
+/// Both ways of a connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,6 +20,27 @@ pub struct Common {
     pub updated: Vec<Moment>,
 }
 
+/// Which resources a list holds that have names and are of organisations; `None` does not filter.
+#[derive(Debug, Clone)]
+pub struct NamedFilter<I> {
+    pub ids: Option<Vec<I>>,
+    pub names: Option<Vec<String>>,
+    /// Those of these organisations: private domains, spaces, or segments that any of them may use.
+    pub orgs: Option<Vec<OrgId>>,
+    pub common: Common,
+}
+
+impl<I> Default for NamedFilter<I> {
+    fn default() -> Self {
+        Self {
+            ids: None,
+            names: None,
+            orgs: None,
+            common: Common::default(),
+        }
+    }
+}
+
 /// A bound on a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moment {
@@ -42,6 +63,20 @@ pub(crate) enum Has {
     OnlyTimes,
     /// `created_at`.
     OnlyCreation,
+}
+
+impl Moment {
+    /// Whether a time is within the bound.
+    #[must_use]
+    pub fn holds(&self, time: Timestamp) -> bool {
+        match self {
+            Self::Before(at) => time < *at,
+            Self::NotAfter(at) => time <= *at,
+            Self::After(at) => time > *at,
+            Self::NotBefore(at) => time >= *at,
+            Self::In(all) => all.iter().any(|at| *at <= time && time < *at + Duration::SECOND),
+        }
+    }
 }
 
 fn moment(query: Query, column: &str, moment: &Moment) -> Query {

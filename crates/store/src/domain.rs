@@ -1,24 +1,17 @@
 //! Domains.
 
-use crate::common::{Carrier, Common, Has};
+use crate::common::{Carrier, Has, NamedFilter};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
 use crate::page::{Order, Page, Paged, Scope};
 use crate::sql::{Query, Row};
 use crate::tx::Tx;
-use model::id::{DomainId, OrgId};
+use model::id::DomainId;
 use model::resource::Domain;
 
-/// Which domains a list holds; `None` does not filter.
-#[derive(Debug, Clone, Default)]
-pub struct DomainFilter {
-    pub ids: Option<Vec<DomainId>>,
-    pub names: Option<Vec<String>>,
-    /// Private domains of these organisations only.
-    pub orgs: Option<Vec<OrgId>>,
-    pub common: Common,
-}
+/// Which domains a list holds.
+pub type DomainFilter = NamedFilter<DomainId>;
 
 const DOMAIN: &str = "t.id, t.name, t.org_id, t.internal, t.metadata, t.created_at, t.updated_at";
 

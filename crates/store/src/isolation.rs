@@ -1,6 +1,6 @@
 //! Isolation segments, who is entitled to them, and whose work goes there.
 
-use crate::common::{Common, Has};
+use crate::common::{Has, NamedFilter};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -11,15 +11,8 @@ use model::id::{OrgId, SegmentId, SpaceId};
 use model::isolation::{SHARED, Segment};
 use std::collections::HashMap;
 
-/// Which segments a list holds; `None` does not filter.
-#[derive(Debug, Clone, Default)]
-pub struct SegmentFilter {
-    pub ids: Option<Vec<SegmentId>>,
-    pub names: Option<Vec<String>>,
-    /// Those that any of these organisations may use.
-    pub orgs: Option<Vec<OrgId>>,
-    pub common: Common,
-}
+/// Which segments a list holds.
+pub type SegmentFilter = NamedFilter<SegmentId>;
 
 const SEGMENT: &str = "t.id, t.name, t.metadata, t.created_at, t.updated_at";
 const ENTITLED: &str = " AND t.id IN (SELECT segment_id FROM entitled_orgs WHERE 1 = 1";

@@ -54,7 +54,7 @@ mod writer;
 pub use app::AppFilter;
 pub use build::BuildFilter;
 pub use code::{CodeKind, DeviceLogin, OneTimeCode};
-pub use common::{Carrier, Common, Moment};
+pub use common::{Carrier, Common, Moment, NamedFilter};
 pub use deployment::DeploymentFilter;
 pub use desired::{DesiredProcess, DesiredVersion, KnownVersions, PendingBuild};
 pub use domain::DomainFilter;

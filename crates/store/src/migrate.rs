@@ -43,6 +43,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(18, "0018_isolation_segments"),
     migration!(19, "0019_logins"),
     migration!(20, "0020_origins"),
+    migration!(21, "0021_route_options"),
     migration!(23, "0023_machines"),
     migration!(24, "0024_draining"),
 ];

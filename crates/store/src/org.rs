@@ -1,6 +1,6 @@
 //! Organisations and spaces.
 
-use crate::common::{Common, Has};
+use crate::common::{Common, Has, NamedFilter};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::page::{Order, Page, Paged, Scope};
@@ -17,14 +17,8 @@ pub struct OrgFilter {
     pub common: Common,
 }
 
-/// Which spaces a list holds; `None` does not filter.
-#[derive(Debug, Clone, Default)]
-pub struct SpaceFilter {
-    pub ids: Option<Vec<SpaceId>>,
-    pub names: Option<Vec<String>>,
-    pub orgs: Option<Vec<OrgId>>,
-    pub common: Common,
-}
+/// Which spaces a list holds.
+pub type SpaceFilter = NamedFilter<SpaceId>;
 
 const ORG: &str = "t.id, t.name, t.suspended, t.metadata, t.created_at, t.updated_at";
 const SPACE: &str = "t.id, t.org_id, t.name, t.metadata, t.created_at, t.updated_at";

@@ -5,11 +5,12 @@ use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
 use crate::page::{Order, Page, Paged, Scope};
-use crate::sql::{Query, Row, json};
+use crate::sql::{Query, Row, json, word};
 use crate::tx::Tx;
-use model::id::{AppId, DestinationId, DomainId, OrgId, RouteId, SpaceId, WorkId};
+use model::id::{AppId, DestinationId, DomainId, OrgId, ProcessId, RouteId, SpaceId, WorkId};
 use model::name::Hostname;
 use model::resource::{Destination, Route};
+use model::routing::{Protocol, RouteOptions};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
@@ -36,6 +37,7 @@ pub struct RouteTarget {
     pub host: String,
     /// Empty, or beginning with `/`.
     pub path: String,
+    pub options: RouteOptions,
     /// Instances that requests may go to; may be empty.
     pub endpoints: Vec<RouteEndpoint>,
 }
@@ -45,14 +47,18 @@ pub struct RouteTarget {
 pub struct RouteEndpoint {
     pub work: WorkId,
     pub app: AppId,
+    /// The process that it is an instance of, if that is still there.
+    pub process: Option<ProcessId>,
+    /// What it speaks there.
+    pub protocol: Protocol,
     pub index: u32,
     pub address: Ipv4Addr,
     pub port: u16,
 }
 
-const ROUTE: &str = "t.id, t.space_id, t.domain_id, d.name AS domain_name, t.host, t.path, t.metadata, t.created_at, \
-                     t.updated_at";
-const DESTINATION: &str = "t.id, t.route_id, t.app_id, t.process_type, t.port, t.created_at";
+const ROUTE: &str = "t.id, t.space_id, t.domain_id, d.name AS domain_name, t.host, t.path, t.options, t.metadata, \
+                     t.created_at, t.updated_at";
+const DESTINATION: &str = "t.id, t.route_id, t.app_id, t.process_type, t.port, t.protocol, t.created_at";
 
 fn route(_: &Db, row: &Row) -> Result<Route> {
     let host = row.text("host")?;
@@ -67,6 +73,7 @@ fn route(_: &Db, row: &Row) -> Result<Route> {
             Some(row.parse("host")?)
         },
         path: row.text("path")?,
+        options: row.json("options")?,
         metadata: row.json("metadata")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
@@ -80,6 +87,7 @@ fn destination(_: &Db, row: &Row) -> Result<Destination> {
         app: row.id("app_id")?,
         process_type: row.parse("process_type")?,
         port: row.int_opt("port")?,
+        protocol: row.word("protocol")?,
         created_at: row.time("created_at")?,
     })
 }
@@ -184,11 +192,12 @@ impl Db {
         let query = Query::new(
             "route_table",
             "all",
-            "SELECT r.id, r.host, d.name, r.path, w.id AS work_id, w.app_id, w.instance, w.address, w.version_id, \
-             coalesce(x.port, w.port) AS port \
+            "SELECT r.id, r.host, d.name, r.path, r.options, x.protocol, w.id AS work_id, w.app_id, p.id AS process_id, \
+             w.instance, w.address, w.version_id, coalesce(x.port, w.port) AS port \
              FROM destinations x JOIN routes r ON r.id = x.route_id JOIN domains d ON d.id = r.domain_id \
              LEFT JOIN works w ON w.app_id = x.app_id AND w.process_type = x.process_type AND w.rank = 3 \
              AND w.wanted = 'run' AND w.routable AND w.address IS NOT NULL AND w.kind = 'instance' \
+             LEFT JOIN processes p ON p.app_id = w.app_id AND p.type = w.process_type \
              ORDER BY d.name, r.host, r.path, r.id, w.instance, w.created_at, w.id",
         );
         let mut table: Vec<RouteTarget> = Vec::new();
@@ -201,6 +210,7 @@ impl Db {
                     route,
                     host: full_host(&row)?.to_lowercase(),
                     path: row.text("path")?,
+                    options: row.json("options")?,
                     endpoints: Vec::new(),
                 });
             }
@@ -237,6 +247,8 @@ fn endpoint(row: &Row) -> Result<Option<RouteEndpoint>> {
     Ok(Some(RouteEndpoint {
         work,
         app: row.id("app_id")?,
+        process: row.id_opt("process_id")?,
+        protocol: row.word("protocol")?,
         index: row.int("instance")?,
         address: row.parse("address")?,
         port,
@@ -249,8 +261,8 @@ impl Tx {
         let query = Query::new(
             "route_create",
             route.id,
-            "INSERT INTO routes (id, space_id, domain_id, host, path, metadata, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO routes (id, space_id, domain_id, host, path, metadata, created_at, updated_at, options) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .taken("route")
         .arg(route.id)
@@ -260,21 +272,24 @@ impl Tx {
         .arg(route.path.as_str())
         .arg(json(&route.metadata)?)
         .arg(route.created_at)
-        .arg(route.updated_at);
+        .arg(route.updated_at)
+        .arg(json(&route.options)?);
         self.touch(Topic::Routes);
         self.execute(query).await.map(drop)
     }
 
-    /// Metadata as given.
+    /// Metadata and options as given.
     pub async fn route_update(&self, route: &Route) -> Result<bool> {
         let query = Query::new(
             "route_update",
             route.id,
-            "UPDATE routes SET metadata = $1, updated_at = $2 WHERE id = $3",
+            "UPDATE routes SET metadata = $1, updated_at = $2, options = $4 WHERE id = $3",
         )
         .arg(json(&route.metadata)?)
         .arg(route.updated_at)
-        .arg(route.id);
+        .arg(route.id)
+        .arg(json(&route.options)?);
+        self.touch(Topic::Routes);
         Ok(self.execute(query).await? > 0)
     }
 
@@ -290,17 +305,31 @@ impl Tx {
         let query = Query::new(
             "destination_create",
             destination.id,
-            "INSERT INTO destinations (id, route_id, app_id, process_type, port, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            "INSERT INTO destinations (id, route_id, app_id, process_type, port, created_at, protocol) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         )
         .arg(destination.id)
         .arg(destination.route)
         .arg(destination.app)
         .arg(destination.process_type.as_str())
         .arg(destination.port)
-        .arg(destination.created_at);
+        .arg(destination.created_at)
+        .arg(word(&destination.protocol)?);
         self.touch(Topic::Routes);
         self.execute(query).await.map(drop)
+    }
+
+    /// What the instances of a destination speak. False where there is none.
+    pub async fn destination_set_protocol(&self, id: DestinationId, protocol: Protocol) -> Result<bool> {
+        let query = Query::new(
+            "destination_set_protocol",
+            id,
+            "UPDATE destinations SET protocol = $1 WHERE id = $2",
+        )
+        .arg(word(&protocol)?)
+        .arg(id);
+        self.touch(Topic::Routes);
+        Ok(self.execute(query).await? > 0)
     }
 
     /// Removes a destination of this route.

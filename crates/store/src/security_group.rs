@@ -1,5 +1,6 @@
 //! Security groups, the spaces that they are bound to, and what of it holds on one cell.
 
+use crate::common::{Common, Has};
 use crate::engine::Db;
 use crate::error::Result;
 use crate::notify::Topic;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Which security groups a list holds; `None` does not filter.
 #[derive(Debug, Clone, Default)]
 pub struct SecurityGroupFilter {
+    pub common: Common,
     pub ids: Option<Vec<SecurityGroupId>>,
     pub names: Option<Vec<String>>,
     /// In force everywhere, for what runs.
@@ -120,6 +122,7 @@ impl Db {
                 .push_arg(use_.name())
                 .push("))");
         }
+        let query = self.narrowed(query, &filter.common, Has::OnlyTimes);
         self.list(GROUP, query, &order.sql(Some("t.name"), true), page, group)
             .await
     }

@@ -25,6 +25,7 @@ pub struct BindingFilter {
     pub ids: Option<Vec<BindingId>>,
     pub names: Option<Vec<String>>,
     pub apps: Option<Vec<AppId>>,
+    pub app_names: Option<Vec<String>>,
     pub instances: Option<Vec<ServiceInstanceId>>,
     /// Of service instances of these names.
     pub instance_names: Option<Vec<String>>,
@@ -121,6 +122,13 @@ impl Db {
             .and_in_some("t.app_id", filter.apps.as_deref())
             .and_in_some("t.instance_id", filter.instances.as_deref())
             .and_in_some("i.name", filter.instance_names.as_deref());
+        let query = match filter.app_names.as_deref() {
+            None => query,
+            Some(names) => query
+                .push(" AND t.app_id IN (SELECT id FROM apps WHERE 1 = 1")
+                .and_in_some("name", Some(names))
+                .push(")"),
+        };
         let query = self.narrowed(query, &filter.common, Has::All);
         self.list(BINDING, query, &order.sql(Some("t.name"), true), page, binding)
             .await

@@ -216,6 +216,7 @@ async fn the_route_table_holds_what_serves(store: &TestStore) {
     let table = store.route_table().await.expect("read");
     assert_eq!(table[0].endpoints.len(), 2);
     assert_eq!((table[0].endpoints[1].index, table[0].endpoints[1].port), (1, 8080));
+    assert_eq!(table[0].endpoints[1].process, Some(of.process.id));
 
     let tx = store.begin().await.expect("begins");
     tx.work_want(&[placements[0].id], Wanted::Drain).await.expect("set");

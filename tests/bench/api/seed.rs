@@ -260,6 +260,7 @@ async fn route(tx: &Tx, app: &App, domain: &model::resource::Domain, now: Timest
         domain_name: domain.name.clone(),
         host: Some(app.name.as_str().parse().expect("a host name")),
         path: String::new(),
+        options: model::routing::RouteOptions::default(),
         metadata: Metadata::default(),
         created_at: now,
         updated_at: now,
@@ -271,6 +272,7 @@ async fn route(tx: &Tx, app: &App, domain: &model::resource::Domain, now: Timest
         app: app.id,
         process_type: "web".parse().expect("valid"),
         port: None,
+        protocol: model::routing::Protocol::default(),
         created_at: now,
     };
     tx.destination_create(&destination).await.expect("made");

@@ -51,3 +51,53 @@ pub struct Log {
     #[serde(rename = "type")]
     pub kind: String,
 }
+
+/// `GET /api/v1/meta`: what there is of each source that the caller may read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "LogCacheMeta"))]
+pub struct Meta {
+    /// By id of the source.
+    pub meta: BTreeMap<String, MetaInfo>,
+}
+
+/// What there is of a source. Numbers are texts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MetaInfo {
+    /// Envelopes that can be read.
+    pub count: String,
+    /// Envelopes that went.
+    pub expired: String,
+    /// Nanoseconds since 1970.
+    pub oldest_timestamp: String,
+    pub newest_timestamp: String,
+}
+
+/// `GET /api/v1/query`, as Prometheus answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueryAnswer {
+    /// `success`.
+    pub status: String,
+    pub data: QueryData,
+}
+
+/// The samples.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueryData {
+    /// `vector`.
+    #[serde(rename = "resultType")]
+    pub result_type: String,
+    pub result: Vec<Sample>,
+}
+
+/// One value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sample {
+    pub metric: BTreeMap<String, String>,
+    /// Seconds since 1970, and the value as text.
+    pub value: Vec<serde_json::Value>,
+}

@@ -8,6 +8,7 @@ pub mod build;
 pub mod deployment;
 pub mod event;
 pub mod job;
+pub mod lists;
 pub mod logcache;
 pub mod oauth;
 #[cfg(feature = "schema")]
@@ -62,6 +63,17 @@ pub struct List<T> {
     #[serde(default)]
     pub pagination: Pagination,
     pub resources: Vec<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub included: Option<serde_json::Value>,
+}
+
+/// One resource, with what was asked to come along.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "{T}Shown"))]
+pub struct Shown<T> {
+    #[serde(flatten)]
+    pub resource: T,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub included: Option<serde_json::Value>,
 }

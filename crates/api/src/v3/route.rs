@@ -54,9 +54,9 @@ pub struct DomainCreate {
 pub struct RouteUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
-    /// Of the way that requests are spread; none are known.
+    /// `loadbalancing`, `hash_header`, `hash_balance`, as text; null removes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub options: Option<serde_json::Value>,
+    pub options: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// A route.
@@ -104,6 +104,9 @@ pub struct RouteCreate {
     pub path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// `loadbalancing`, `hash_header`, `hash_balance`, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<serde_json::Map<String, serde_json::Value>>,
     pub relationships: RouteRelationships,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
@@ -148,6 +151,15 @@ pub struct Destinations {
     pub destinations: Vec<Destination>,
     #[serde(default)]
     pub links: Links,
+}
+
+/// `PATCH /v3/routes/{guid}/destinations/{destination}`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DestinationUpdate {
+    /// `http1` or `http2`; null is the default.
+    #[serde(default)]
+    pub protocol: Option<String>,
 }
 
 /// `GET /v3/domains/{guid}/route_reservations`.

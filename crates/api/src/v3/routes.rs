@@ -117,6 +117,7 @@ routes! {
     GET "/v3/routes/{guid}/destinations",
     POST "/v3/routes/{guid}/destinations",
     PATCH "/v3/routes/{guid}/destinations",
+    PATCH "/v3/routes/{guid}/destinations/{destination}",
     DELETE "/v3/routes/{guid}/destinations/{destination}",
     GET "/v3/apps",
     POST "/v3/apps",
@@ -242,5 +243,7 @@ routes! {
     GET "/v3/spaces/{guid}/running_security_groups",
     GET "/v3/spaces/{guid}/staging_security_groups",
     GET "/api/v1/info",
+    GET "/api/v1/meta",
+    GET "/api/v1/query",
     GET "/api/v1/read/{source}",
 }

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::flags::Flag;
 use model::id::JobId;
-use model::manifest::{App as Wanted, Manifest, Process as WantedProcess};
+use model::manifest::{App as Wanted, Manifest, NamedRoute, Process as WantedProcess};
 use model::resource::{App, AppLifecycle, Metadata, Space};
 use model::{Secret, SecretEnv};
 use serde_json::json;
@@ -219,16 +219,22 @@ async fn apply_routes(tx: &Tx, app: &App, space: &Space, wanted: &Wanted, by: &B
         return Ok(());
     }
     let mut addresses = Vec::new();
-    for text in &wanted.routes.named {
-        addresses.push(routes::address(tx, text, space).await?);
+    for named in &wanted.routes.named {
+        addresses.push((routes::address(tx, &named.address, space).await?, named.clone()));
     }
     if addresses.is_empty() && there.is_empty() && (wanted.routes.random || wanted.routes.default) {
-        addresses.push(routes::default_address(tx, app, wanted.routes.random).await?);
+        let address = routes::default_address(tx, app, wanted.routes.random).await?;
+        addresses.push((address, NamedRoute::default()));
     }
-    for address in addresses {
-        let route = routes::obtain_on(tx, address, space, by).await?;
-        let web = "web".parse().map_err(Failure::internal)?;
-        routes::map_on(tx, &route, app, web, None, space, by).await?;
+    for (address, named) in addresses {
+        let mut route = routes::obtain_on(tx, address, space, by).await?;
+        routes::set_options_on(tx, &mut route, &named.options, space, by).await?;
+        let door = routes::Door {
+            process_type: "web".parse().map_err(Failure::internal)?,
+            port: None,
+            protocol: named.protocol,
+        };
+        routes::map_on(tx, &route, app, door, space, by).await?;
     }
     Ok(())
 }

@@ -3,10 +3,12 @@
 use super::{By, fresh};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use api::error::Code;
 use model::id::{DestinationId, JobId, RouteId};
 use model::name::{Hostname, ProcessType, host_label};
 use model::resource::{App, Destination, Domain, Metadata, Route, Space, Target};
+use model::routing::{LoadBalancing, OptionsChange, Protocol, RouteOptions};
 use rand::RngCore as _;
 use serde_json::json;
 use store::{DomainFilter, Order, Page, Scope, Tx};
@@ -23,6 +25,7 @@ const RANDOM_TRIES: usize = 8;
 pub struct NewRoute {
     pub host: Option<Hostname>,
     pub path: String,
+    pub options: RouteOptions,
     pub metadata: Metadata,
 }
 
@@ -89,6 +92,7 @@ pub async fn create_on(tx: &Tx, new: NewRoute, domain: &Domain, space: &Space, b
         domain_name: domain.name.clone(),
         host: new.host.clone(),
         path: new.path.clone(),
+        options: new.options.clone(),
         metadata: new.metadata.clone(),
         created_at: by.now,
         updated_at: by.now,
@@ -104,16 +108,51 @@ pub async fn create_on(tx: &Tx, new: NewRoute, domain: &Domain, space: &Space, b
     Ok(route)
 }
 
-/// Lets a route lead to an app; nothing happens where it does.
-pub async fn map_on(
-    tx: &Tx,
-    route: &Route,
-    app: &App,
-    process_type: ProcessType,
-    port: Option<u16>,
-    space: &Space,
-    by: &By,
-) -> Answer<()> {
+/// Changes how requests of a route are spread.
+pub async fn set_options_on(tx: &Tx, route: &mut Route, change: &OptionsChange, space: &Space, by: &By) -> Answer<()> {
+    let options = options_of(tx, &route.options, change).await?;
+    if options == route.options {
+        return Ok(());
+    }
+    (route.options, route.updated_at) = (options, by.now);
+    tx.route_update(route).await?;
+    let told: serde_json::Map<_, _> = (route.options.told().into_iter())
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
+    tx.event(by.event(
+        "audit.route.update",
+        target(route),
+        Some(space),
+        json!({"request": {"options": told}}),
+    ));
+    Ok(())
+}
+
+/// Options changed, if the platform has what they ask for switched on.
+pub async fn options_of(tx: &Tx, options: &RouteOptions, change: &OptionsChange) -> Answer<RouteOptions> {
+    let changed = options.changed(change).map_err(Failure::refused)?;
+    if changed.loadbalancing == Some(LoadBalancing::Hash) && options.loadbalancing != changed.loadbalancing {
+        Flag::HashBasedRouting.require_on(tx).await?;
+    }
+    Ok(changed)
+}
+
+/// Where in an app a route is to lead.
+pub struct Door {
+    pub process_type: ProcessType,
+    /// `None` for the app's own port.
+    pub port: Option<u16>,
+    /// `None` leaves it as it is, at first the default.
+    pub protocol: Option<Protocol>,
+}
+
+/// Lets a route lead to an app; where it does, only what the app speaks may change.
+pub async fn map_on(tx: &Tx, route: &Route, app: &App, door: Door, space: &Space, by: &By) -> Answer<()> {
+    let Door {
+        process_type,
+        port,
+        protocol,
+    } = door;
     if route.space != app.space {
         return Err(Failure::refused(
             "Routes cannot be mapped to destinations in different spaces.",
@@ -121,7 +160,10 @@ pub async fn map_on(
     }
     let destinations = tx.destinations_of_routes(&[route.id]).await?;
     let same = |other: &Destination| other.app == app.id && other.process_type == process_type && other.port == port;
-    if destinations.iter().any(same) {
+    if let Some(there) = destinations.iter().find(|other| same(other)) {
+        if let Some(protocol) = protocol.filter(|protocol| *protocol != there.protocol) {
+            tx.destination_set_protocol(there.id, protocol).await?;
+        }
         return Ok(());
     }
     if destinations.len() >= MAX_DESTINATIONS {
@@ -135,6 +177,7 @@ pub async fn map_on(
         app: app.id,
         process_type,
         port,
+        protocol: protocol.unwrap_or_default(),
         created_at: by.now,
     };
     tx.destination_create(&destination).await?;
@@ -237,6 +280,7 @@ pub async fn obtain_on(tx: &Tx, address: Address, space: &Space, by: &By) -> Ans
             let new = NewRoute {
                 host: address.host,
                 path: address.path,
+                options: RouteOptions::default(),
                 metadata: Metadata::default(),
             };
             create_on(tx, new, &address.domain, space, by).await

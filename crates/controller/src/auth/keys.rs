@@ -3,6 +3,7 @@
 
 use crate::context::Clock;
 use crate::error::Failure;
+use crate::setup::take_turn;
 use api::v3::oauth::Claims;
 use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -120,6 +121,7 @@ impl Keys {
         if keys.is_empty() {
             let fresh = Stored::fresh(now)?;
             let tx = store.begin().await?;
+            take_turn(&tx, now).await?;
             // Another controller may have been faster.
             keys = stored(&tx).await?;
             if keys.is_empty() {
@@ -154,6 +156,7 @@ impl Keys {
     pub async fn rotate(&self, store: &Store, now: Timestamp, forget: bool) -> Result<(), KeyError> {
         let fresh = Stored::fresh(now)?;
         let tx = store.begin().await?;
+        take_turn(&tx, now).await?;
         let mut keys = stored(&tx).await?;
         if forget {
             keys.clear();
@@ -177,7 +180,11 @@ impl Keys {
             self.rotate(store, now, false).await?;
             return Ok(true);
         }
+        if superseded(&stored(store).await?, now) == 0 {
+            return Ok(false);
+        }
         let tx = store.begin().await?;
+        take_turn(&tx, now).await?;
         let mut keys = stored(&tx).await?;
         let over = superseded(&keys, now);
         if over > 0 {

@@ -349,8 +349,8 @@ fn entry(target: RouteTarget) -> (RouteKey, RouteEntry) {
         app: endpoint.app,
         index: endpoint.index,
         address: SocketAddrV4::new(endpoint.address, endpoint.port),
-        process: None,
-        protocol: api::edge::Protocol::default(),
+        process: endpoint.process,
+        protocol: endpoint.protocol,
         weight: None,
         zone: None,
     });
@@ -358,7 +358,12 @@ fn entry(target: RouteTarget) -> (RouteKey, RouteEntry) {
         key: key.clone(),
         route: target.route,
         endpoints: endpoints.collect(),
-        options: api::edge::RouteOptions::default(),
+        options: api::edge::RouteOptions {
+            loadbalancing: target.options.loadbalancing,
+            hash_balance: target.options.hash_balance(),
+            hash_header: target.options.hash_header,
+            ..api::edge::RouteOptions::default()
+        },
     };
     (key, entry)
 }
@@ -374,6 +379,8 @@ mod tests {
         let endpoints = works.iter().map(|n| RouteEndpoint {
             work: work(*n),
             app: AppId(Uuid::nil()),
+            process: None,
+            protocol: api::edge::Protocol::default(),
             index: 0,
             address: [10, 180, 0, 2].into(),
             port: 8080,
@@ -382,6 +389,7 @@ mod tests {
             route: RouteId(Uuid::nil()),
             host: "shop.localhost".to_owned(),
             path: String::new(),
+            options: model::routing::RouteOptions::default(),
             endpoints: endpoints.collect(),
         }]
     }

@@ -47,6 +47,7 @@ pub fn routes(control: Control) -> Router {
         .route(edge_api::FEED.path, get(router::feed))
         .route(edge_api::ACK.path, post(router::ack))
         .route(edge_api::LOGS.path, post(crate::logs::ingest))
+        .route(crate::sessions::PATH, get(crate::sessions::carried))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(control.clone(), crate::lead::elected))
         .layer(middleware::from_fn_with_state(control.clone(), machines::authenticate))

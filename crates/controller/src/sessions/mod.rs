@@ -1,8 +1,11 @@
 //! Who may have sessions inside instances, and how people get there by SSH. What goes on in a session is `exec`'s.
 
 mod proxy;
+mod relay;
 
-pub(crate) use proxy::{HostKeyCell, run};
+pub(crate) use proxy::HostKeyCell;
+pub use proxy::run;
+pub(crate) use relay::{PATH, carried};
 
 use crate::actions::By;
 use crate::context::Context;

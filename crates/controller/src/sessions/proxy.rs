@@ -1,13 +1,14 @@
 //! What the SSH server asks of the controller: whom a code lets in, and sessions in the instance that they named. The
 //! server's own key is here too: made once and kept, encrypted, so that all controllers are one server to clients.
 
-use super::{authorize, record, refusal};
+use super::{authorize, record, refusal, relay};
 use crate::actions::By;
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::exec::{self, Command};
 use crate::oauth::digest_of;
+use crate::setup::take_turn;
 use crate::{Control, Error};
 use api::cell::Purpose;
 use http::StatusCode;
@@ -59,6 +60,7 @@ async fn load(context: &Context) -> Answer<HostKey> {
         seed: Secret::new(hex::encode(seed)),
     };
     let tx = context.store.begin().await?;
+    take_turn(&tx, context.now()).await?;
     // Another controller may have been faster.
     if let Some(theirs) = tx.setting_fetch::<Stored>(SETTING).await? {
         return key(&theirs);
@@ -69,7 +71,10 @@ async fn load(context: &Context) -> Answer<HostKey> {
 }
 
 /// Serves SSH on `listener` until `shutdown`.
-pub(crate) async fn run(control: Control, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+///
+/// # Errors
+/// Where there is no usable key.
+pub async fn run(control: Control, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
     let context = control.context.clone();
     let key = context.host_key.get(&context).await.map_err(|failure| Error::HostKey {
         cause: format!("{failure:?}"),
@@ -78,8 +83,8 @@ pub(crate) async fn run(control: Control, listener: TcpListener, shutdown: Cance
     Ok(())
 }
 
-struct Proxy {
-    control: Control,
+pub(super) struct Proxy {
+    pub control: Control,
 }
 
 /// What a connection may do: have sessions in one instance, for one user.
@@ -148,6 +153,10 @@ impl Proxy {
 
 impl ssh::Instances for Proxy {
     type Grant = Grant;
+
+    async fn elsewhere(&self) -> Result<Option<Box<dyn ssh::Stream>>, String> {
+        relay::elsewhere(&self.control).await
+    }
 
     async fn admit(&self, user: &str, code: Secret) -> Option<Grant> {
         match self.let_in(user, &code).await {

@@ -7,7 +7,7 @@ use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::flags::Flag;
-use crate::request::{Body, Query, id};
+use crate::request::{Body, Facts, Query, id};
 use crate::services::{self, Group};
 use crate::sessions;
 use api::v3::{self, EnvValue};
@@ -179,11 +179,12 @@ async fn routes_of_app(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Route>>> {
-    query.only(&["hosts", "paths", "domain_guids"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
     let filter = RouteFilter {
         common: query.common()?,
         apps: Some(vec![app.id]),
+        // No route has a port.
+        ids: query.ids_unless("guids", &["ports"]),
         hosts: query.texts("hosts"),
         paths: query.texts("paths"),
         domains: query.ids("domain_guids"),
@@ -222,13 +223,17 @@ async fn features(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::AppFeature>>> {
-    query.only(&[])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
     let items = all_features(&context, &app).await?;
-    let total = items.len() as u64;
-    query
-        .list(&context, store::Paged { items, total }, |feature| feature)
-        .map(Json)
+    fn facts(feature: &v3::AppFeature) -> Facts<'_> {
+        Facts {
+            name: &feature.name,
+            created_at: model::Timestamp::UNIX_EPOCH,
+            updated_at: model::Timestamp::UNIX_EPOCH,
+            metadata: None,
+        }
+    }
+    query.few(&context, items, facts, |feature| feature).map(Json)
 }
 
 async fn feature(

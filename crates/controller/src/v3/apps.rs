@@ -1,5 +1,6 @@
 //! `/v3/apps`: the app itself, and its actions.
 
+use super::include::{Related, included};
 use super::links::{accepted, links, post};
 use crate::actions::{By, app as actions, manifest::merge};
 use crate::auth::{Caller, Need, app_for, space_for};
@@ -17,7 +18,7 @@ use model::SecretEnv;
 use model::id::AppId;
 use model::resource::{App, AppLifecycle, Metadata, Space};
 use serde_json::json;
-use store::{AppFilter, Order, OrgFilter, Page, SpaceFilter};
+use store::AppFilter;
 
 pub(super) const WHAT: &str = "App";
 
@@ -84,14 +85,6 @@ pub(super) fn present(context: &Context, app: App) -> v3::App {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::App>>> {
-    query.only(&[
-        "guids",
-        "names",
-        "space_guids",
-        "organization_guids",
-        "stacks",
-        "lifecycle_type",
-    ])?;
     let filter = AppFilter {
         common: query.common()?,
         ids: query.ids("guids"),
@@ -115,62 +108,29 @@ pub(super) async fn filtered(
         .store
         .app_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let mut spaces: Vec<_> = listed.items.iter().map(|app| app.space).collect();
-    spaces.sort_unstable();
-    spaces.dedup();
+    let related = Related {
+        spaces: listed.items.iter().map(|app| app.space).collect(),
+        ..Related::default()
+    };
     let mut list = query.list(context, listed, |app| present(context, app))?;
-    let include = query.get("include").unwrap_or_default();
-    if include.split(',').any(|what| what.starts_with("space")) {
-        list.included = Some(included(context, caller, spaces, include.contains("organization")).await?);
-    }
+    list.included = included(context, caller, query, related).await?;
     Ok(Json(list))
 }
 
-/// Spaces, and their organisations, of listed apps.
-async fn included(
-    context: &Context,
-    caller: &Caller,
-    ids: Vec<model::id::SpaceId>,
-    orgs: bool,
-) -> Answer<serde_json::Value> {
-    let filter = SpaceFilter {
-        ids: Some(ids),
-        ..SpaceFilter::default()
-    };
-    let spaces = context
-        .store
-        .space_list(&filter, caller.scope(), Order::default(), Page::ALL)
-        .await?
-        .items;
-    let short = |space: &Space| {
-        json!({
-            "guid": space.id, "name": space.name,
-            "relationships": {"organization": {"data": {"guid": space.org}}},
-        })
-    };
-    let mut value = json!({"spaces": spaces.iter().map(short).collect::<Vec<_>>()});
-    if orgs {
-        let filter = OrgFilter {
-            ids: Some(spaces.iter().map(|space| space.org).collect()),
-            names: None,
-            ..OrgFilter::default()
-        };
-        let orgs = context
-            .store
-            .org_list(&filter, caller.scope(), Order::default(), Page::ALL)
-            .await?
-            .items;
-        value["organizations"] = orgs
-            .iter()
-            .map(|org| json!({"guid": org.id, "name": org.name}))
-            .collect();
-    }
-    Ok(value)
-}
-
-async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::App>> {
+async fn fetch(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::Shown<v3::App>>> {
     let (app, _) = app_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
-    Ok(Json(present(&context, app)))
+    let related = Related {
+        spaces: vec![app.space],
+        ..Related::default()
+    };
+    let included = included(&context, &caller, &query, related).await?;
+    let resource = present(&context, app);
+    Ok(Json(v3::Shown { resource, included }))
 }
 
 /// What a lifecycle comes to here: both contracts of buildpacks are one.

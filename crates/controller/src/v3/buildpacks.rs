@@ -6,7 +6,7 @@ use crate::actions::{By, buildpack as actions};
 use crate::auth::Caller;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::request::{Body, Query, id};
+use crate::request::{Body, Facts, Query, id};
 use api::v3;
 use axum::extract::{DefaultBodyLimit, Multipart, Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -17,7 +17,6 @@ use http::StatusCode;
 use model::id::BuildpackId;
 use model::resource::Buildpack;
 use std::io::{Read as _, Seek as _};
-use store::Paged;
 
 const WHAT: &str = "Buildpack";
 /// Largest archive in bytes.
@@ -68,13 +67,12 @@ fn operator(caller: &Caller) -> Answer<()> {
 }
 
 async fn list(State(context): State<Context>, _: Caller, query: Query) -> Answer<Json<v3::List<v3::Buildpack>>> {
-    query.only(&["names", "stacks", "lifecycle"])?;
     let names = query.texts("names");
     let stacks = query.texts("stacks");
-    let labels = query.common()?.labels;
+    let lifecycle = query.get("lifecycle");
     let wanted = |one: &Buildpack| {
         let stack = one.stack.as_ref().map_or("", |stack| stack.as_str());
-        labels.matches(&one.metadata.labels)
+        lifecycle.is_none_or(|wanted| wanted == "buildpack")
             && names.as_ref().is_none_or(|names| names.contains(&one.name))
             && stacks
                 .as_ref()
@@ -82,9 +80,17 @@ async fn list(State(context): State<Context>, _: Caller, query: Query) -> Answer
     };
     let all = actions::all(&context, &context.store).await?;
     let items: Vec<Buildpack> = all.into_iter().filter(wanted).collect();
-    let total = items.len() as u64;
+    fn facts(one: &Buildpack) -> Facts<'_> {
+        Facts {
+            name: &one.name,
+            created_at: one.created_at,
+            updated_at: one.updated_at,
+            metadata: Some(&one.metadata),
+        }
+    }
+    // They come in the order of their positions.
     query
-        .list(&context, Paged { items, total }, |one| present(&context, one))
+        .few(&context, items, facts, |one| present(&context, one))
         .map(Json)
 }
 

@@ -4,14 +4,14 @@ use super::links::links;
 use crate::auth::Caller;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::request::{Query, id};
+use crate::request::{Facts, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use model::id::StackId;
 use model::resource::Stack;
-use store::{AppFilter, Paged};
+use store::AppFilter;
 
 pub(super) const STACK: &str = "Stack";
 
@@ -36,21 +36,25 @@ pub(super) fn present_stack(context: &Context, stack: Stack) -> v3::Stack {
 }
 
 async fn stacks(State(context): State<Context>, _: Caller, query: Query) -> Answer<Json<v3::List<v3::Stack>>> {
-    query.only(&["names", "default"])?;
     let names = query.texts("names");
     let default = query.get("default").map(|text| text == "true");
-    let labels = query.common()?.labels;
     let wanted = |stack: &Stack| {
         names
             .as_ref()
             .is_none_or(|names| names.iter().any(|name| name == stack.name.as_str()))
             && default.is_none_or(|default| stack.default == default)
-            && labels.matches(&stack.metadata.labels)
     };
     let items: Vec<_> = context.store.stack_list().await?.into_iter().filter(wanted).collect();
-    let total = items.len() as u64;
+    fn facts(stack: &Stack) -> Facts<'_> {
+        Facts {
+            name: stack.name.as_str(),
+            created_at: stack.created_at,
+            updated_at: stack.created_at,
+            metadata: Some(&stack.metadata),
+        }
+    }
     query
-        .list(&context, Paged { items, total }, |stack| present_stack(&context, stack))
+        .few(&context, items, facts, |stack| present_stack(&context, stack))
         .map(Json)
 }
 
@@ -61,7 +65,6 @@ async fn apps_of_stack(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::App>>> {
-    query.only(&[])?;
     let wanted: StackId = id(&guid, STACK)?;
     let found = context
         .store

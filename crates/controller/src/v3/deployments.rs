@@ -178,7 +178,6 @@ fn states(query: &Query) -> Answer<Option<Vec<DeploymentState>>> {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Deployment>>> {
-    query.only(&["app_guids", "states", "status_reasons", "status_values"])?;
     let filter = DeploymentFilter {
         common: query.common()?,
         apps: query.ids("app_guids"),

@@ -6,7 +6,8 @@ use crate::actions::{By, fresh, quota};
 use crate::auth::{Caller, Need, org_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::request::{Body, Query, id};
+use crate::flags::Flag;
+use crate::request::{Body, Facts, Query, id};
 use api::error::Code;
 use api::v3;
 use axum::extract::{Path, State};
@@ -18,7 +19,7 @@ use model::id::{DomainId, OrgId};
 use model::name::DomainName;
 use model::resource::{Domain, Target};
 use serde_json::json;
-use store::{DomainFilter, Paged};
+use store::{DomainFilter, Order, Page};
 
 pub(super) const WHAT: &str = "Domain";
 
@@ -66,16 +67,9 @@ fn target(domain: &Domain) -> Target {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Domain>>> {
-    query.only(&["names", "guids", "organization_guids"])?;
-    let filter = DomainFilter {
-        common: query.common()?,
-        ids: query.ids("guids"),
-        names: query.texts("names"),
-        orgs: query.ids("organization_guids"),
-    };
     let listed = context
         .store
-        .domain_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .domain_list(&query.named()?, caller.scope(), query.order()?, query.page()?)
         .await?;
     query
         .list(&context, listed, |domain| present(&context, domain))
@@ -89,26 +83,30 @@ async fn of_org(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Domain>>> {
-    query.only(&["names", "guids"])?;
     let org = org_for(&context.store, &caller, id(&guid, "Organization")?, Need::Read).await?;
     let filter = DomainFilter {
-        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
         ..DomainFilter::default()
     };
     let all = context
         .store
-        .domain_list(&filter, caller.scope(), query.order()?, store::Page::ALL)
+        .domain_list(&filter, caller.scope(), Order::default(), Page::ALL)
         .await?;
-    let items: Vec<_> = all
-        .items
-        .into_iter()
+    let items = all.items.into_iter();
+    let items = items
         .filter(|domain| domain.org.is_none_or(|of| of == org.id))
         .collect();
-    let total = items.len() as u64;
+    fn facts(domain: &Domain) -> Facts<'_> {
+        Facts {
+            name: domain.name.as_str(),
+            created_at: domain.created_at,
+            updated_at: domain.updated_at,
+            metadata: Some(&domain.metadata),
+        }
+    }
     query
-        .list(&context, Paged { items, total }, |domain| present(&context, domain))
+        .few(&context, items, facts, |domain| present(&context, domain))
         .map(Json)
 }
 
@@ -151,6 +149,9 @@ async fn create(
         None => None,
         Some(org) => Some(org_for(&context.store, &caller, org, Need::Manage).await?),
     };
+    if owner.is_some() {
+        Flag::PrivateDomainCreation.require(&context.store, &caller).await?;
+    }
     if body.internal {
         return Err(Failure::new(
             Code::NotImplemented,
@@ -220,7 +221,6 @@ async fn reservations(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::RouteReservation>> {
-    query.only(&["host", "path", "port"])?;
     let domain = visible(&context, &caller, id(&guid, WHAT)?)
         .await?
         .ok_or_else(|| Failure::not_found(WHAT))?;

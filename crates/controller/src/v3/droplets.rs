@@ -137,7 +137,6 @@ async fn filtered(
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Droplet>>> {
-    query.only(&["guids", "states", "app_guids", "space_guids", "organization_guids"])?;
     let filter = DropletFilter {
         common: query.common()?,
         ids: query.ids("guids"),
@@ -155,7 +154,6 @@ async fn of_app(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Droplet>>> {
-    query.only(&["guids", "states", "current"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
     let mut filter = DropletFilter {
         common: query.common()?,
@@ -175,7 +173,6 @@ async fn of_package(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Droplet>>> {
-    query.only(&["guids", "states"])?;
     let (package, ..) = package_for(&context, &caller, &guid, Need::Read).await?;
     let filter = DropletFilter {
         common: query.common()?,

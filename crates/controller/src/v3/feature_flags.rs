@@ -6,7 +6,7 @@ use crate::auth::Caller;
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::flags::{self, Flag, Set};
-use crate::request::{Body, Query};
+use crate::request::{Body, Facts, Query};
 use crate::services::Group;
 use api::v3::{self, EnvValue};
 use axum::extract::{Path, State};
@@ -15,7 +15,6 @@ use axum::{Json, Router};
 use model::resource::Target;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{OrderBy, Paged};
 
 const FLAG: &str = "Feature flag";
 const GROUP: &str = "Environment variable group";
@@ -40,25 +39,18 @@ fn present(context: &Context, flag: Flag, set: &Set) -> Value {
 }
 
 async fn list(State(context): State<Context>, _: Caller, query: Query) -> Answer<Json<v3::List<Value>>> {
-    query.only(&[])?;
-    query.common()?;
-    let page = query.page()?;
-    let order = query.order()?;
-    let mut flags = flags::every(&context.store).await?;
-    if order.by == OrderBy::Name && order.descending {
-        flags.reverse();
+    let every = flags::every(&context.store).await?;
+    fn facts((flag, set): &(Flag, flags::Set)) -> Facts<'_> {
+        let at = set.updated_at.unwrap_or(model::Timestamp::UNIX_EPOCH);
+        Facts {
+            name: flag.name(),
+            created_at: at,
+            updated_at: at,
+            metadata: None,
+        }
     }
-    let total = flags.len() as u64;
-    let skip = (u64::from(page.number) - 1).saturating_mul(u64::from(page.per_page));
-    let items: Vec<_> = flags
-        .into_iter()
-        .skip(usize::try_from(skip).unwrap_or(usize::MAX))
-        .take(page.per_page as usize)
-        .collect();
     query
-        .list(&context, Paged { items, total }, |(flag, set)| {
-            present(&context, flag, &set)
-        })
+        .few(&context, every, facts, |(flag, set)| present(&context, flag, &set))
         .map(Json)
 }
 

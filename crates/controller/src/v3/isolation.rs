@@ -18,7 +18,7 @@ use model::isolation::{Segment, check_name};
 use model::resource::Metadata;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{OrgFilter, Scope, SegmentFilter};
+use store::{OrgFilter, Scope};
 use time::format_description::well_known::Rfc3339;
 
 const WHAT: &str = "Isolation segment";
@@ -68,16 +68,9 @@ fn present(context: &Context, segment: Segment) -> Value {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<Value>>> {
-    query.only(&["guids", "names", "organization_guids"])?;
-    let filter = SegmentFilter {
-        common: query.common()?,
-        ids: query.ids("guids"),
-        names: query.texts("names"),
-        orgs: query.ids("organization_guids"),
-    };
     let listed = context
         .store
-        .segment_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .segment_list(&query.named()?, caller.scope(), query.order()?, query.page()?)
         .await?;
     query
         .list(&context, listed, |segment| present(&context, segment))
@@ -146,7 +139,6 @@ async fn orgs_in_full(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Organization>>> {
-    query.only(&["guids", "names"])?;
     let segment = segment_for(&context, &caller, &guid).await?;
     let mut ids = context.store.segment_orgs(segment.id, caller.scope()).await?;
     if let Some(wanted) = query.ids::<OrgId>("guids") {

@@ -18,7 +18,7 @@ use http::{StatusCode, header};
 use model::health::Probe;
 use model::image::RegistryImage;
 use model::manifest::{self, Manifest};
-use model::resource::{App, AppLifecycle, Metadata, Process};
+use model::resource::{App, AppLifecycle, Destination, Metadata, Process, Route};
 use model::sidecar::Sidecar;
 use serde_json::json;
 use std::collections::HashMap;
@@ -101,7 +101,12 @@ async fn as_it_is(context: &Context, app: &App) -> Answer<serde_json::Value> {
     let processes = store.processes_of_app(app.id).await?;
     let services = store.services_of_app(app.id).await?;
     let services: Vec<&str> = services.iter().map(|(_, instance)| instance.name.as_str()).collect();
-    let urls: Vec<_> = routes.iter().map(|route| json!({"route": route.url()})).collect();
+    let ids: Vec<_> = routes.iter().map(|route| route.id).collect();
+    let destinations = store.destinations_of_routes(&ids).await?;
+    let urls: Vec<_> = routes
+        .iter()
+        .map(|route| described_route(app, route, &destinations))
+        .collect();
     let mut value = described(app, &processes, &urls);
     if !services.is_empty() {
         value["services"] = json!(services);
@@ -152,6 +157,18 @@ async fn generate(State(context): State<Context>, caller: Caller, Path(guid): Pa
     let document = json!({"applications": [as_it_is(&context, &app).await?]});
     let text = serde_yaml::to_string(&document).map_err(Failure::internal)?;
     Ok(([(header::CONTENT_TYPE, "application/x-yaml")], text).into_response())
+}
+
+fn described_route(app: &App, route: &Route, destinations: &[Destination]) -> serde_json::Value {
+    let mut value = json!({"route": route.url()});
+    let here = |destination: &&Destination| destination.route == route.id && destination.app == app.id;
+    if let Some(destination) = destinations.iter().find(here) {
+        value["protocol"] = json!(destination.protocol.name());
+    }
+    for (name, set) in route.options.told() {
+        value["options"][name] = json!(set);
+    }
+    value
 }
 
 fn described(app: &App, processes: &[Process], routes: &[serde_json::Value]) -> serde_json::Value {

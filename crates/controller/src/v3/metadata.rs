@@ -2,12 +2,13 @@
 //! tasks, domains, routes, stacks and users. Others merge them with what else they change.
 
 use super::{builds, catalog, domains, droplets, tasks, users};
+use crate::actions::By;
 use crate::actions::manifest::merge;
+use crate::actions::route::set_options_on;
 use crate::auth::{Caller, Need, app_for, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::{Body, id};
-use api::error::Code;
 use api::v3;
 use axum::extract::{Path, State};
 use axum::routing::patch;
@@ -105,18 +106,16 @@ async fn route(
 ) -> Answer<Json<v3::Route>> {
     let found = context.store.route_fetch(id(&guid, super::routes::WHAT)?).await?;
     let mut route = found.ok_or_else(|| Failure::not_found(super::routes::WHAT))?;
-    space_for(&context.store, &caller, route.space, Need::Operate, super::routes::WHAT).await?;
-    let has_options = |options: &serde_json::Value| options.as_object().is_none_or(|options| !options.is_empty());
-    if body.options.as_ref().is_some_and(has_options) {
-        return Err(Failure::new(
-            Code::NotImplemented,
-            "Options of routes are not available yet",
-        ));
-    }
-    let change = v3::MetadataUpdate {
-        metadata: body.metadata,
-    };
-    keep(&context, Carrier::Route, route.id.0, &mut route.metadata, change).await?;
+    let what = super::routes::WHAT;
+    let space = space_for(&context.store, &caller, route.space, Need::Operate, what).await?;
+    let change = super::routes::options_change(body.options)?;
+    merge(&mut route.metadata, &body.metadata.unwrap_or_default())?;
+    let tx = context.store.begin().await?;
+    tx.metadata_set(Carrier::Route, route.id.0, &route.metadata).await?;
+    let by = By::caller(&caller, &context);
+    set_options_on(&tx, &mut route, &change, &space, &by).await?;
+    tx.commit().await?;
+    context.wake.scheduler();
     let destinations = context.store.destinations_of_routes(&[route.id]).await?;
     Ok(Json(super::routes::present(&context, route, &destinations)))
 }

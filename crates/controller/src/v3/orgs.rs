@@ -78,7 +78,6 @@ async fn list(
     caller: Caller,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Organization>>> {
-    query.only(&["names", "guids"])?;
     let filter = OrgFilter {
         common: query.common()?,
         ids: query.ids("guids"),
@@ -97,14 +96,20 @@ pub(super) async fn listed(
     query: &Query,
     orgs: Paged<Org>,
 ) -> Answer<Json<v3::List<v3::Organization>>> {
-    let ids: Vec<OrgId> = orgs.items.iter().map(|org| org.id).collect();
+    let total = orgs.total;
+    let items = presented(context, orgs.items).await?;
+    query.list(context, Paged { items, total }, |org| org).map(Json)
+}
+
+/// Organisations as they travel.
+pub(super) async fn presented(context: &Context, orgs: Vec<Org>) -> Answer<Vec<v3::Organization>> {
+    let ids: Vec<OrgId> = orgs.iter().map(|org| org.id).collect();
     let quotas = context.store.quotas_of_orgs(&ids).await?;
-    query
-        .list(context, orgs, |org| {
-            let quota = quotas.get(&org.id).copied();
-            present(context, org, quota)
-        })
-        .map(Json)
+    let one = |org: Org| {
+        let quota = quotas.get(&org.id).copied();
+        present(context, org, quota)
+    };
+    Ok(orgs.into_iter().map(one).collect())
 }
 
 async fn fetch(

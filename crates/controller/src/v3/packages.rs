@@ -108,14 +108,6 @@ fn only_images(query: &Query) -> Option<bool> {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Package>>> {
-    query.only(&[
-        "guids",
-        "states",
-        "types",
-        "app_guids",
-        "space_guids",
-        "organization_guids",
-    ])?;
     let filter = PackageFilter {
         common: query.common()?,
         ids: query.ids("guids"),
@@ -140,7 +132,6 @@ async fn of_app(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Package>>> {
-    query.only(&["guids", "states", "types"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
     let filter = PackageFilter {
         common: query.common()?,

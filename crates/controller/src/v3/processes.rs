@@ -85,14 +85,6 @@ fn listed(process: &Process) -> Option<String> {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Process>>> {
-    query.only(&[
-        "guids",
-        "types",
-        "app_guids",
-        "space_guids",
-        "organization_guids",
-        "embed",
-    ])?;
     let filter = ProcessFilter {
         common: query.common()?,
         ids: query.ids("guids"),
@@ -101,14 +93,21 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         spaces: query.ids("space_guids"),
         orgs: query.ids("organization_guids"),
     };
+    listed_by(&context, &caller, &query, &filter).await
+}
+
+async fn listed_by(
+    context: &Context,
+    caller: &Caller,
+    query: &Query,
+    filter: &ProcessFilter,
+) -> Answer<Json<v3::List<v3::Process>>> {
     let processes = context
         .store
-        .process_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .process_list(filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let embed = query
-        .get("embed")
-        .is_some_and(|embed| embed.split(',').any(|what| what == "process_instances"));
-    present_list(&context, &query, processes, embed).await.map(Json)
+    let embed = query.wanted("embed").any(|what| what == "process_instances");
+    present_list(context, query, processes, embed).await.map(Json)
 }
 
 async fn present_list(
@@ -139,26 +138,15 @@ async fn of_app(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Process>>> {
-    query.only(&["guids", "types", "embed"])?;
     let (app, _) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
-    let types = query.texts("types");
-    let wanted = |process: &Process| {
-        types
-            .as_ref()
-            .is_none_or(|types| types.iter().any(|name| name == process.process_type.as_str()))
+    let filter = ProcessFilter {
+        common: query.common()?,
+        ids: query.ids("guids"),
+        types: query.texts("types"),
+        apps: Some(vec![app.id]),
+        ..ProcessFilter::default()
     };
-    let items: Vec<_> = context
-        .store
-        .processes_of_app(app.id)
-        .await?
-        .into_iter()
-        .filter(wanted)
-        .collect();
-    let total = items.len() as u64;
-    let embed = query.get("embed").is_some_and(|embed| embed == "process_instances");
-    present_list(&context, &query, Paged { items, total }, embed)
-        .await
-        .map(Json)
+    listed_by(&context, &caller, &query, &filter).await
 }
 
 /// A process with its app and space.

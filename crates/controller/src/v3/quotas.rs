@@ -93,7 +93,6 @@ fn present_space(context: &Context, quota: Quota, spaces: &[(QuotaId, SpaceId)])
 }
 
 fn filter(query: &Query) -> Answer<QuotaFilter> {
-    query.only(&["guids", "names", "organization_guids", "space_guids"])?;
     Ok(QuotaFilter {
         ids: query.ids("guids"),
         names: query.texts("names"),

@@ -6,7 +6,7 @@ use crate::actions::{By, manifest::merge};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::request::{Body, Query, id};
+use crate::request::{Body, Facts, Query, id};
 use api::v3::{self, EnvValue};
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -87,7 +87,6 @@ async fn of_app(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Revision>>> {
-    query.only(&["versions", "deployable"])?;
     let (app, _) = app_for(&context.store, &caller, id::<AppId>(&guid, APP)?, Need::Read, APP).await?;
     let filter = RevisionFilter {
         common: query.common()?,
@@ -108,10 +107,19 @@ async fn deployed(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Revision>>> {
-    query.only(&[])?;
     let (app, _) = app_for(&context.store, &caller, id::<AppId>(&guid, APP)?, Need::Read, APP).await?;
     let items = running(&context, &app).await?;
-    let total = items.len() as u64;
+    fn facts(revision: &Revision) -> Facts<'_> {
+        Facts {
+            name: "",
+            created_at: revision.created_at,
+            updated_at: revision.updated_at,
+            metadata: Some(&revision.metadata),
+        }
+    }
+    let kept = query.few(&context, items, facts, |revision| revision)?;
+    let total = kept.pagination.total_results;
+    let items = kept.resources;
     presented(&context, &query, Paged { items, total }).await
 }
 

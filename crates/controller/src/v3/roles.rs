@@ -1,11 +1,12 @@
 //! `/v3/roles`.
 
+use super::include::{Related, included};
 use super::links::{accepted, links};
-use super::users;
 use crate::actions::{By, fresh};
 use crate::auth::{Caller, Need, org_for, space_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
+use crate::flags::Flag;
 use crate::request::{Body, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
@@ -13,7 +14,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
-use model::id::{OrgId, RoleId, SpaceId, UserId};
+use model::id::{OrgId, RoleId, SpaceId};
 use model::resource::{Role, RoleType, Target, User};
 use serde_json::json;
 use store::{RoleFilter, UserKind};
@@ -64,7 +65,6 @@ const fn is_of_space(role: RoleType) -> bool {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Role>>> {
-    query.only(&["guids", "types", "organization_guids", "space_guids", "user_guids"])?;
     let filter = RoleFilter {
         common: query.common()?,
         ids: query.ids("guids"),
@@ -77,17 +77,22 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         .store
         .role_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let users: Vec<UserId> = listed.items.iter().map(|role| role.user).collect();
+    let related = related(&listed.items);
     let mut list = query.list(&context, listed, |role| present(&context, role))?;
-    if query
-        .get("include")
-        .is_some_and(|include| include.split(',').any(|what| what == "user"))
-    {
-        let found = context.store.users_by_ids(&users).await?;
-        let found: Vec<_> = found.into_iter().map(|user| users::present(&context, user)).collect();
-        list.included = Some(json!({"users": found}));
-    }
+    list.included = included(&context, &caller, &query, related).await?;
     Ok(Json(list))
+}
+
+fn related(roles: &[Role]) -> Related {
+    Related {
+        users: roles.iter().map(|role| role.user).collect(),
+        spaces: roles.iter().filter_map(|role| role.space).collect(),
+        // A role in a space says nothing of the organisation.
+        orgs: (roles.iter().filter(|role| role.space.is_none()))
+            .map(|role| role.org)
+            .collect(),
+        ..Related::default()
+    }
 }
 
 /// A role with its space or organisation, if the caller may see it (`manage`: change it).
@@ -105,9 +110,17 @@ async fn role_for(context: &Context, caller: &Caller, guid: &str, manage: bool) 
     Ok(role)
 }
 
-async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Role>> {
+async fn fetch(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::Shown<v3::Role>>> {
     let role = role_for(&context, &caller, &guid, false).await?;
-    Ok(Json(present(&context, role)))
+    let related = related(std::slice::from_ref(&role));
+    let included = included(&context, &caller, &query, related).await?;
+    let resource = present(&context, role);
+    Ok(Json(v3::Shown { resource, included }))
 }
 
 async fn create(
@@ -118,7 +131,7 @@ async fn create(
     let by = By::caller(&caller, &context);
     let to = body.relationships;
     let (org, space) = place(&context, &caller, body.role, to.organization.id(), to.space.id()).await?;
-    let user = grantee(&context, &to.user.data).await?;
+    let user = grantee(&context, &caller, &to.user.data).await?;
     let role = Role {
         id: fresh::<RoleId>(),
         user: user.id,
@@ -192,8 +205,11 @@ async fn place(
     }
 }
 
-async fn grantee(context: &Context, data: &v3::RoleUserData) -> Answer<User> {
+async fn grantee(context: &Context, caller: &Caller, data: &v3::RoleUserData) -> Answer<User> {
     let origin = data.origin.as_deref().unwrap_or(User::HERE);
+    if data.guid.is_none() {
+        Flag::SetRolesByUsername.require(&context.store, caller).await?;
+    }
     let found = match (data.guid, data.username.as_deref()) {
         (Some(id), _) => context.store.user_fetch(id).await?,
         (None, Some(name)) => {

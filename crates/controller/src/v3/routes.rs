@@ -1,5 +1,6 @@
 //! `/v3/routes` and their destinations.
 
+use super::include::{Related, included};
 use super::links::{accepted, links};
 use crate::actions::quota::Guard;
 use crate::actions::{By, route as actions};
@@ -12,12 +13,13 @@ use api::error::Code;
 use api::v3;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{delete as del, get};
+use axum::routing::{get, patch};
 use axum::{Json, Router};
 use http::StatusCode;
 use model::id::{DestinationId, RouteId};
 use model::name::Hostname;
 use model::resource::{Destination, Metadata, Route, Space};
+use model::routing::{OptionsChange, Protocol, RouteOptions};
 use std::collections::HashMap;
 use store::{Paged, RouteFilter, Tx};
 
@@ -31,7 +33,10 @@ pub(super) fn routes() -> Router<Context> {
             "/v3/routes/{guid}/destinations",
             get(destinations).post(add).patch(replace),
         )
-        .route("/v3/routes/{guid}/destinations/{destination}", del(remove))
+        .route(
+            "/v3/routes/{guid}/destinations/{destination}",
+            patch(set_protocol).delete(remove),
+        )
 }
 
 fn present_destination(destination: &Destination) -> v3::Destination {
@@ -45,7 +50,7 @@ fn present_destination(destination: &Destination) -> v3::Destination {
         },
         weight: None,
         port: destination.port.or(Some(8080)),
-        protocol: Some("http1".to_owned()),
+        protocol: Some(destination.protocol.name().to_owned()),
     }
 }
 
@@ -70,7 +75,10 @@ pub(super) fn present(context: &Context, route: Route, destinations: &[Destinati
         path: route.path,
         port: None,
         destinations: destinations.iter().map(present_destination).collect(),
-        options: serde_json::json!({}),
+        options: (route.options.told().into_iter())
+            .map(|(name, value)| (name.to_owned(), serde_json::Value::String(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         relationships: v3::RouteRelationships {
             space: v3::ToOne::to(route.space),
             domain: v3::ToOne::to(route.domain),
@@ -97,19 +105,10 @@ pub(super) async fn present_list(
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Route>>> {
-    query.only(&[
-        "guids",
-        "hosts",
-        "paths",
-        "ports",
-        "domain_guids",
-        "space_guids",
-        "organization_guids",
-        "app_guids",
-    ])?;
     let filter = RouteFilter {
         common: query.common()?,
-        ids: query.ids("guids"),
+        // No route has a port.
+        ids: query.ids_unless("guids", &["ports"]),
         hosts: query.texts("hosts"),
         paths: query.texts("paths"),
         domains: query.ids("domain_guids"),
@@ -121,7 +120,14 @@ async fn list(State(context): State<Context>, caller: Caller, query: Query) -> A
         .store
         .route_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    present_list(&context, &query, listed).await.map(Json)
+    let related = Related {
+        spaces: listed.items.iter().map(|route| route.space).collect(),
+        domains: listed.items.iter().map(|route| route.domain).collect(),
+        ..Related::default()
+    };
+    let mut list = present_list(&context, &query, listed).await?;
+    list.included = included(&context, &caller, &query, related).await?;
+    Ok(Json(list))
 }
 
 async fn route_for(db: &store::Db, caller: &Caller, guid: &str, need: Need) -> Answer<(Route, Space)> {
@@ -133,10 +139,39 @@ async fn route_for(db: &store::Db, caller: &Caller, guid: &str, need: Need) -> A
     Ok((route, space))
 }
 
-async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Route>> {
+async fn fetch(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::Shown<v3::Route>>> {
     let (route, _) = route_for(&context.store, &caller, &guid, Need::Read).await?;
     let destinations = context.store.destinations_of_routes(&[route.id]).await?;
-    Ok(Json(present(&context, route, &destinations)))
+    let related = Related {
+        spaces: vec![route.space],
+        domains: vec![route.domain],
+        ..Related::default()
+    };
+    let included = included(&context, &caller, &query, related).await?;
+    let resource = present(&context, route, &destinations);
+    Ok(Json(v3::Shown { resource, included }))
+}
+
+/// What a body says of options: texts, and numbers as texts.
+pub(super) fn options_change(options: Option<serde_json::Map<String, serde_json::Value>>) -> Answer<OptionsChange> {
+    let one = |(name, value): (String, serde_json::Value)| match value {
+        serde_json::Value::Null => Ok((name, None)),
+        serde_json::Value::String(text) => Ok((name, Some(text))),
+        serde_json::Value::Number(number) => Ok((name, Some(number.to_string()))),
+        _ => Err(Failure::refused(format!("Options {name} must be a string"))),
+    };
+    options.into_iter().flatten().map(one).collect()
+}
+
+fn protocol(name: &str) -> Answer<Protocol> {
+    Protocol::by_name(name).ok_or_else(|| {
+        Failure::refused("Destination protocol must be 'http1', 'http2' or 'tcp', and 'tcp' is for TCP routes")
+    })
 }
 
 async fn create(
@@ -172,12 +207,14 @@ async fn create(
     Flag::RouteCreation.require(&context.store, &caller).await?;
     let mut metadata = Metadata::default();
     crate::actions::manifest::merge(&mut metadata, &body.metadata.unwrap_or_default())?;
+    let change = options_change(body.options)?;
+    let tx = context.store.begin().await?;
     let new = actions::NewRoute {
+        options: actions::options_of(&tx, &RouteOptions::default(), &change).await?,
         host,
         path: body.path.unwrap_or_default(),
         metadata,
     };
-    let tx = context.store.begin().await?;
     let guard = Guard::before(&tx, &space).await?;
     let route = actions::create_on(&tx, new, &domain, &space, &By::caller(&caller, &context)).await?;
     guard.after(&tx).await?;
@@ -230,12 +267,7 @@ async fn map(
                 "Weighted destinations are not available",
             ));
         }
-        if wanted.protocol.as_deref().is_some_and(|protocol| protocol != "http1") {
-            return Err(Failure::new(
-                Code::NotImplemented,
-                "Destinations speak http1 only, so far",
-            ));
-        }
+        let protocol = wanted.protocol.as_deref().map(protocol).transpose()?;
         let (app, _) = match app_for(tx, caller, wanted.app.guid, Need::Operate, "App").await {
             Err(failure) if failure.status() == StatusCode::NOT_FOUND => {
                 let detail = format!(
@@ -256,7 +288,12 @@ async fn map(
             .map_err(|error| Failure::refused(format!("{error}")))?;
         // CF's clients name the default port.
         let port = wanted.port.filter(|port| *port != 8080);
-        actions::map_on(tx, route, &app, process_type, port, space, by).await?;
+        let door = actions::Door {
+            process_type,
+            port,
+            protocol,
+        };
+        actions::map_on(tx, route, &app, door, space, by).await?;
     }
     Ok(())
 }
@@ -301,6 +338,36 @@ async fn change(
     Ok(Json(present_destinations(context, route.id, &destinations)))
 }
 
+async fn destination_of(tx: &Tx, route: &Route, guid: &str) -> Answer<Option<Destination>> {
+    let wanted: DestinationId = id(guid, "Destination")?;
+    let there = tx.destinations_of_routes(&[route.id]).await?;
+    Ok(there.into_iter().find(|destination| destination.id == wanted))
+}
+
+/// What the app speaks there.
+async fn set_protocol(
+    State(context): State<Context>,
+    caller: Caller,
+    Path((guid, destination)): Path<(String, String)>,
+    Body(body): Body<v3::DestinationUpdate>,
+) -> Answer<Json<v3::Destination>> {
+    let wanted = body.protocol.as_deref().map(protocol).transpose()?.unwrap_or_default();
+    let tx = context.store.begin().await?;
+    let (route, space) = route_for(&tx, &caller, &guid, Need::Operate).await?;
+    let found = destination_of(&tx, &route, &destination).await?;
+    let mut destination = found.ok_or_else(|| Failure::not_found("Destination"))?;
+    let app = tx.app_fetch(destination.app).await?;
+    let app = app.ok_or_else(|| Failure::not_found("App"))?;
+    tx.destination_set_protocol(destination.id, wanted).await?;
+    destination.protocol = wanted;
+    let by = By::caller(&caller, &context);
+    let data = serde_json::json!({"route": route.id, "request": {"protocol": wanted.name()}});
+    tx.event(by.app_event("audit.app.map-route", &app, &space, data));
+    tx.commit().await?;
+    context.wake.scheduler();
+    Ok(Json(present_destination(&destination)))
+}
+
 async fn remove(
     State(context): State<Context>,
     caller: Caller,
@@ -309,10 +376,7 @@ async fn remove(
     let by = By::caller(&caller, &context);
     let tx = context.store.begin().await?;
     let (route, space) = route_for(&tx, &caller, &guid, Need::Operate).await?;
-    let wanted: DestinationId = id(&destination, "Destination")?;
-    let there = tx.destinations_of_routes(&[route.id]).await?;
-    let destination = there.into_iter().find(|destination| destination.id == wanted);
-    let destination = destination.ok_or_else(|| {
+    let destination = destination_of(&tx, &route, &destination).await?.ok_or_else(|| {
         Failure::refused("Unable to unmap route from destination. Ensure the route has a destination with this guid.")
     })?;
     let app = tx

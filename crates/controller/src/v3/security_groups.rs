@@ -111,15 +111,8 @@ async fn list(
     caller: Caller,
     query: Query,
 ) -> Answer<Json<v3::List<v3::SecurityGroup>>> {
-    query.only(&[
-        "guids",
-        "names",
-        "running_space_guids",
-        "staging_space_guids",
-        "globally_enabled_running",
-        "globally_enabled_staging",
-    ])?;
     let filter = SecurityGroupFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
         running_spaces: query.ids("running_space_guids"),
@@ -283,9 +276,9 @@ async fn of_space(
     query: &Query,
     use_: Use,
 ) -> Answer<Json<v3::List<v3::SecurityGroup>>> {
-    query.only(&["guids", "names"])?;
     let space = space_for(&context.store, caller, id::<SpaceId>(guid, SPACE)?, Need::Read, SPACE).await?;
     let filter = SecurityGroupFilter {
+        common: query.common()?,
         ids: query.ids("guids"),
         names: query.texts("names"),
         in_force: Some((space.id, use_)),

@@ -1,6 +1,7 @@
 //! `/v3/service_instances` and `/v3/service_credential_bindings`: what users provide. Brokers there are none yet, nor
 //! services of routes: lists of them are empty, for clients ask for them beside routes and apps.
 
+use super::include::{Related, included};
 use super::links::links;
 use crate::actions::{By, service as actions};
 use crate::auth::{Caller, Need, app_for, space_for};
@@ -16,12 +17,20 @@ use axum::{Json, Router};
 use http::StatusCode;
 use model::Timestamp;
 use model::id::{BindingId, ServiceInstanceId, SpaceId};
-use model::resource::{App, Binding, ServiceInstance, Space};
+use model::resource::{App, Binding, Org, ServiceInstance, Space};
 use serde_json::{Value, json};
-use store::{AppFilter, BindingFilter, Order, Page, Paged, ServiceFilter};
+use store::{BindingFilter, Order, Page, Paged, ServiceFilter};
 
 const WHAT: &str = "Service instance";
 const BINDING: &str = "Service credential binding";
+
+/// Filters by plans and offerings of brokers, of which nothing is here.
+const OF_PLANS: [&str; 4] = [
+    "service_plan_guids",
+    "service_plan_names",
+    "service_offering_guids",
+    "service_offering_names",
+];
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -52,7 +61,7 @@ fn succeeded(created: Timestamp, updated: Timestamp) -> v3::LastOperation {
     }
 }
 
-fn present(context: &Context, instance: ServiceInstance) -> v3::ServiceInstance {
+pub(super) fn present(context: &Context, instance: ServiceInstance) -> v3::ServiceInstance {
     let own = format!("/v3/service_instances/{}", instance.id);
     let shown = |secret: &Option<model::Secret>| secret.as_ref().map(|url| url.expose().to_owned());
     v3::ServiceInstance {
@@ -122,22 +131,15 @@ async fn list(
     caller: Caller,
     query: Query,
 ) -> Answer<Json<v3::List<v3::ServiceInstance>>> {
-    query.only(&[
-        "guids",
-        "names",
-        "space_guids",
-        "organization_guids",
-        "type",
-        "service_plan_names",
-        "service_plan_guids",
-    ])?;
     // All of them are provided by users, so none is of a broker's plan.
-    let managed = query.get("type").is_some_and(|kind| kind != "user-provided")
-        || query.get("service_plan_names").is_some()
-        || query.get("service_plan_guids").is_some();
+    let managed = query.get("type").is_some_and(|kind| kind != "user-provided");
     let filter = ServiceFilter {
         common: query.common()?,
-        ids: if managed { Some(Vec::new()) } else { query.ids("guids") },
+        ids: if managed {
+            Some(Vec::new())
+        } else {
+            query.ids_unless("guids", &["service_plan_names", "service_plan_guids"])
+        },
         names: query.texts("names"),
         spaces: query.ids("space_guids"),
         orgs: query.ids("organization_guids"),
@@ -148,14 +150,17 @@ async fn list(
         .await?;
     let spaces: Vec<SpaceId> = listed.items.iter().map(|instance| instance.space).collect();
     let mut list = query.list(&context, listed, |instance| present(&context, instance))?;
-    if query.get("fields[space]").is_some() || query.get("fields[space.organization]").is_some() {
-        list.included = Some(included_spaces(&context, &caller, spaces).await?);
-    }
+    list.included = around(&context, &caller, &query, spaces).await?;
     Ok(Json(list))
 }
 
-/// Names of spaces and organisations beside a list.
-async fn included_spaces(context: &Context, caller: &Caller, ids: Vec<SpaceId>) -> Answer<Value> {
+/// The fields that are asked for of spaces and organisations around service instances. What users provide has no plan.
+async fn around(context: &Context, caller: &Caller, query: &Query, ids: Vec<SpaceId>) -> Answer<Option<Value>> {
+    let fields = |of: &str| query.texts(&format!("fields[{of}]"));
+    let (of_space, of_org) = (fields("space"), fields("space.organization"));
+    if of_space.is_none() && of_org.is_none() {
+        return Ok(None);
+    }
     let filter = store::SpaceFilter {
         ids: Some(ids),
         ..store::SpaceFilter::default()
@@ -171,14 +176,29 @@ async fn included_spaces(context: &Context, caller: &Caller, ids: Vec<SpaceId>) 
     let orgs = store
         .org_list(&filter, caller.scope(), Order::default(), Page::ALL)
         .await?;
-    let space = |space: &Space| {
-        json!({"guid": space.id, "name": space.name,
-            "relationships": {"organization": {"data": {"guid": space.org}}}})
+    let chosen = |fields: &[String], all: Value| {
+        let has = |key: &String| fields.iter().any(|field| field.split('.').next() == Some(key.as_str()));
+        match all {
+            Value::Object(all) => Value::Object(all.into_iter().filter(|(key, _)| has(key)).collect()),
+            other => other,
+        }
     };
-    Ok(json!({
-        "spaces": spaces.items.iter().map(space).collect::<Vec<_>>(),
-        "organizations": orgs.items.iter().map(|org| json!({"guid": org.id, "name": org.name})).collect::<Vec<_>>(),
-    }))
+    let mut included = serde_json::Map::new();
+    if let Some(fields) = of_space {
+        let one = |space: &Space| {
+            let org = json!({"organization": {"data": {"guid": space.org}}});
+            chosen(
+                &fields,
+                json!({"guid": space.id, "name": space.name, "relationships": org}),
+            )
+        };
+        included.insert("spaces".to_owned(), spaces.items.iter().map(one).collect());
+    }
+    if let Some(fields) = of_org {
+        let one = |org: &Org| chosen(&fields, json!({"guid": org.id, "name": org.name}));
+        included.insert("organizations".to_owned(), orgs.items.iter().map(one).collect());
+    }
+    Ok(Some(Value::Object(included)))
 }
 
 async fn instance_for(context: &Context, caller: &Caller, guid: &str, need: Need) -> Answer<(ServiceInstance, Space)> {
@@ -195,9 +215,12 @@ async fn fetch(
     State(context): State<Context>,
     caller: Caller,
     Path(guid): Path<String>,
-) -> Answer<Json<v3::ServiceInstance>> {
-    let (instance, _) = instance_for(&context, &caller, &guid, Need::Read).await?;
-    Ok(Json(present(&context, instance)))
+    query: Query,
+) -> Answer<Json<v3::Shown<v3::ServiceInstance>>> {
+    let (instance, space) = instance_for(&context, &caller, &guid, Need::Read).await?;
+    let included = around(&context, &caller, &query, vec![space.id]).await?;
+    let resource = present(&context, instance);
+    Ok(Json(v3::Shown { resource, included }))
 }
 
 async fn create(
@@ -264,29 +287,17 @@ async fn bindings(
     caller: Caller,
     query: Query,
 ) -> Answer<Json<v3::List<v3::ServiceBinding>>> {
-    query.only(&[
-        "guids",
-        "names",
-        "type",
-        "app_guids",
-        "app_names",
-        "service_instance_guids",
-        "service_instance_names",
-        "service_plan_guids",
-        "service_plan_names",
-        "service_offering_guids",
-        "service_offering_names",
-    ])?;
     let keys_only = query.get("type").is_some_and(|kind| kind != "app");
     let filter = BindingFilter {
         common: query.common()?,
         ids: if keys_only {
             Some(Vec::new())
         } else {
-            query.ids("guids")
+            query.ids_unless("guids", &OF_PLANS)
         },
         names: query.texts("names"),
         apps: query.ids("app_guids"),
+        app_names: query.texts("app_names"),
         instances: query.ids("service_instance_guids"),
         instance_names: query.texts("service_instance_names"),
     };
@@ -294,57 +305,18 @@ async fn bindings(
         .store
         .binding_list(&filter, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let include = query.get("include").unwrap_or_default().to_owned();
-    let ends: Vec<_> = listed.items.iter().map(|of| (of.app, of.instance)).collect();
+    let related = related(&listed.items);
     let mut list = query.list(&context, listed, |binding| present_binding(&context, binding))?;
-    if !include.is_empty() {
-        let mut included = serde_json::Map::new();
-        if include.split(',').any(|what| what == "app") {
-            let apps = ends.iter().map(|(app, _)| *app).collect();
-            included.insert("apps".to_owned(), included_apps(&context, &caller, apps).await?);
-        }
-        if include.split(',').any(|what| what == "service_instance") {
-            let instances = ends.iter().map(|(_, instance)| *instance).collect();
-            let instances = included_instances(&context, &caller, instances).await?;
-            included.insert("service_instances".to_owned(), instances);
-        }
-        list.included = Some(Value::Object(included));
-    }
+    list.included = included(&context, &caller, &query, related).await?;
     Ok(Json(list))
 }
 
-async fn included_apps(context: &Context, caller: &Caller, ids: Vec<model::id::AppId>) -> Answer<Value> {
-    let filter = AppFilter {
-        ids: Some(ids),
-        ..AppFilter::default()
-    };
-    let store = &context.store;
-    let apps = store
-        .app_list(&filter, caller.scope(), Order::default(), Page::ALL)
-        .await?;
-    let apps: Vec<_> = apps
-        .items
-        .into_iter()
-        .map(|app| super::apps::present(context, app))
-        .collect();
-    serde_json::to_value(apps).map_err(Failure::internal)
-}
-
-async fn included_instances(context: &Context, caller: &Caller, ids: Vec<ServiceInstanceId>) -> Answer<Value> {
-    let filter = ServiceFilter {
-        ids: Some(ids),
-        ..ServiceFilter::default()
-    };
-    let store = &context.store;
-    let instances = store
-        .service_list(&filter, caller.scope(), Order::default(), Page::ALL)
-        .await?;
-    let instances: Vec<_> = instances
-        .items
-        .into_iter()
-        .map(|instance| present(context, instance))
-        .collect();
-    serde_json::to_value(instances).map_err(Failure::internal)
+fn related(bindings: &[Binding]) -> Related {
+    Related {
+        apps: bindings.iter().map(|binding| binding.app).collect(),
+        service_instances: bindings.iter().map(|binding| binding.instance).collect(),
+        ..Related::default()
+    }
 }
 
 async fn binding_for(context: &Context, caller: &Caller, guid: &str, need: Need) -> Answer<(Binding, App, Space)> {
@@ -358,9 +330,13 @@ async fn binding(
     State(context): State<Context>,
     caller: Caller,
     Path(guid): Path<String>,
-) -> Answer<Json<v3::ServiceBinding>> {
+    query: Query,
+) -> Answer<Json<v3::Shown<v3::ServiceBinding>>> {
     let (binding, _, _) = binding_for(&context, &caller, &guid, Need::Read).await?;
-    Ok(Json(present_binding(&context, binding)))
+    let related = related(std::slice::from_ref(&binding));
+    let included = included(&context, &caller, &query, related).await?;
+    let resource = present_binding(&context, binding);
+    Ok(Json(v3::Shown { resource, included }))
 }
 
 async fn bind(
@@ -435,12 +411,6 @@ async fn details(
 
 /// Whatever is filtered by, there are none.
 async fn no_route_bindings(State(context): State<Context>, _: Caller, query: Query) -> Answer<Json<v3::List<Value>>> {
-    query.only(&[
-        "guids",
-        "route_guids",
-        "service_instance_guids",
-        "service_instance_names",
-    ])?;
     let none = Paged {
         items: Vec::new(),
         total: 0,

@@ -6,7 +6,7 @@ use crate::actions::sidecar::{self as actions, Change};
 use crate::auth::{Caller, Need, app_for};
 use crate::context::Context;
 use crate::error::{Answer, Failure};
-use crate::request::{Body, Query, id};
+use crate::request::{Body, Facts, Query, id};
 use api::v3;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -15,7 +15,6 @@ use http::StatusCode;
 use model::resource::{App, Space};
 use model::sidecar::{Sidecar, runs_beside};
 use serde_json::{Map, Value};
-use store::{OrderBy, Paged};
 
 const WHAT: &str = "Sidecar";
 
@@ -67,19 +66,16 @@ async fn of_process(
 }
 
 /// A page of what is few: an app has a bounded number of them.
-fn list(context: &Context, query: &Query, mut all: Vec<Sidecar>) -> Answer<Json<v3::List<v3::Sidecar>>> {
-    query.only(&[])?;
-    let (page, order) = (query.page()?, query.order()?);
-    if matches!(order.by, OrderBy::UpdatedAt) {
-        all.sort_by_key(|one| one.updated_at);
+fn list(context: &Context, query: &Query, all: Vec<Sidecar>) -> Answer<Json<v3::List<v3::Sidecar>>> {
+    fn facts(one: &Sidecar) -> Facts<'_> {
+        Facts {
+            name: one.what.name.as_str(),
+            created_at: one.created_at,
+            updated_at: one.updated_at,
+            metadata: None,
+        }
     }
-    if order.descending {
-        all.reverse();
-    }
-    let total = all.len() as u64;
-    let before = (page.number as usize - 1).saturating_mul(page.per_page as usize);
-    let items = all.into_iter().skip(before).take(page.per_page as usize).collect();
-    query.list(context, Paged { items, total }, present).map(Json)
+    query.few(context, all, facts, present).map(Json)
 }
 
 /// A sidecar with its app and space.

@@ -1,5 +1,6 @@
 //! `/v3/spaces`.
 
+use super::include::{Related, included};
 use super::links::{accepted, links};
 use crate::actions::{By, fresh, manifest::merge, tenant};
 use crate::auth::{Caller, Need, space_for};
@@ -15,7 +16,7 @@ use http::StatusCode;
 use model::id::{QuotaId, SpaceId};
 use model::resource::{Metadata, Space, Target};
 use serde_json::json;
-use store::SpaceFilter;
+use store::Paged;
 
 const WHAT: &str = "Space";
 
@@ -76,7 +77,6 @@ async fn delete_unmapped(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Response> {
-    query.only(&["unmapped"])?;
     let space = space_for(&context.store, &caller, id(&guid, WHAT)?, Need::Operate, WHAT).await?;
     if query.get("unmapped") != Some("true") {
         return Err(Failure::refused(
@@ -88,30 +88,47 @@ async fn delete_unmapped(
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Space>>> {
-    query.only(&["names", "guids", "organization_guids"])?;
-    let filter = SpaceFilter {
-        common: query.common()?,
-        ids: query.ids("guids"),
-        names: query.texts("names"),
-        orgs: query.ids("organization_guids"),
-    };
     let listed = context
         .store
-        .space_list(&filter, caller.scope(), query.order()?, query.page()?)
+        .space_list(&query.named()?, caller.scope(), query.order()?, query.page()?)
         .await?;
-    let ids: Vec<SpaceId> = listed.items.iter().map(|space| space.id).collect();
-    let quotas = context.store.quotas_of_spaces(&ids).await?;
-    query
-        .list(&context, listed, |space| {
-            let quota = quotas.get(&space.id).copied();
-            present(&context, space, quota)
-        })
-        .map(Json)
+    let orgs = listed.items.iter().map(|space| space.org).collect();
+    let total = listed.total;
+    let items = presented(&context, listed.items).await?;
+    let mut list = query.list(&context, Paged { items, total }, |space| space)?;
+    let related = Related {
+        orgs,
+        ..Related::default()
+    };
+    list.included = included(&context, &caller, &query, related).await?;
+    Ok(Json(list))
 }
 
-async fn fetch(State(context): State<Context>, caller: Caller, Path(guid): Path<String>) -> Answer<Json<v3::Space>> {
+/// Spaces as they travel.
+pub(super) async fn presented(context: &Context, spaces: Vec<Space>) -> Answer<Vec<v3::Space>> {
+    let ids: Vec<SpaceId> = spaces.iter().map(|space| space.id).collect();
+    let quotas = context.store.quotas_of_spaces(&ids).await?;
+    let one = |space: Space| {
+        let quota = quotas.get(&space.id).copied();
+        present(context, space, quota)
+    };
+    Ok(spaces.into_iter().map(one).collect())
+}
+
+async fn fetch(
+    State(context): State<Context>,
+    caller: Caller,
+    Path(guid): Path<String>,
+    query: Query,
+) -> Answer<Json<v3::Shown<v3::Space>>> {
     let space = space_for(&context.store, &caller, id(&guid, WHAT)?, Need::Read, WHAT).await?;
-    in_full(&context, space).await
+    let related = Related {
+        orgs: vec![space.org],
+        ..Related::default()
+    };
+    let included = included(&context, &caller, &query, related).await?;
+    let Json(resource) = in_full(&context, space).await?;
+    Ok(Json(v3::Shown { resource, included }))
 }
 
 async fn create(

@@ -80,14 +80,6 @@ fn filter(query: &Query) -> Answer<TaskFilter> {
 }
 
 async fn list(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<v3::List<v3::Task>>> {
-    query.only(&[
-        "guids",
-        "names",
-        "states",
-        "app_guids",
-        "space_guids",
-        "organization_guids",
-    ])?;
     let listed = context
         .store
         .task_list(&filter(&query)?, caller.scope(), query.order()?, query.page()?)
@@ -103,7 +95,6 @@ async fn of_app(
     Path(guid): Path<String>,
     query: Query,
 ) -> Answer<Json<v3::List<v3::Task>>> {
-    query.only(&["guids", "names", "states", "sequence_ids", "droplet_guids"])?;
     let (app, space) = app_for(&context.store, &caller, id(&guid, APP)?, Need::Read, APP).await?;
     let filter = TaskFilter {
         apps: Some(vec![app.id]),

@@ -52,15 +52,6 @@ fn present(context: &Context, kind: UsageKind, event: UsageEvent) -> Value {
 }
 
 async fn list(context: &Context, caller: &Caller, query: &Query, kind: UsageKind) -> Answer<Json<v3::List<Value>>> {
-    query.only(match kind {
-        UsageKind::App => &["after_guid", "guids"],
-        UsageKind::Service => &[
-            "after_guid",
-            "guids",
-            "service_instance_types",
-            "service_offering_guids",
-        ],
-    })?;
     let (page, order) = (query.page()?, query.order()?);
     let mut filter = UsageFilter {
         common: query.common()?,

@@ -43,7 +43,6 @@ pub(super) fn present(context: &Context, user: User) -> v3::User {
 }
 
 fn filter(query: &Query) -> Answer<UserFilter> {
-    query.only(&["guids", "usernames", "partial_usernames", "origins"])?;
     let parts = query.texts("partial_usernames");
     if parts.as_ref().is_some_and(|parts| parts.len() > MAX_PARTS) {
         let detail = format!("The query parameter is invalid: at most {MAX_PARTS} partial_usernames");

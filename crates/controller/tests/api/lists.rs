@@ -1,6 +1,10 @@
 //! What all lists can be narrowed by, and labels that can be put on everything.
 
 use crate::client::*;
+use crate::roles;
+use crate::world::world;
+use api::v3::ROUTES;
+use api::v3::lists::{ORDERS, Rules};
 use serde_json::{Value, json};
 use store::testing::TestStore;
 
@@ -10,6 +14,9 @@ store::on_both_engines!(
     lists_are_narrowed_by_time,
     organisations_narrow_what_is_of_apps,
     labels_are_checked_and_guarded,
+    every_list_refuses_what_it_does_not_know,
+    what_resources_refer_to_comes_along,
+    short_lists_are_narrowed_and_ordered_too,
 );
 
 /// An app with one of each thing that carries labels: where each is, and the list that it is in.
@@ -222,5 +229,167 @@ async fn labels_are_checked_and_guarded(store: &TestStore) {
     let made = admin.post("/v3/packages", body).await.expect(201).guid();
     let shown = admin.get(&format!("/v3/packages/{made}")).await.expect(200);
     assert_eq!(shown.body["metadata"]["labels"]["a"], "1");
+    let _ = store;
+}
+
+/// What no list takes, and what is said of it.
+const WRONG: [(&str, &str); 9] = [
+    (
+        "colour=red",
+        "Unknown query parameter(s): 'colour'. Valid parameters are: ",
+    ),
+    ("include=colour", "colour"),
+    ("fields[colour]=red", "colour"),
+    ("order_by=colour", "Order by can only be: 'created_at', 'updated_at'"),
+    ("page=0", "page must be between"),
+    ("per_page=5001", "per_page must be between"),
+    ("created_ats[near]=2001-01-01T00:00:00Z", "relational operator"),
+    ("updated_ats=yesterday", "timestamp"),
+    ("label_selector=a%20b", "label_selector"),
+];
+
+async fn every_list_refuses_what_it_does_not_know(store: &TestStore) {
+    let platform = platform(store).await;
+    let admin = platform.admin().await;
+    let world = world(&admin, "asked").await;
+    let mut lists = 0;
+    for route in ROUTES.iter().filter(|route| route.method == "GET") {
+        let path = roles::path(route.path, &world);
+        let answer = admin.get(&path).await;
+        let rules = Rules::of("GET", route.path).filter(|rules| rules.list);
+        let is_list = answer.body.get("pagination").is_some();
+        assert_eq!(is_list, rules.is_some(), "{path}: {}", answer.text);
+        let Some(rules) = rules else { continue };
+        lists += 1;
+        for (query, part) in WRONG {
+            let refused = admin.get(&format!("{path}?{query}")).await.expect(400);
+            let has_none = query.starts_with("include") && rules.include.is_empty()
+                || query.starts_with("fields") && rules.fields.is_empty();
+            let part = if has_none { "Unknown query parameter(s)" } else { part };
+            let text = &refused.text;
+            assert_eq!(refused.body["errors"][0]["code"], 10005, "{path}?{query}: {text}");
+            assert!(refused.detail().contains(part), "{path}?{query}: {text}");
+        }
+        takes_what_it_says(&admin, &path, rules).await;
+    }
+    assert!(lists > 40, "{lists}");
+    let _ = store;
+}
+
+async fn takes_what_it_says(admin: &Client<'_>, path: &str, rules: &Rules) {
+    for order in ORDERS.iter().chain(rules.orders) {
+        for sign in ["", "-"] {
+            let path = format!("{path}?order_by={sign}{order}&per_page=1");
+            let listed = admin.get(&path).await.expect(200);
+            let count = listed.body["resources"].as_array().map_or(0, Vec::len);
+            assert!(count <= 1, "{path}: {}", listed.text);
+        }
+    }
+    let include = rules.include.join(",");
+    if !include.is_empty() {
+        admin.get(&format!("{path}?include={include}")).await.expect(200);
+    }
+    let long_ago = "1960-01-01T00:00:00Z";
+    for query in [
+        format!("created_ats[lt]={long_ago}"),
+        format!("updated_ats[lt]={long_ago}"),
+        "label_selector=none".to_owned(),
+    ] {
+        let none = admin.get(&format!("{path}?{query}")).await.expect(200);
+        let total = &none.body["pagination"]["total_results"];
+        assert_eq!(total, 0, "{path}?{query}: {}", none.text);
+    }
+}
+
+async fn what_resources_refer_to_comes_along(store: &TestStore) {
+    let platform = platform(store).await;
+    let admin = platform.admin().await;
+    let world = world(&admin, "along").await;
+    for (kind, include, keys) in [
+        ("apps", "space,space.organization", &["spaces", "organizations"][..]),
+        (
+            "routes",
+            "domain,space.organization",
+            &["domains", "spaces", "organizations"],
+        ),
+        ("routes", "domain", &["domains"]),
+        ("spaces", "organization", &["organizations"]),
+        (
+            "roles",
+            "user,organization,space",
+            &["users", "organizations", "spaces"],
+        ),
+        (
+            "service_credential_bindings",
+            "app,service_instance",
+            &["apps", "service_instances"],
+        ),
+    ] {
+        let one = roles::path(&format!("/v3/{kind}/{{guid}}"), &world);
+        for path in [one.clone(), format!("/v3/{kind}")] {
+            let shown = admin.get(&format!("{path}?include={include}")).await.expect(200);
+            let included = shown.body["included"].as_object().expect("it comes along");
+            let found: std::collections::BTreeSet<&str> = included.keys().map(String::as_str).collect();
+            assert_eq!(found, keys.iter().copied().collect(), "{path}: {}", shown.text);
+            assert!(admin.get(&path).await.expect(200).body.get("included").is_none());
+        }
+        let refused = admin.get(&format!("{one}?include=colour")).await.expect(400);
+        assert!(
+            refused.detail().contains("Invalid included resource: 'colour'"),
+            "{}",
+            refused.text
+        );
+    }
+    let shown = admin
+        .get("/v3/apps?names=along-app&include=space.organization")
+        .await
+        .expect(200);
+    assert_eq!(shown.body["included"]["spaces"][0]["guid"], world["space"].as_str());
+    assert_eq!(shown.body["included"]["organizations"][0]["name"], "along");
+    let path = "/v3/service_instances?fields[space]=name&fields[space.organization]=guid";
+    let shown = admin.get(path).await.expect(200);
+    assert_eq!(shown.body["included"]["spaces"][0], json!({"name": "along"}));
+    assert_eq!(
+        shown.body["included"]["organizations"][0],
+        json!({"guid": world["org"]})
+    );
+    let refused = admin
+        .get("/v3/service_instances?fields[space]=colour")
+        .await
+        .expect(400);
+    assert!(
+        refused.detail().contains("valid keys are: 'guid', 'name'"),
+        "{}",
+        refused.text
+    );
+    let _ = store;
+}
+
+async fn short_lists_are_narrowed_and_ordered_too(store: &TestStore) {
+    let platform = platform(store).await;
+    let admin = platform.admin().await;
+    let first = admin
+        .get("/v3/feature_flags?order_by=name&per_page=2")
+        .await
+        .expect(200);
+    assert_eq!(first.names(), ["app_bits_upload", "app_scaling"]);
+    let last = admin
+        .get("/v3/feature_flags?order_by=-name&per_page=1")
+        .await
+        .expect(200);
+    assert_eq!(last.names(), ["user_org_creation"]);
+    let buildpack = |name: &str| json!({"name": name});
+    for name in ["zeta_buildpack", "alpha_buildpack"] {
+        admin.post("/v3/buildpacks", buildpack(name)).await.expect(201);
+    }
+    let by_name = admin.get("/v3/buildpacks?order_by=name").await.expect(200);
+    assert!(by_name.names().is_sorted(), "{:?}", by_name.names());
+    let back = admin.get("/v3/buildpacks?order_by=-position").await.expect(200);
+    let forth = admin.get("/v3/buildpacks?order_by=position").await.expect(200);
+    assert_eq!(forth.names().into_iter().rev().collect::<Vec<_>>(), back.names());
+    let second = admin.get("/v3/buildpacks?per_page=1&page=2").await.expect(200);
+    assert_eq!(second.names(), forth.names()[1..2]);
+    let none = admin.get("/v3/buildpacks?lifecycle=cnb").await.expect(200);
+    assert!(none.names().is_empty());
     let _ = store;
 }

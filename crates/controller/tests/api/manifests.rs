@@ -165,7 +165,7 @@ async fn an_app_becomes_a_manifest_again(store: &TestStore) {
     let text = admin.get(&format!("/v3/apps/{app}/manifest")).await.expect(200).text;
     let manifest = model::manifest::parse(&text).expect("valid");
     assert_eq!(manifest.apps[0].processes[0].memory_mb, Some(64));
-    assert_eq!(manifest.apps[0].routes.named, ["shop.apps.example.com"]);
+    assert_eq!(manifest.apps[0].routes.named[0].address, "shop.apps.example.com");
     let events = store.event_newest().await.expect("read");
     let again = apply(&admin, &text).await;
     admin.job(again).await;

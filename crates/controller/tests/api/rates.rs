@@ -1,8 +1,10 @@
 //! How often one may ask: CF's headers and errors, by user and by address.
 
 use crate::client::*;
+use axum::body::Body;
 use controller::RateLimits;
-use http::Method;
+use http::{Method, Request};
+use sha2::Digest as _;
 use std::time::Duration;
 use store::testing::TestStore;
 
@@ -73,6 +75,13 @@ async fn nobody_in_particular_is_counted_by_address(store: &TestStore) {
     let refused = platform.plain(Method::GET, "/v3/apps").await.expect(429);
     assert_eq!(refused.body["errors"][0]["code"], 10014);
     assert!(refused.detail().ends_with("Please log in."));
+    // What another controller passed on was counted there; who only says so is counted here.
+    let mark = hex::encode(sha2::Sha256::digest("passed on machine"));
+    for (mark, status) in [(mark.as_str(), 200), ("1", 429)] {
+        let request = Request::builder().uri("/v3/info").header("x-paas-passed-on", mark);
+        let answer = platform.send(request.body(Body::empty()).expect("valid")).await;
+        assert_eq!(answer.status.as_u16(), status, "{mark}");
+    }
     // Who has a token goes on, and everyone still finds the way.
     platform.with_token(&token).get("/v3/apps").await.expect(200);
     platform.plain(Method::GET, "/").await.expect(200);

@@ -155,6 +155,7 @@ pub fn body(method: &str, route: &str, world: &World) -> Value {
         ("POST" | "PATCH", "/v3/routes/{guid}/destinations") => {
             json!({"destinations": [{"app": {"guid": world["app"]}}]})
         }
+        ("PATCH", "/v3/routes/{guid}/destinations/{destination}") => json!({"protocol": "http2"}),
         ("POST", "/v3/apps") => json!({"name": "new", "relationships": {"space": to("space")}}),
         ("PATCH", "/v3/apps/{guid}/environment_variables") => json!({"var": {"A": "1"}}),
         ("PATCH", "/v3/apps/{guid}/relationships/current_droplet") => to("droplet"),

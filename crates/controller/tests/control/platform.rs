@@ -24,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Controller {
     pub control: Control,
     pub address: SocketAddr,
-    shutdown: CancellationToken,
+    pub shutdown: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 

@@ -6,6 +6,7 @@ use model::health::HealthCheck;
 use model::id::*;
 use model::limits::Limits;
 use model::resource::*;
+use model::routing::{Protocol, RouteOptions};
 use model::staging::ProcessTemplate;
 use model::{Digest, SecretEnv};
 use store::Topic;
@@ -72,18 +73,12 @@ pub async fn app(store: &TestStore, instances: u32) -> Seed {
         domain_name: domain.name.clone(),
         host: Some("shop".parse().expect("valid")),
         path: String::new(),
+        options: RouteOptions::default(),
         metadata: Metadata::default(),
         created_at: at,
         updated_at: at,
     };
-    let destination = Destination {
-        id: id(),
-        route: route.id,
-        app: app.id,
-        process_type: "web".parse().expect("valid"),
-        port: None,
-        created_at: at,
-    };
+    let destination = destination(&route, app.id);
     let tx = store.begin().await.expect("begins");
     tx.org_create(&org).await.expect("created");
     tx.space_create(&space).await.expect("created");
@@ -97,6 +92,18 @@ pub async fn app(store: &TestStore, instances: u32) -> Seed {
         app,
         process,
         host: route.url(),
+    }
+}
+
+fn destination(route: &Route, app: AppId) -> Destination {
+    Destination {
+        id: id(),
+        route: route.id,
+        app,
+        process_type: "web".parse().expect("valid"),
+        port: None,
+        protocol: Protocol::default(),
+        created_at: route.created_at,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What outlives a controller, a cell, a router.
 
 use crate::cell::{FakeCell, built};
-use crate::platform::{Controller, Folders, TOKEN, event, events, until};
+use crate::platform::{Controller, Folders, PATIENCE, TOKEN, event, events, until};
 use crate::rollout::routed;
 use crate::router::FakeRouter;
 use crate::seed;
@@ -10,6 +10,7 @@ use model::staging::FailureClass;
 use model::work::Cause;
 use store::on_both_engines;
 use store::testing::TestStore;
+use tokio::io::AsyncReadExt as _;
 
 async fn a_build_becomes_a_droplet(store: &TestStore) {
     let folders = Folders::new();
@@ -276,6 +277,45 @@ async fn one_controller_schedules_and_another_takes_over(store: &TestStore) {
     assert!(!lost.iter().any(|event| event.kind == "instance.lost"), "{lost:?}");
 }
 
+async fn a_connection_by_ssh_reaches_the_elected_controller(store: &TestStore) {
+    let folders = || Folders {
+        contested: true,
+        ..Folders::new()
+    };
+    let (first_folders, second_folders) = (folders(), folders());
+    let first = Controller::start(store.store.clone(), &first_folders, None).await;
+    let mut seed = seed::app(store, 1).await;
+    seed.deploy(store, "good").await;
+    event(store, seed.app.id, "instance.unplaced", 0).await;
+    let second = Controller::start(store.again().await, &second_folders, None).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = listener.local_addr().expect("bound");
+    let ssh = controller::sessions::run(second.control.clone(), listener, second.shutdown.clone());
+    let ssh = tokio::spawn(ssh);
+    let mut client = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let mut said = [0; 12];
+    let read = client.read_exact(&mut said);
+    tokio::time::timeout(PATIENCE, read)
+        .await
+        .expect("in time")
+        .expect("greeted");
+    assert_eq!(&said, b"SSH-2.0-paas");
+    // It ends with the one that serves it, and no stranger gets that far.
+    let http = crate::platform::http();
+    let url = format!("{}/controller/v1/ssh", first.url());
+    for (token, status) in [("wrong", 401), (TOKEN, 400)] {
+        let answer = http.get(&url).bearer_auth(token).send().await.expect("sent");
+        assert_eq!(answer.status().as_u16(), status, "{token}");
+    }
+    first.kill().await;
+    let mut rest = Vec::new();
+    let rest = tokio::time::timeout(PATIENCE, client.read_to_end(&mut rest));
+    // Whether it was closed or cut.
+    let _ = rest.await.expect("in time");
+    second.shutdown.cancel();
+    ssh.await.expect("ends").expect("well");
+}
+
 async fn controllers_that_start_at_once_set_up_once(store: &TestStore) {
     let folders = Folders::new();
     let wanted = crate::platform::config(&folders, ([127, 0, 0, 1], 1).into()).bootstrap;
@@ -285,6 +325,34 @@ async fn controllers_that_start_at_once_set_up_once(store: &TestStore) {
     for outcome in futures_util::future::join_all(starts).await {
         outcome.expect("none stands in the other's way");
     }
+}
+
+async fn controllers_that_start_at_once_sign_with_one_key(store: &TestStore) {
+    let stores = [
+        store.again().await,
+        store.again().await,
+        store.again().await,
+        store.again().await,
+    ];
+    let now = crate::platform::now();
+    let loads = stores.iter().map(|store| controller::Keys::load(store, now));
+    let loaded: Vec<_> = futures_util::future::join_all(loads).await;
+    let loaded: Vec<_> = loaded.into_iter().map(|keys| keys.expect("loaded")).collect();
+    assert_eq!(loaded[0].public().len(), 1);
+    assert!(
+        loaded.iter().all(|keys| keys.public() == loaded[0].public()),
+        "tokens of one are good at all"
+    );
+    // What they replace at once stands beside each other.
+    let rotations = loaded
+        .iter()
+        .zip(&stores)
+        .map(|(keys, store)| keys.rotate(store, now, false));
+    for rotated in futures_util::future::join_all(rotations).await {
+        rotated.expect("rotated");
+    }
+    loaded[0].reload(&stores[0]).await.expect("read");
+    assert_eq!(loaded[0].public().len(), 5);
 }
 
 async fn strangers_are_refused(store: &TestStore) {
@@ -333,5 +401,7 @@ on_both_engines!(
     a_router_that_is_gone_blocks_nothing,
     one_controller_schedules_and_another_takes_over,
     controllers_that_start_at_once_set_up_once,
+    controllers_that_start_at_once_sign_with_one_key,
+    a_connection_by_ssh_reaches_the_elected_controller,
     strangers_are_refused,
 );

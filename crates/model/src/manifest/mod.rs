@@ -8,6 +8,7 @@ mod beside;
 mod image;
 mod parse;
 mod read;
+mod routes;
 
 pub use parse::{check_env_name, parse};
 
@@ -16,6 +17,7 @@ use crate::health::{HealthCheck, Probe};
 use crate::limits::Limits;
 use crate::name::{AppName, ProcessType, StackName};
 use crate::resource::Metadata;
+use crate::routing::{OptionsChange, Protocol};
 use crate::staging::SidecarTemplate;
 use std::collections::BTreeMap;
 
@@ -81,8 +83,19 @@ pub struct Routes {
     pub random: bool,
     /// One made of the app's name, where the app has none.
     pub default: bool,
-    /// `host.domain/path`, without scheme; added to those that are there.
-    pub named: Vec<String>,
+    /// Added to those that are there.
+    pub named: Vec<NamedRoute>,
+}
+
+/// A route that an app is to have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedRoute {
+    /// `host.domain/path`, without scheme.
+    pub address: String,
+    /// What the app speaks there; `None` leaves it as it is.
+    pub protocol: Option<Protocol>,
+    /// What is to change of how its requests are spread.
+    pub options: OptionsChange,
 }
 
 /// A service instance that an app is to be bound to.

@@ -2,6 +2,7 @@
 
 use super::image::docker;
 use super::read::{Map, Report, kind};
+use super::routes::routes;
 use super::*;
 use crate::limits::parse_megabytes;
 use serde_yaml::Value;
@@ -244,53 +245,13 @@ fn env(map: &Map<'_>) -> BTreeMap<String, Secret> {
     env
 }
 
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
         Value::Null | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => None,
     }
-}
-
-fn routes(map: &Map<'_>) -> Routes {
-    let mut routes = Routes {
-        none: map.truth("no-route"),
-        random: map.truth("random-route"),
-        default: map.truth("default-route"),
-        named: Vec::new(),
-    };
-    for (place, value) in map.list("routes", MAX_ROUTES).unwrap_or_default() {
-        let Some(entry) = Map::of(value, place, map.report) else {
-            continue;
-        };
-        entry.only(&["route", "protocol", "options"]);
-        if entry.get("options").is_some() {
-            let hint = "options of routes are not available yet: remove the key".to_owned();
-            entry.report.add(&entry.at("options"), "is not supported", Some(hint));
-        }
-        if entry.text("protocol").is_some_and(|protocol| protocol != "http1") {
-            let hint = "only http1 is available yet".to_owned();
-            entry.report.add(&entry.at("protocol"), "is not supported", Some(hint));
-        }
-        match entry.text("route") {
-            Some(route) if route.contains("://") || route.is_empty() || route.contains(char::is_whitespace) => {
-                let hint = "write host.domain/path without scheme, for example shop.example.com".to_owned();
-                entry.report.add(&entry.at("route"), "is not a route", Some(hint));
-            }
-            Some(route) => routes.named.push(route.to_owned()),
-            None if !entry.has("route") => entry.report.add(&entry.at("route"), "is missing", None),
-            None => {}
-        }
-    }
-    if routes.none && (routes.random || routes.default || !routes.named.is_empty()) {
-        let message = "can't be used together with routes, random-route or default-route";
-        // Clients add `default-route` by themselves.
-        if routes.random || !routes.named.is_empty() {
-            map.report.add(&map.at("no-route"), message, None);
-        }
-    }
-    routes
 }
 
 /// Names, or names with a binding name.

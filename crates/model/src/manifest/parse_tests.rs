@@ -34,7 +34,7 @@ fn a_full_manifest_is_read() {
             .collect::<Vec<_>>(),
         [("A", "1"), ("B", "true"), ("C", "x")]
     );
-    assert_eq!(app.routes.named, ["shop.example.com/cart"]);
+    assert_eq!(app.routes.named[0].address, "shop.example.com/cart");
     assert!(app.routes.default);
     let [web, worker] = &app.processes[..] else {
         panic!("{:?}", app.processes)

@@ -314,6 +314,7 @@ pub async fn route(store: &TestStore, home: &Home, host: &str) -> Route {
         domain_name: domain.name.clone(),
         host: Some(host.parse().expect("valid")),
         path: String::new(),
+        options: model::routing::RouteOptions::default(),
         metadata: Metadata::default(),
         created_at: now(),
         updated_at: now(),
@@ -332,6 +333,7 @@ pub fn destination(route: RouteId, app: AppId) -> Destination {
         app,
         process_type: "web".parse().expect("valid"),
         port: None,
+        protocol: model::routing::Protocol::default(),
         created_at: now(),
     }
 }

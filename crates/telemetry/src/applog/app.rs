@@ -1,7 +1,7 @@
 //! The log of one app: its segments in order, appending, dropping, reading. Bounds across apps are `store`'s.
 
 use super::segment::{Segment, scan};
-use super::{Dropped, Error, Limits, Page, Position, Query, failed};
+use super::{Dropped, Error, Limits, Page, Position, Query, Summary, failed};
 use crate::Envelope;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -148,6 +148,19 @@ impl App {
         let mut state = self.state.lock();
         self.ready(&mut state)?;
         Ok(state.end())
+    }
+
+    /// What there is, by what is known of the segments without reading them.
+    pub fn summary(&self) -> Result<Summary, Error> {
+        let mut state = self.state.lock();
+        self.ready(&mut state)?;
+        let filled = || state.segments.iter().filter(|segment| segment.lines > 0);
+        let first = filled().map(|segment| segment.first_ns).min();
+        Ok(Summary {
+            lines: filled().map(|segment| segment.lines).sum(),
+            gone: state.dropped.evicted + state.dropped.expired,
+            span_ns: first.zip(filled().map(|segment| segment.last_ns).max()),
+        })
     }
 
     /// Reads by time. Segments are visited in the order of the answer, until no later one can change it.

@@ -100,6 +100,17 @@ impl Query {
     }
 }
 
+/// What there is of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Lines that can be read.
+    pub lines: u64,
+    /// Lines that were there and went, since the store was opened.
+    pub gone: u64,
+    /// Time of the earliest line and of the latest, Unix nanoseconds; `None` where there is none.
+    pub span_ns: Option<(i64, i64)>,
+}
+
 /// What a query found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {

@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::follow::Follower;
-use super::{Dropped, Error, Limits, Page, Position, Query, failed};
+use super::{Dropped, Error, Limits, Page, Position, Query, Summary, failed};
 use crate::Envelope;
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
@@ -83,6 +83,15 @@ impl LogStore {
     /// A file could not be read, or the app was removed meanwhile.
     pub fn read(&self, app: &str, query: &Query) -> Result<Page, Error> {
         self.app(app)?.read(query)
+    }
+
+    /// What there is of an app; `None` where it has no log.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn summary(&self, app: &str) -> Result<Option<Summary>, Error> {
+        let known = self.0.apps.read().get(app).cloned();
+        known.map(|app| app.summary()).transpose()
     }
 
     /// The place after the last line of an app.

@@ -286,3 +286,25 @@ async fn a_follower_that_was_overtaken_is_told() {
         assert!(!last.gap);
     }
 }
+
+#[test]
+fn what_there_is_is_known_without_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.summary("a").unwrap(), None);
+    store.append(&lines("a", [5, 3, 9])).unwrap();
+    let three = Summary {
+        lines: 3,
+        gone: 0,
+        span_ns: Some((3, 9)),
+    };
+    assert_eq!(store.summary("a").unwrap(), Some(three));
+    // The same after a start, though the open segment's name does not say it.
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(store.summary("a").unwrap(), Some(three));
+    store.append(&lines("a", 10..200)).unwrap();
+    let summary = store.summary("a").unwrap().unwrap();
+    assert_eq!(summary.lines, all(&store, "a").len() as u64);
+    assert_eq!((summary.lines + summary.gone, summary.span_ns.unwrap().1), (193, 199));
+}

@@ -202,6 +202,30 @@ async fn redeemed<'p>(platform: &'p Platform, page: &Page) -> (Client<'p>, Value
     (client, tokens)
 }
 
+/// A user whom an administrator makes, with a role that waits, is who comes with that name.
+async fn made_beforehand(platform: &Platform, admin: &Client<'_>) {
+    let body = json!({"userName": "bob@example.org", "origin": "elsewhere"});
+    admin.post("/Users", body).await.expect(400);
+    let body = json!({"userName": "bob@example.org", "origin": "corporate"});
+    let bob = admin.post("/Users", body).await.expect(201).body["id"].clone();
+    let org = admin.get("/v3/organizations?names=dev").await.expect(200);
+    let org = &org.body["resources"][0]["guid"];
+    let role = |origin: &str| {
+        json!({"type": "organization_manager", "relationships": {
+            "user": {"data": {"username": "bob@example.org", "origin": origin}},
+            "organization": {"data": {"guid": org}}}})
+    };
+    admin.post("/v3/roles", role("uaa")).await.expect(422);
+    admin.post("/v3/roles", role("corporate")).await.expect(201);
+    let mut browser = Browser::new(platform);
+    let (client, _) = redeemed(platform, &browser.sign_in("bob").await).await;
+    assert_eq!(client.get("/userinfo").await.expect(200).body["user_id"], bob);
+    assert_eq!(client.get("/v3/organizations").await.expect(200).names(), ["dev"]);
+    // Once more, and still the same.
+    let (client, _) = redeemed(platform, &Browser::new(platform).sign_in("bob").await).await;
+    assert_eq!(client.get("/userinfo").await.expect(200).body["user_id"], bob);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_sign_in_elsewhere_in_a_browser() {
     let (store, provider) = (TestStore::open(Engine::Sqlite).await, provider().await);
@@ -252,27 +276,7 @@ async fn users_sign_in_elsewhere_in_a_browser() {
     }
     platform.form(&format!("{form}secret-word")).await.expect(200);
 
-    // Made beforehand, with a role that waits.
-    let body = json!({"userName": "bob@example.org", "origin": "elsewhere"});
-    admin.post("/Users", body).await.expect(400);
-    let body = json!({"userName": "bob@example.org", "origin": "corporate"});
-    let bob = admin.post("/Users", body).await.expect(201).body["id"].clone();
-    let org = admin.get("/v3/organizations?names=dev").await.expect(200);
-    let org = &org.body["resources"][0]["guid"];
-    let role = |origin: &str| {
-        json!({"type": "organization_manager", "relationships": {
-            "user": {"data": {"username": "bob@example.org", "origin": origin}},
-            "organization": {"data": {"guid": org}}}})
-    };
-    admin.post("/v3/roles", role("uaa")).await.expect(422);
-    admin.post("/v3/roles", role("corporate")).await.expect(201);
-    let mut browser = Browser::new(&platform);
-    let (client, _) = redeemed(&platform, &browser.sign_in("bob").await).await;
-    assert_eq!(client.get("/userinfo").await.expect(200).body["user_id"], bob);
-    assert_eq!(client.get("/v3/organizations").await.expect(200).names(), ["dev"]);
-    // Once more, and still the same.
-    let (client, _) = redeemed(&platform, &Browser::new(&platform).sign_in("bob").await).await;
-    assert_eq!(client.get("/userinfo").await.expect(200).body["user_id"], bob);
+    made_beforehand(&platform, &admin).await;
     store.remove().await;
 }
 

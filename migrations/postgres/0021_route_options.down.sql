@@ -1,0 +1,2 @@
+ALTER TABLE destinations DROP COLUMN protocol;
+ALTER TABLE routes DROP COLUMN options;
