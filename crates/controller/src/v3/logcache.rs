@@ -54,7 +54,7 @@ fn bad(detail: impl std::fmt::Display) -> Failure {
 async fn meta(State(context): State<Context>, caller: Caller, query: Query) -> Answer<Json<Meta>> {
     let scope = query.get("source_scope").unwrap_or("ALL");
     if !["ALL", "APPLICATION", "PLATFORM"].contains(&scope) {
-        return Err(bad(format!("source_scope can't be {scope:?}")));
+        return Err(bad("source_scope must be ALL, APPLICATION or PLATFORM"));
     }
     let filter = AppFilter::default();
     let store = &context.store;

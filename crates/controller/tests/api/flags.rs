@@ -19,12 +19,18 @@ async fn flags_are_listed_set_and_kept(store: &TestStore) {
     let platform = platform(store).await;
     let admin = platform.admin().await;
     let listed = admin.get("/v3/feature_flags?per_page=5000").await.expect(200);
-    assert_eq!(listed.body["pagination"]["total_results"], 17);
+    assert_eq!(listed.body["pagination"]["total_results"], 19);
     let page = admin
         .get("/v3/feature_flags?per_page=5&page=4&order_by=name")
         .await
         .expect(200);
-    assert_eq!(page.names(), ["unset_roles_by_username", "user_org_creation"]);
+    let last = [
+        "space_scoped_private_broker_creation",
+        "task_creation",
+        "unset_roles_by_username",
+        "user_org_creation",
+    ];
+    assert_eq!(page.names(), last);
     let path = "/v3/feature_flags/diego_docker";
     assert_eq!(admin.get(path).await.expect(200).body["enabled"], false);
     let body = json!({"enabled": true, "custom_error_message": "soon"});
