@@ -286,17 +286,6 @@ pub struct Route {
     pub updated_at: Timestamp,
 }
 
-impl Route {
-    /// Host name and path as a client writes them, such as `shop.example.com/cart`.
-    #[must_use]
-    pub fn url(&self) -> String {
-        match &self.host {
-            Some(host) => format!("{host}.{}{}", self.domain_name, self.path),
-            None => format!("{}{}", self.domain_name, self.path),
-        }
-    }
-}
-
 /// Where a route leads.
 #[derive(Debug, Clone)]
 pub struct Destination {

@@ -1,6 +1,7 @@
 //! What a route asks of routers, and what an app speaks to them: names and rules as CF has them. How an instance is
 //! chosen then is the router's.
 
+use crate::resource::Route;
 use serde::{Deserialize, Serialize};
 
 /// Longest name of a field of requests, in bytes.
@@ -165,6 +166,17 @@ fn balance(text: &str) -> Result<u16, String> {
         Ok(percent)
     } else {
         Err(wrong())
+    }
+}
+
+impl Route {
+    /// Host name and path as a client writes them, such as `shop.example.com/cart`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.host {
+            Some(host) => format!("{host}.{}{}", self.domain_name, self.path),
+            None => format!("{}{}", self.domain_name, self.path),
+        }
     }
 }
 
