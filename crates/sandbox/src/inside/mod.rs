@@ -229,13 +229,7 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         step(&mut steps, "told");
         bud.belong_to(users::outer(plan.uid_base, spec.process.uid))
             .stage("own the app's streams")?;
-        bed.raise(&spec.layers, &spec.binds, mounted)?;
-        step(&mut steps, "root raised");
-        bed.fit(&spec)?;
-        bud.rooted().stage("tell the app's process")?;
-        nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
-        seal_all(&userns)?;
-        step(&mut steps, "sealed");
+        fit_and_seal(&mut bed, &bud, &spec, mounted, &userns, &mut steps)?;
         (spec, bed.finish())
     };
     drop(userns);
@@ -250,6 +244,25 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
             bud,
         },
     )
+}
+
+/// Has the root of `spec` and nothing else, and gives up what that took.
+fn fit_and_seal(
+    bed: &mut tree::Bed<'_>,
+    bud: &bud::Bud,
+    spec: &Spec,
+    mounted: Option<OwnedFd>,
+    userns: &OwnedFd,
+    steps: &mut Steps,
+) -> Result<(), Failure> {
+    bed.raise(&spec.layers, &spec.binds, mounted)?;
+    step(steps, "root raised");
+    bed.fit(spec)?;
+    bud.rooted().stage("tell the app's process")?;
+    nix::unistd::sethostname(&spec.hostname).stage("set host name")?;
+    seal_all(userns)?;
+    step(steps, "sealed");
+    Ok(())
 }
 
 /// What this process and all that come from it have in common, and their groups as soon as they are there; false if the
