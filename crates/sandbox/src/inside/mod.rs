@@ -200,9 +200,6 @@ fn prepare_and_run(birth: Birth) -> Result<(), Failure> {
         wire::send(report.as_fd(), &Report::Parked, &[]).stage("report")?;
     }
     let known = if plan.waits { None } else { told::<Spec>(&report)? };
-    if !plan.waits && known.is_none() {
-        return Ok(());
-    }
     let Some(fds) = ordered(&report, &Order::Take)? else {
         return Ok(());
     };
