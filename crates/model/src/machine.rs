@@ -1,5 +1,7 @@
 //! Machines of the platform: what they are, and how they are named in certificates and messages.
 
+use crate::Timestamp;
+use crate::resource::CellInfo;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -84,6 +86,20 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.role, self.id)
     }
+}
+
+/// A cell and its standing.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    pub info: CellInfo,
+    /// Takes no new work.
+    pub cordoned: bool,
+    /// Instances move away, so many at once; 0 where they stay.
+    pub draining: u32,
+    /// It is alive until then.
+    pub lease_until: Timestamp,
+    /// Of its assignment set; grows whenever the set changes.
+    pub revision: u64,
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ pub use crate::image::AppLifecycle;
 pub use rollout::{Deployment, DeploymentState, Revision};
 pub use service::{Binding, ServiceInstance, ServiceSecrets};
 
+pub use crate::machine::Cell;
+
 use crate::Timestamp;
 use crate::digest::Digest;
 use crate::health::HealthCheck;
@@ -462,20 +464,6 @@ pub struct CellInfo {
     /// What its kernel gives or lacks, in words, for operators.
     pub isolation: Vec<String>,
     pub version: String,
-}
-
-/// A cell and its standing.
-#[derive(Debug, Clone)]
-pub struct Cell {
-    pub info: CellInfo,
-    /// Takes no new work.
-    pub cordoned: bool,
-    /// Instances move away, so many at once; 0 where they stay.
-    pub draining: u32,
-    /// It is alive until then.
-    pub lease_until: Timestamp,
-    /// Of its assignment set; grows whenever the set changes.
-    pub revision: u64,
 }
 
 /// What all of an organisation, or of a space, may use together.
