@@ -7,6 +7,7 @@ use api::cell::{LogBatch, LogLine, Report, WorkStats};
 use controller::{Context, Control, Keys, Timing, machines, scheduling};
 use identity::{Credentials, Held, JoinToken, Proof, Request};
 use model::Timestamp;
+use model::id::{AppId, WorkId};
 use model::machine::{Machine, Role};
 use model::work::{Observation, WorkState};
 use serde_json::{Value, json};
@@ -235,46 +236,54 @@ async fn a_certificate_speaks_for_its_machine_alone() {
     assert_eq!((status, &renewed["machine"]["id"]), (200, &json!(second.machine.id)));
 }
 
+/// What the cell says it offers.
+fn offer(secure: &Secure, of: &Credentials, memory_mb: u64) -> Option<Value> {
+    let mut fake = FakeCell::new(&secure.address, "cell", memory_mb);
+    fake.info.id = of.machine.id.into();
+    Some(json!(fake.info))
+}
+
+/// A report of all that it holds.
+fn holding(observations: Vec<Observation>, stats: Vec<WorkStats>) -> Option<Value> {
+    Some(json!(Report {
+        revision: 1,
+        full: true,
+        observations,
+        stats,
+    }))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cell_that_lies_has_no_effect() {
+async fn a_cell_offers_no_more_than_it_may() {
     let secure = secure().await;
     let token = secure.token(Role::Cell, PATIENCE, Some(2048)).await;
-    let liar = identity::join(&token, machine(Role::Cell, 1), "liar", None)
-        .await
-        .expect("joined");
+    let liar = identity::join(&token, machine(Role::Cell, 1), "liar", None).await;
+    let liar = liar.expect("joined");
     let honest = secure.joined(Role::Cell, 2).await;
-    let info = |of: &Credentials, memory_mb| {
-        let mut fake = FakeCell::new(&secure.address, "cell", memory_mb);
-        fake.info.id = of.machine.id.into();
-        json!(fake.info)
-    };
     let register = |of: &Credentials| path("cell/v1/cells", of, "register");
-    let (status, told) = secure.ask(&liar, &register(&liar), Some(info(&liar, 4096))).await;
+    let (status, told) = secure.ask(&liar, &register(&liar), offer(&secure, &liar, 4096)).await;
     assert_eq!(status, 422, "more than its token allows: {told}");
-    assert_eq!(secure.store.cell_list().await.expect("listed").len(), 0);
-    assert_eq!(
-        secure.ask(&liar, &register(&liar), Some(info(&liar, 2048))).await.0,
-        200
-    );
-    let absurd = info(&honest, u64::MAX / 2);
-    assert_eq!(secure.ask(&honest, &register(&honest), Some(absurd)).await.0, 422);
+    let absurd = offer(&secure, &honest, u64::MAX / 2);
+    assert_eq!(secure.ask(&honest, &register(&honest), absurd).await.0, 422);
+    assert_eq!(secure.store.cell_list().await.expect("listed").len(), 0, "no effect");
+    let allowed = offer(&secure, &liar, 2048);
+    assert_eq!(secure.ask(&liar, &register(&liar), allowed).await.0, 200);
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cell_that_lies_about_work_has_no_effect() {
+    let secure = secure().await;
+    let (liar, honest) = (secure.joined(Role::Cell, 1).await, secure.joined(Role::Cell, 2).await);
+    let to = |of: &Credentials, what| path("cell/v1/cells", of, what);
+    for of in [&liar, &honest] {
+        let registered = secure.ask(of, &to(of, "register"), offer(&secure, of, 2048)).await;
+        assert_eq!(registered.0, 200);
+    }
     // Work is placed on the honest one alone: the liar has said nothing of what it holds.
-    assert_eq!(
-        secure
-            .ask(&honest, &register(&honest), Some(info(&honest, 2048)))
-            .await
-            .0,
-        200
-    );
-    let full = json!(Report {
-        revision: 0,
-        full: true,
-        observations: Vec::new(),
-        stats: Vec::new()
-    });
-    let report = |of: &Credentials| path("cell/v1/cells", of, "report");
-    assert_eq!(secure.ask(&honest, &report(&honest), Some(full)).await.0, 200);
+    let said = secure
+        .ask(&honest, &to(&honest, "report"), holding(Vec::new(), Vec::new()))
+        .await;
+    assert_eq!(said.0, 200);
     let mut seeded = app(&secure.store, 1).await;
     seeded.deploy(&secure.store, "good").await;
     secure.control.context.wake.scheduler();
@@ -284,46 +293,47 @@ async fn a_cell_that_lies_has_no_effect() {
     })
     .await;
     assert_eq!(work.cell.0, honest.machine.id);
-    let lie = Report {
-        revision: 1,
-        full: true,
-        observations: vec![Observation {
-            work: work.id,
-            epoch: work.epoch,
-            state: WorkState::Running,
-            routable: true,
-            address: Some("10.180.0.9".parse().expect("an address")),
-            since: Timestamp::now_utc(),
-            phases: Vec::new(),
-        }],
-        stats: vec![WorkStats {
-            work: work.id,
-            cpu: 9.0,
-            memory_bytes: 9,
-            disk_bytes: 9,
-            log_rate: 9,
-        }],
-    };
-    assert_eq!(secure.ask(&liar, &report(&liar), Some(json!(lie))).await.0, 200);
-    let after = secure.store.work_fetch(work.id).await.expect("read").expect("there");
-    assert_eq!(
-        (after.state, after.routable, after.address),
-        (work.state, work.routable, work.address)
-    );
-    assert_eq!(secure.control.context.usage.of(work.cell, work.id), None);
-    let line = LogLine {
+
+    let running = Observation {
         work: work.id,
-        app: seeded.app.id,
+        epoch: work.epoch,
+        state: WorkState::Running,
+        routable: true,
+        address: Some("10.180.0.9".parse().expect("an address")),
+        since: Timestamp::now_utc(),
+        phases: Vec::new(),
+    };
+    let used = WorkStats {
+        work: work.id,
+        cpu: 9.0,
+        memory_bytes: 9,
+        disk_bytes: 9,
+        log_rate: 9,
+    };
+    let lie = holding(vec![running], vec![used]);
+    assert_eq!(secure.ask(&liar, &to(&liar, "report"), lie).await.0, 200);
+    let after = secure.store.work_fetch(work.id).await.expect("read").expect("there");
+    let seen = (after.state, after.routable, after.address);
+    assert_eq!(seen, (work.state, work.routable, work.address));
+    assert_eq!(secure.control.context.usage.of(work.cell, work.id), None);
+    log_lines_are_taken_of_own_work(&secure, [&liar, &honest], work.id, seeded.app.id).await;
+}
+
+/// The second of the two has the work.
+async fn log_lines_are_taken_of_own_work(secure: &Secure, cells: [&Credentials; 2], work: WorkId, app: AppId) {
+    let line = LogLine {
+        work,
+        app,
         ts_ns: 1,
         source_type: "APP/PROC/WEB".to_owned(),
         instance: "0".to_owned(),
         err: false,
-        text: "a lie".to_owned(),
+        text: "a line".to_owned(),
     };
-    let logs = |of: &Credentials| path("cell/v1/cells", of, "logs");
     let batch = json!(LogBatch { lines: vec![line] });
-    assert_eq!(secure.ask(&liar, &logs(&liar), Some(batch.clone())).await.0, 204);
-    let kept = || {
+    for (cell, lines) in cells.into_iter().zip(0..) {
+        let logs = path("cell/v1/cells", cell, "logs");
+        assert_eq!(secure.ask(cell, &logs, Some(batch.clone())).await.0, 204);
         let query = telemetry::applog::Query {
             start_ns: 0,
             end_ns: 10,
@@ -331,12 +341,9 @@ async fn a_cell_that_lies_has_no_effect() {
             descending: false,
             types: Vec::new(),
         };
-        let page = secure.control.context.logs.read(&seeded.app.id.to_string(), &query);
-        page.expect("read").envelopes.len()
-    };
-    assert_eq!(kept(), 0);
-    assert_eq!(secure.ask(&honest, &logs(&honest), Some(batch)).await.0, 204);
-    assert_eq!(kept(), 1, "its own line");
+        let page = secure.control.context.logs.read(&app.to_string(), &query);
+        assert_eq!(page.expect("read").envelopes.len(), lines);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
