@@ -304,7 +304,9 @@ mod tests {
         let proof = Proof::from(model::Secret::new("t"));
         let client = Client::new(controllers, proof, CellId(Uuid::nil())).expect("a client");
         let session = Uuid::from_u128(5);
-        let refused = client.session(session).await.err().expect("refused");
+        let Err(refused) = client.session(session).await else {
+            panic!("not refused");
+        };
         assert!(matches!(&refused, Failure::Status { status: 404, body } if body == "no such session"));
         let told = was_seen.await.expect("asked");
         assert_eq!(told, format!("/cell/v1/sessions/{session} Some(\"websocket\")"));

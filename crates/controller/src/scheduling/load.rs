@@ -29,6 +29,16 @@ pub(super) struct Seen {
     pub versions: store::KnownVersions,
 }
 
+impl Seen {
+    fn of(works: &[Work], processes: &[DesiredProcess]) -> Self {
+        let versions = processes.iter().flat_map(|process| &process.versions);
+        Self {
+            works: works.iter().map(|work| (work.id, work.clone())).collect(),
+            versions: versions.map(|of| (of.version.id, of.clone())).collect(),
+        }
+    }
+}
+
 /// The planner's input, and the rows that executing its output needs.
 pub(super) struct Loaded {
     pub now: Timestamp,
@@ -86,14 +96,7 @@ impl Loop {
             .collect();
         let jobs = self.jobs(&builds, &tasks, &segments).await?;
         self.remember(&works, now);
-        self.seen = Seen {
-            works: works.iter().map(|work| (work.id, work.clone())).collect(),
-            versions: processes
-                .iter()
-                .flat_map(|process| &process.versions)
-                .map(|of| (of.version.id, of.clone()))
-                .collect(),
-        };
+        self.seen = Seen::of(&works, &processes);
         let observed = Observed {
             works: works.iter().map(|work| self.work(work)).collect(),
             history: self.histories.of.clone(),

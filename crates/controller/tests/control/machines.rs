@@ -355,7 +355,7 @@ async fn a_certificate_is_renewed_by_itself() {
     joined.until -= Duration::from_secs(1800);
     let held = Held::new(&joined).expect("sound");
     let controllers = api::Controllers::new([secure.address.as_str()]).expect("sound");
-    let (kept, was_kept) = std::sync::mpsc::channel();
+    let (kept, was_kept) = std::sync::mpsc::sync_channel(1);
     let store = move |next: &Credentials| kept.send(next.clone()).map_err(Into::into);
     let shutdown = CancellationToken::new();
     let keeping = tokio::spawn(identity::keep(
