@@ -101,3 +101,16 @@ pub struct Sample {
     /// Seconds since 1970, and the value as text.
     pub value: Vec<serde_json::Value>,
 }
+
+/// Why a query has no answer, as Prometheus says it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueryError {
+    /// `error`
+    pub status: String,
+    /// `bad_data`
+    #[serde(rename = "errorType")]
+    pub error_type: String,
+    /// What is wrong with it.
+    pub error: String,
+}

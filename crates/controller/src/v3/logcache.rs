@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Answer, Failure};
 use crate::request::{Polls, Query, id};
 use api::error::Code;
-use api::v3::logcache::{Batch, Envelope, Info, Log, Meta, MetaInfo, QueryAnswer, QueryData, Read};
+use api::v3::logcache::{Batch, Envelope, Info, Log, Meta, MetaInfo, QueryAnswer, QueryData, QueryError, Read};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -15,7 +15,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use model::id::AppId;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::{AppFilter, Order, Page};
@@ -91,7 +90,11 @@ async fn query(State(context): State<Context>, caller: Caller, query: Query) -> 
     let wanted = match promql::parse(query.get("query").unwrap_or_default()) {
         Ok(wanted) => wanted,
         Err(problem) => {
-            let body = json!({"status": "error", "errorType": "bad_data", "error": problem});
+            let body = QueryError {
+                status: "error".to_owned(),
+                error_type: "bad_data".to_owned(),
+                error: problem.to_string(),
+            };
             return Ok((StatusCode::BAD_REQUEST, Json(body)).into_response());
         }
     };

@@ -10,6 +10,7 @@ use crate::roles;
 use crate::world::world;
 use api::error::Envelope;
 use api::schema::{Described, Operation};
+use api::v3::logcache::QueryError;
 use api::v3::oauth::TokenError;
 use api::v3::operations::OPERATIONS;
 use api::v3::{CF_API_VERSION, MAX_PER_PAGE, ROUTES};
@@ -31,6 +32,8 @@ enum Error {
     Api(Envelope),
     /// Of the token server.
     Token(TokenError),
+    /// Of queries for metrics.
+    Query(QueryError),
 }
 
 /// Where types are described as requests have them; in answers they are whole, under their own names.
