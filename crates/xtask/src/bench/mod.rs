@@ -5,6 +5,7 @@ use crate::workspace::{cargo, root};
 use crate::{dist, shell};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use std::process::Command;
 
 /// What can be measured.
 #[derive(Subcommand)]
@@ -147,22 +148,20 @@ fn platform(program: &str, rounds: u32, only: Option<&str>) -> Result<()> {
     shell::run(cargo(&root()).args(arguments).arg(rounds.to_string()).args(only))
 }
 
+/// A benchmark of one crate, built and run by cargo.
+fn benchmark(package: &str, name: &str, profile: &str) -> Command {
+    let mut command = cargo(&root());
+    command.args(["bench", "--quiet", "--profile", profile]);
+    command.args(["--package", package, "--bench", name]);
+    command
+}
+
 fn api(apps: u32, rounds: u32, profile: &str) -> Result<()> {
     needs::ensure(Purpose::Test)?;
     let out = root().join("target/bench-api.json");
-    let mut command = cargo(&root());
-    command.args([
-        "bench",
-        "--quiet",
-        "--profile",
-        profile,
-        "--package",
-        "controller",
-        "--bench",
-        "api",
-        "--",
-    ]);
+    let mut command = benchmark("controller", "api", profile);
     command
+        .arg("--")
         .arg(format!("--apps={apps}"))
         .arg(format!("--rounds={rounds}"))
         .arg(format!("--out={}", out.display()));
@@ -171,19 +170,9 @@ fn api(apps: u32, rounds: u32, profile: &str) -> Result<()> {
 
 fn placement(instances: u32, cells: u32, profile: &str) -> Result<()> {
     let out = root().join("target/bench-placement.json");
-    let mut command = cargo(&root());
-    command.args([
-        "bench",
-        "--quiet",
-        "--profile",
-        profile,
-        "--package",
-        "scheduler",
-        "--bench",
-        "placement",
-        "--",
-    ]);
+    let mut command = benchmark("scheduler", "placement", profile);
     command
+        .arg("--")
         .arg(format!("--instances={instances}"))
         .arg(format!("--cells={cells}"))
         .arg(format!("--out={}", out.display()));
@@ -199,27 +188,18 @@ fn router(seconds: u32, rounds: u32, profile: &str, no_run: bool) -> Result<()> 
     }
     // Nothing else needs these.
     for program in ["nginx", "haproxy", "wrk"] {
-        let there = std::process::Command::new(program).arg("-v").output();
+        let there = Command::new(program).arg("-v").output();
         if there.is_err() {
             bail!("{program} is not there: run `sudo apt-get install --no-install-recommends nginx haproxy wrk`");
         }
     }
-    let build = [
-        "bench",
-        "--quiet",
-        "--profile",
-        profile,
-        "--package",
-        "router",
-        "--bench",
-        "router",
-    ];
-    shell::run(cargo(&root()).args(build).arg("--no-run"))?;
+    let build = || benchmark("router", "router", profile);
+    shell::run(build().arg("--no-run"))?;
     if no_run {
         return Ok(());
     }
     let out = root().join("target/bench-router.json");
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command.args([
         "--net",
         "sh",
@@ -228,9 +208,9 @@ fn router(seconds: u32, rounds: u32, profile: &str, no_run: bool) -> Result<()> 
         "sh",
     ]);
     command
-        .arg(cargo(&root()).get_program())
+        .arg(build().get_program())
         .current_dir(root())
-        .args(build)
+        .args(build().get_args())
         .arg("--");
     command
         .arg(format!("--seconds={seconds}"))
@@ -245,17 +225,7 @@ fn sandbox(options: &Sandbox) -> Result<()> {
     }
     needs::ensure(Purpose::Bench)?;
     let init = dist::init(&options.profile)?;
-    let mut command = cargo(&root());
-    command.args([
-        "bench",
-        "--quiet",
-        "--profile",
-        &options.profile,
-        "--package",
-        "sandbox",
-        "--bench",
-        "sandbox",
-    ]);
+    let mut command = benchmark("sandbox", "sandbox", &options.profile);
     if options.no_run {
         return shell::run(command.arg("--no-run"));
     }
