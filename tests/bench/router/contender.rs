@@ -108,9 +108,11 @@ impl Contender {
     pub fn memory_kb(&self) -> u64 {
         self.pids().into_iter().map(proportional_kb).sum()
     }
+}
 
-    /// Ends it.
-    pub fn stop(mut self) {
+impl Drop for Contender {
+    /// Ends it, also where a measurement failed.
+    fn drop(&mut self) {
         for pid in self.pids().into_iter().rev() {
             let _ = Command::new("kill").arg(pid.to_string()).status();
         }

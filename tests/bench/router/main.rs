@@ -74,7 +74,7 @@ fn main() {
 
 async fn run(options: &Options) {
     let folder = tempfile::tempdir().expect("a folder");
-    let backend = contender::backend(folder.path());
+    let _backend = contender::backend(folder.path());
     let controller = feed::Controller::start(options.routes).await;
     let mut contenders = Vec::new();
     for kind in [
@@ -123,16 +123,14 @@ async fn run(options: &Options) {
             rows.push(json!({"case": case, "contender": contender.name, "bytes": bytes}));
         }
     }
-    for contender in contenders {
+    for contender in &contenders {
         println!(
             "{:<26} {:<22} {} KB",
             "memory at the end",
             contender.name,
             contender.memory_kb()
         );
-        contender.stop();
     }
-    backend.stop();
     if let Some(path) = &options.out {
         std::fs::write(path, json!({"rows": rows}).to_string()).expect("written");
     }
