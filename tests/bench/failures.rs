@@ -61,9 +61,7 @@ impl Bench {
             routers: 2,
             cells: 3,
         });
-        cluster.log_in(0);
-        let _ = cluster.paas(["create-org", "tests"]).ok();
-        let _ = cluster.paas(["create-space", "tests", "-o", "tests"]).ok();
+        cluster.make_space();
         let folder = app("static-site");
         let path = folder.path().to_str().expect("UTF-8");
         let _ = cluster.paas(["push", path, "-n", "site", "-m", "32M"]).ok();
@@ -144,12 +142,11 @@ impl Bench {
 
     /// Whether every instance runs, on cells that are alive, and every cell that is not lost is.
     fn is_whole(&self, lost: &[usize]) -> bool {
-        let told = self.cluster.paas(["app", "site", "--json"]);
+        let running = self.cluster.running("site");
         let listed = self.cluster.paas(["admin", "cells", "--json"]);
-        if told.code != 0 || listed.code != 0 {
+        let (Some(running), 0) = (running, listed.code) else {
             return false;
-        }
-        let running = told.json().to_string().matches("\"RUNNING\"").count();
+        };
         let listed = listed.json();
         let cells = listed["resources"].as_array().cloned().unwrap_or_default();
         let alive: Vec<&Value> = cells

@@ -1,6 +1,5 @@
 //! A platform on many hosts: pushed to, scaled over cells, and losing its parts one after the other under load.
 
-use serde_json::Value;
 use std::time::{Duration, Instant};
 use tests::app;
 use tests::cluster::{Cluster, Size};
@@ -18,17 +17,6 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Running instances of the app, as the API tells them.
-fn running(cluster: &Cluster) -> usize {
-    let ended = cluster.paas(["app", "site", "--json"]);
-    if ended.code != 0 {
-        return 0;
-    }
-    let told: Value = ended.json();
-    let text = told.to_string();
-    text.matches("\"RUNNING\"").count()
-}
-
 #[test]
 fn parts_die_one_after_the_other_and_no_request_is_lost() {
     let mut cluster = Cluster::start(Size {
@@ -36,9 +24,7 @@ fn parts_die_one_after_the_other_and_no_request_is_lost() {
         routers: 2,
         cells: 3,
     });
-    cluster.log_in(0);
-    let _ = cluster.paas(["create-org", "tests"]).ok();
-    let _ = cluster.paas(["create-space", "tests", "-o", "tests"]).ok();
+    cluster.make_space();
     let folder = app("static-site");
     let path = folder.path().to_str().expect("UTF-8");
     let _ = cluster.paas(["push", path, "-n", "site", "-i", "6", "-m", "64M"]).ok();
@@ -50,7 +36,7 @@ fn parts_die_one_after_the_other_and_no_request_is_lost() {
         cluster.controllers[n].kill();
         cluster.log_in((n + 1) % 3);
         load.pass(500);
-        eventually("all instances are told of", || running(&cluster) == 6);
+        eventually("all instances are told of", || cluster.running("site") == Some(6));
         cluster.controllers[n].up();
     }
     cluster.log_in(0);
@@ -67,7 +53,7 @@ fn parts_die_one_after_the_other_and_no_request_is_lost() {
     cluster.blobs.stop();
     load.pass(500);
     cluster.blobs.start_again().expect("it starts again");
-    eventually("the API answers again", || running(&cluster) == 6);
+    eventually("the API answers again", || cluster.running("site") == Some(6));
 
     let failures = load.stop();
     assert!(failures.is_empty(), "{} failed, first: {}", failures.len(), failures[0]);

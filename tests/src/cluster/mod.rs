@@ -214,6 +214,20 @@ impl Cluster {
         std::fs::write(self.path("login.json"), login.to_string()).expect("written");
     }
 
+    /// Logs in at the first controller and makes the organisation and the space that [`Self::log_in`] names.
+    pub fn make_space(&self) {
+        self.log_in(0);
+        let _ = self.paas(["create-org", "tests"]).ok();
+        let _ = self.paas(["create-space", "tests", "-o", "tests"]).ok();
+    }
+
+    /// Running instances of an app, as the API tells them; `None` where it does not answer.
+    #[must_use]
+    pub fn running(&self, app: &str) -> Option<usize> {
+        let told = self.paas(["app", app, "--json"]);
+        (told.code == 0).then(|| told.json().to_string().matches("\"RUNNING\"").count())
+    }
+
     /// Runs a `paas` command line to its end.
     pub fn paas<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ended {
         let output = crate::client(self.state.path(), arguments).output();
